@@ -1,0 +1,1 @@
+//! Linkspan's decisions: observe, plan and apply the state of a node.

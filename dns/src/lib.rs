@@ -1,0 +1,1 @@
+//! Linkspan's names: the authoritative clusterset.local server.

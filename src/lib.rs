@@ -1,0 +1,1 @@
+//! Linkspan: joins Kubernetes clusters.

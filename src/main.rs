@@ -1,0 +1,2 @@
+//! The linkspan program.
+fn main() {}

@@ -1,0 +1,213 @@
+//! What a device is asked to be: a plain value that is planned elsewhere, compared, and applied whole.
+
+use std::fmt;
+use std::net::SocketAddr;
+use std::num::{NonZeroU8, NonZeroU16};
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD as BASE64;
+use ipnet::IpNet;
+use zeroize::{Zeroize, ZeroizeOnDrop};
+
+/// Most lanes that a device may have. The low byte of a session index names the lane; beyond 16, a virtual Ethernet
+/// device below no longer gains from more.
+pub const MAX_LANES: u8 = 16;
+
+/// Most peers that a device may have: the peer's slot is the upper 16 of the 24 index bits that boringtun leaves to us.
+pub const MAX_PEERS: usize = 1 << 16;
+
+/// Everything that a device does, as one value. Applying an equal value twice does nothing the second time.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Config {
+    /// Name of the TUN link, 1 to 15 bytes (`IFNAMSIZ` of `linux/if.h`, less the terminating zero).
+    pub link: String,
+    /// The gateway's static key, shared by all its lanes.
+    pub private_key: PrivateKey,
+    /// UDP port on which Linkspan peers reach all lanes. 0 lets the kernel choose.
+    pub listen_port: u16,
+    /// UDP port for vanilla WireGuard peers, served by lane 0; `None` when there are none.
+    pub vanilla_port: Option<u16>,
+    /// How many lanes (threads, TUN queues, sockets) this device has, 1 to [`MAX_LANES`].
+    pub lanes: NonZeroU8,
+    /// MTU of the TUN link in bytes: the largest inner packet before path-MTU search lowers a peer's own, 1280 to 65 455.
+    pub mtu: u16,
+    /// The outer DSCP of data: copied from the inner packet, or 0 as kernel WireGuard sends it.
+    pub dscp: Dscp,
+    /// Which offloads may be used. An allowed offload is still probed at start and dropped when it fails.
+    pub offloads: Offloads,
+    /// Peers, in any order; keys are unique.
+    pub peers: Vec<Peer>,
+}
+
+/// One gateway at the other end, or one vanilla WireGuard peer.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Peer {
+    /// What people call it: the cluster ID of a Member, or a free name. Appears in status, metrics and logs.
+    pub name: String,
+    /// The peer's static public key.
+    pub public_key: PublicKey,
+    /// Optional symmetric key mixed into the handshake.
+    pub preshared_key: Option<PresharedKey>,
+    /// Where handshakes are first sent; `None` waits for the peer to call. Roaming replaces it at run time.
+    pub endpoint: Option<SocketAddr>,
+    /// Inner prefixes that are sent to the peer and accepted from it (cryptokey routing).
+    pub allowed_ips: Vec<IpNet>,
+    /// Seconds between keepalives that hold a NAT mapping open; `None` sends none.
+    pub persistent_keepalive: Option<NonZeroU16>,
+    /// Whether the other end speaks lanes and probes.
+    pub kind: PeerKind,
+}
+
+/// Whether a peer is a Linkspan gateway or any other WireGuard.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum PeerKind {
+    /// A Linkspan gateway with this many lanes; both ends use the smaller number.
+    Linkspan {
+        /// Lanes of the other gateway, 1 to [`MAX_LANES`].
+        lanes: NonZeroU8,
+    },
+    /// Any WireGuard: one session, on the vanilla port, without path probes.
+    Vanilla,
+}
+
+/// Outer DSCP of data packets.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Dscp {
+    /// Always 0: does not tell an observer which traffic is urgent (as kernel WireGuard).
+    #[default]
+    Zero,
+    /// The inner packet's class, for uplinks that schedule by it.
+    Copy,
+}
+
+/// Which offloads a device may use; each falls back on its own.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Offloads {
+    /// `IFF_VNET_HDR` with TCP segmentation on the TUN queue.
+    pub tun_tso: bool,
+    /// UDP segmentation on the TUN queue (Linux 6.2). Needs [`Offloads::tun_tso`].
+    pub tun_uso: bool,
+    /// `UDP_SEGMENT` on sending.
+    pub udp_gso: bool,
+    /// `UDP_GRO` on receiving.
+    pub udp_gro: bool,
+    /// Steering of datagrams to lanes by a classic BPF program on the `SO_REUSEPORT` group. Off means one lane.
+    pub steering: bool,
+}
+
+impl Default for Offloads {
+    fn default() -> Self {
+        Self { tun_tso: true, tun_uso: true, udp_gso: true, udp_gro: true, steering: true }
+    }
+}
+
+/// A key string that is not 32 bytes of base64.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("a WireGuard key is 44 characters of base64 for 32 bytes, as `wg genkey` and `wg pubkey` print it")]
+pub struct KeyError;
+
+fn decode(text: &str) -> Result<[u8; 32], KeyError> {
+    let mut bytes = BASE64.decode(text.trim()).map_err(|_| KeyError)?;
+    let key = <[u8; 32]>::try_from(bytes.as_slice()).map_err(|_| KeyError);
+    bytes.zeroize();
+    key
+}
+
+/// A static public key; prints as base64.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct PublicKey(pub [u8; 32]);
+
+impl std::str::FromStr for PublicKey {
+    type Err = KeyError;
+    fn from_str(text: &str) -> Result<Self, KeyError> {
+        decode(text).map(Self)
+    }
+}
+
+impl fmt::Display for PublicKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&BASE64.encode(self.0))
+    }
+}
+
+impl fmt::Debug for PublicKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{self}")
+    }
+}
+
+/// A static private key. Wiped on drop, and prints as `(secret)` only.
+#[derive(Clone, PartialEq, Eq, Zeroize, ZeroizeOnDrop)]
+pub struct PrivateKey([u8; 32]);
+
+impl PrivateKey {
+    /// Takes 32 random bytes as a key; X25519 clamps them on use (RFC 7748, section 5).
+    pub fn from_bytes(bytes: [u8; 32]) -> Self {
+        Self(bytes)
+    }
+
+    /// The public half.
+    pub fn public_key(&self) -> PublicKey {
+        let secret = boringtun::x25519::StaticSecret::from(self.0);
+        PublicKey(boringtun::x25519::PublicKey::from(&secret).to_bytes())
+    }
+
+    /// The key as text, for the one place that writes a key file.
+    pub fn dangerously_to_base64(&self) -> String {
+        BASE64.encode(self.0)
+    }
+
+    pub(crate) fn secret(&self) -> boringtun::x25519::StaticSecret {
+        boringtun::x25519::StaticSecret::from(self.0)
+    }
+}
+
+impl std::str::FromStr for PrivateKey {
+    type Err = KeyError;
+    fn from_str(text: &str) -> Result<Self, KeyError> {
+        decode(text).map(Self)
+    }
+}
+
+impl fmt::Debug for PrivateKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("(secret)")
+    }
+}
+
+/// A symmetric key shared with one peer. Wiped on drop, and prints as `(secret)` only.
+#[derive(Clone, PartialEq, Eq, Zeroize, ZeroizeOnDrop)]
+pub struct PresharedKey([u8; 32]);
+
+impl PresharedKey {
+    pub(crate) fn bytes(&self) -> [u8; 32] {
+        self.0
+    }
+}
+
+impl std::str::FromStr for PresharedKey {
+    type Err = KeyError;
+    fn from_str(text: &str) -> Result<Self, KeyError> {
+        decode(text).map(Self)
+    }
+}
+
+impl fmt::Debug for PresharedKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("(secret)")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn keys_read_as_wg_prints_them_and_secrets_never_print() {
+        // `wg genkey` and `wg pubkey` printed this pair.
+        let private: PrivateKey = "yAnz5TF+lXXJte14tji3zlMNq+hd2rYUIgJBgB3fBmk=".parse().expect("valid");
+        assert_eq!(private.public_key().to_string(), "HIgo9xNzJMWLKASShiTqIybxZ0U3wGLiUeJ1PKf8ykw=");
+        assert_eq!(format!("{private:?}"), "(secret)");
+        assert_eq!("short".parse::<PublicKey>(), Err(KeyError));
+    }
+}

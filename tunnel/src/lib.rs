@@ -1,0 +1,10 @@
+//! Linkspan's data plane: WireGuard lanes over offloaded TUN and UDP.
+//!
+//! Bytes in, bytes out. `boringtun::noise::Tunn` is the WireGuard protocol, unmodified; the device, its I/O, batching,
+//! offloads and lanes are ours. A *lane* is one OS thread that owns one TUN queue, one UDP socket and one `Tunn` per
+//! peer, and shares nothing with the other lanes on the packet path.
+
+pub mod config;
+pub mod status;
+
+pub use config::{Config, Peer, PeerKind};
