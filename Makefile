@@ -1,0 +1,69 @@
+# Linkspan. On a fresh Debian machine with Rust (rustup) and Go, as root:
+#
+#   make lab      builds Linkspan, joins two sites made of network namespaces, and proves it with real traffic
+#   make test     runs all tests
+#
+# Both first run `setup`, which installs what is missing, says what it does, and is quick when nothing is.
+
+SHELL := /bin/bash
+CARGO ?= cargo
+SETUP := tests/setup.sh
+
+# More arguments for `linkspan lab`, for example: make lab ARGS="--sites 3"
+ARGS ?=
+# Seconds for which each fuzz target runs in `make fuzz`.
+TIME ?= 60
+
+.DEFAULT_GOAL := help
+.PHONY: help setup lab build test lint fmt clippy doc deny bench bench-quick bench-dns bench-micro fuzz
+
+help: ## Show the targets
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/make \1\t\2/' | expand -t 20
+
+setup: ## Install what tests and lab need: Debian packages, WireGuard peers, cargo-deny
+	@$(SETUP) root packages wireguard-go boringtun-cli cargo-deny
+
+build: ## Build the release binary, target/release/linkspan
+	$(CARGO) build --release --locked
+
+lab: ## Join two sites on this machine and prove it (needs root; ARGS="--sites 3 --nodes 2")
+	@$(SETUP) root packages
+	$(CARGO) build --release --locked
+	target/release/linkspan lab $(ARGS)
+
+test: ## Run all tests (needs root: they build network namespaces)
+	@$(SETUP) root packages wireguard-go boringtun-cli
+	$(CARGO) test --workspace --locked
+
+lint: fmt clippy doc deny ## Run every check that is not a test
+
+fmt: ## Check the formatting
+	$(CARGO) fmt --all --check
+
+clippy: ## Run the lints on all code
+	$(CARGO) clippy --workspace --all-targets --locked -- -D warnings
+
+doc: ## Build the documentation, private items too
+	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --workspace --no-deps --document-private-items --locked
+
+# Advisories come from a Git repository and change with the day: `make audit` asks for them, the gate does not.
+deny: ## Check bans, licences and sources of all dependencies
+	@$(SETUP) cargo-deny
+	target/peers/cargo-deny check --allow unused-wrapper bans licenses sources
+
+.PHONY: audit
+audit: ## Check the dependencies for published advisories (fetches the RustSec database)
+	@$(SETUP) cargo-deny
+	target/peers/cargo-deny check advisories
+
+bench: ## Measure throughput, latency and cost against other WireGuards, then the single stages
+	@$(SETUP) root packages wireguard-go tailscale-wireguard-go boringtun-cli
+	$(CARGO) bench --locked --bench throughput
+
+bench-quick: ## The same with short runs and one round
+	@$(SETUP) root packages wireguard-go tailscale-wireguard-go boringtun-cli
+	LINKSPAN_BENCH=quick $(CARGO) bench --locked --bench throughput
+
+fuzz: ## Run each fuzz target for TIME seconds (nightly Rust; new inputs stay in tests/fuzz/target)
+	@$(SETUP) cargo-fuzz
+	tests/fuzz/run.sh $(TIME)

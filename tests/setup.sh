@@ -1,0 +1,101 @@
+#!/usr/bin/env bash
+# Installs what the lab, the tests and the benchmarks need, and nothing that is there already.
+#
+#   tests/setup.sh STEP...     STEP: root packages wireguard-go tailscale-wireguard-go coredns boringtun-cli cargo-deny cargo-fuzz
+#
+# Programs are built once into a cache outside the tree, under a name that changes with what they are built from, and
+# linked into target/peers, where the tests look for them.
+set -euo pipefail
+
+tree=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
+cache=${XDG_CACHE_HOME:-$HOME/.cache}/linkspan
+links=$tree/target/peers
+export PATH=$PATH:/usr/local/go/bin:/usr/sbin:/sbin
+
+say() { printf 'setup: %s\n' "$*" >&2; }
+fail() { say "$*"; exit 1; }
+
+# command:Debian package
+commands=(
+  cc:gcc cmp:diffutils curl:curl dig:bind9-dnsutils dnsperf:dnsperf ethtool:ethtool ip:iproute2 iperf3:iperf3
+  iptables:iptables nft:nftables ping:iputils-ping sysctl:procps tcpdump:tcpdump wg:wireguard-tools
+)
+
+step_root() {
+  [[ $(id -u) == 0 ]] || fail "run this as root: it makes network namespaces and TUN links"
+  [[ -e /dev/net/tun ]] || modprobe tun 2>/dev/null || true
+  if [[ ! -e /dev/net/tun ]]; then
+    say "making /dev/net/tun"
+    mkdir -p /dev/net && mknod /dev/net/tun c 10 200
+  fi
+  ip netns list >/dev/null 2>&1 || return 0 # iproute2 itself comes with the next step
+}
+
+step_packages() {
+  local missing=() names=() pair
+  for pair in "${commands[@]}"; do
+    command -v "${pair%%:*}" >/dev/null || { names+=("${pair%%:*}"); missing+=("${pair#*:}"); }
+  done
+  ((${#missing[@]})) || return 0
+  command -v apt-get >/dev/null || fail "these programs are missing, and only Debian's apt-get is known here: ${names[*]}"
+  say "installing Debian packages: ${missing[*]}"
+  apt-get update -qq
+  DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "${missing[@]}" >/dev/null
+}
+
+# place NAME FILE: makes target/peers/NAME point at FILE.
+place() {
+  mkdir -p "$links"
+  [[ $(readlink "$links/$1" 2>/dev/null) == "$2" ]] || ln -sfn "$2" "$links/$1"
+}
+
+# build NAME KEY COMMAND...: runs COMMAND with $out set to a new folder, unless NAME was built from KEY before.
+build() {
+  local name=$1 key=$2 file
+  shift 2
+  file=$cache/$name-$key/$name
+  if [[ ! -x $file ]]; then
+    mkdir -p "$cache"
+    exec 9>"$cache/$name.lock"
+    flock 9 # another worktree may be at it
+    if [[ ! -x $file ]]; then
+      say "building $name (once; kept in $cache)"
+      out=$(mktemp -d "$cache/$name.XXXXXX")
+      "$@" || { rm -rf "$out"; fail "$name does not build; the lines above say why"; }
+      rm -rf "${file%/*}"
+      mv "$out" "${file%/*}"
+    fi
+    exec 9>&-
+  fi
+  place "$name" "$file"
+}
+
+# go_peer NAME FOLDER PACKAGE: a program of the Go module in tests/peers/FOLDER.
+go_peer() {
+  local key
+  key=$(cat "$tree/tests/peers/$2/go.mod" "$tree/tests/peers/$2/go.sum" | sha256sum | cut -c1-12)
+  build "$1" "$key" go_build "$1" "$2" "$3"
+}
+go_build() {
+  command -v go >/dev/null || fail "$1 is written in Go, and no go command was found: install Go 1.26 or newer"
+  (cd "$tree/tests/peers/$2" && CGO_ENABLED=0 go build -trimpath -ldflags '-s -w' -o "$out/$1" "$3")
+}
+
+# cargo_tool NAME VERSION: a program of crates.io, built with the toolchain of this tree.
+cargo_tool() { build "$1" "$2" cargo_build "$1" "$2"; }
+cargo_build() {
+  (cd "$tree" && CARGO_TARGET_DIR=$out/build cargo install --quiet --locked --root "$out" --version "$2" "$1")
+  mv "$out/bin/$1" "$out/$1" && rm -rf "$out/build" "$out/bin"
+}
+
+step_wireguard-go() { go_peer wireguard-go wireguard golang.zx2c4.com/wireguard; }
+step_tailscale-wireguard-go() { go_peer tailscale-wireguard-go tailscale github.com/tailscale/wireguard-go; }
+step_coredns() { go_peer coredns coredns github.com/coredns/coredns; }
+step_boringtun-cli() { cargo_tool boringtun-cli 0.7.1; }
+step_cargo-deny() { cargo_tool cargo-deny 0.20.2; }
+step_cargo-fuzz() { cargo_tool cargo-fuzz 0.13.1; }
+
+for step in "$@"; do
+  declare -F "step_$step" >/dev/null || fail "there is no step '$step'"
+  "step_$step"
+done
