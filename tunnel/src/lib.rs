@@ -5,6 +5,7 @@
 //! peer, and shares nothing with the other lanes on the packet path.
 
 pub mod config;
+pub mod packet;
 pub mod status;
 
 pub use config::{Config, Peer, PeerKind};

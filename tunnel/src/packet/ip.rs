@@ -1,0 +1,231 @@
+//! A minimal view of an IP packet: where it goes, where its upper layer starts, and whether it is whole.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+/// Protocol numbers (IANA "Assigned Internet Protocol Numbers").
+pub mod protocol {
+    /// IPv6 hop-by-hop options.
+    pub const HOP_BY_HOP: u8 = 0;
+    /// ICMP for IPv4.
+    pub const ICMP: u8 = 1;
+    /// TCP.
+    pub const TCP: u8 = 6;
+    /// UDP.
+    pub const UDP: u8 = 17;
+    /// IPv6 routing header.
+    pub const ROUTING: u8 = 43;
+    /// IPv6 fragment header.
+    pub const FRAGMENT: u8 = 44;
+    /// Authentication header.
+    pub const AH: u8 = 51;
+    /// ICMP for IPv6.
+    pub const ICMPV6: u8 = 58;
+    /// IPv6 destination options.
+    pub const DESTINATION_OPTIONS: u8 = 60;
+}
+
+/// Bytes of an IPv4 header without options (RFC 791).
+pub const V4_HEADER: usize = 20;
+/// Bytes of the fixed IPv6 header (RFC 8200).
+pub const V6_HEADER: usize = 40;
+
+/// More extension headers than any real packet has; ends the walk over forged chains.
+const MAX_EXTENSIONS: usize = 8;
+
+/// The IP version.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Version {
+    /// RFC 791.
+    V4,
+    /// RFC 8200.
+    V6,
+}
+
+/// Which part of a datagram a packet is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Fragment {
+    /// All of it.
+    Whole,
+    /// Its beginning, with the upper-layer header.
+    First,
+    /// A later part: what stands at the upper layer's place is payload.
+    Later,
+}
+
+/// IPv4 options or IPv6 extension headers between the fixed header and the upper layer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Extensions {
+    /// None.
+    None,
+    /// IPv4 options, or IPv6 hop-by-hop and destination options only.
+    Options,
+    /// Any other: fragment, routing, authentication; or a chain that was not walked to its end.
+    Other,
+}
+
+/// What the packet path needs to know of a packet.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct View {
+    /// IP version.
+    pub version: Version,
+    /// Bytes of the whole packet by its own header, never more than were given.
+    pub total_len: usize,
+    /// Upper-layer protocol; for IPv6 the last next-header value that was reached.
+    pub protocol: u8,
+    /// Offset of the upper-layer header, at most `total_len`.
+    pub l4: usize,
+    /// Fragmentation.
+    pub fragment: Fragment,
+    /// What stands between the fixed header and `l4`.
+    pub extensions: Extensions,
+    /// The ToS or traffic class byte: DSCP and ECN.
+    pub tos: u8,
+    /// Source address.
+    pub source: IpAddr,
+    /// Destination address.
+    pub destination: IpAddr,
+}
+
+/// Bytes that are no IP packet.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum IpError {
+    /// Fewer bytes than the fixed header has.
+    #[error("IP packet has {0} bytes, fewer than its header")]
+    Short(usize),
+    /// Neither 4 nor 6.
+    #[error("IP packet has version {0} instead of 4 or 6")]
+    Version(u8),
+    /// An IPv4 header length below 20 or beyond the packet.
+    #[error("IPv4 header length {0} is below 20 or beyond the packet")]
+    HeaderLength(usize),
+    /// A total length below the header's or beyond the bytes given.
+    #[error("IP packet says it has {said} bytes, but {have} were given")]
+    TotalLength {
+        /// By the packet's header.
+        said: usize,
+        /// Really there.
+        have: usize,
+    },
+}
+
+impl View {
+    /// Parses the headers of `bytes`; bytes after the packet's own length are allowed.
+    ///
+    /// # Errors
+    /// [`IpError`] when the fixed header is not that of an IP packet in `bytes`. A damaged IPv6 extension chain is no
+    /// error, because forwarding does not need it: `protocol` then names the extension at `l4`.
+    #[inline]
+    pub fn parse(bytes: &[u8]) -> Result<Self, IpError> {
+        match bytes.first().map(|first| first >> 4) {
+            Some(4) => parse_v4(bytes),
+            Some(6) => parse_v6(bytes),
+            Some(version) => Err(IpError::Version(version)),
+            None => Err(IpError::Short(0)),
+        }
+    }
+}
+
+#[inline]
+fn parse_v4(bytes: &[u8]) -> Result<View, IpError> {
+    let h = bytes.first_chunk::<V4_HEADER>().ok_or(IpError::Short(bytes.len()))?;
+    let header_len = usize::from(h[0] & 0x0f) * 4;
+    if header_len < V4_HEADER || header_len > bytes.len() {
+        return Err(IpError::HeaderLength(header_len));
+    }
+    let total_len = usize::from(u16::from_be_bytes([h[2], h[3]]));
+    if total_len < header_len || total_len > bytes.len() {
+        return Err(IpError::TotalLength { said: total_len, have: bytes.len() });
+    }
+    let fragment = u16::from_be_bytes([h[6], h[7]]);
+    Ok(View {
+        version: Version::V4,
+        total_len,
+        protocol: h[9],
+        l4: header_len,
+        fragment: match (fragment & 0x1fff, fragment & 0x2000) {
+            (0, 0) => Fragment::Whole,
+            (0, _) => Fragment::First,
+            _ => Fragment::Later,
+        },
+        extensions: if header_len == V4_HEADER { Extensions::None } else { Extensions::Options },
+        tos: h[1],
+        source: IpAddr::V4(Ipv4Addr::new(h[12], h[13], h[14], h[15])),
+        destination: IpAddr::V4(Ipv4Addr::new(h[16], h[17], h[18], h[19])),
+    })
+}
+
+#[inline]
+fn parse_v6(bytes: &[u8]) -> Result<View, IpError> {
+    let h = bytes.first_chunk::<V6_HEADER>().ok_or(IpError::Short(bytes.len()))?;
+    let total_len = V6_HEADER + usize::from(u16::from_be_bytes([h[4], h[5]]));
+    if total_len > bytes.len() {
+        return Err(IpError::TotalLength { said: total_len, have: bytes.len() });
+    }
+    let mut source = [0; 16];
+    source.copy_from_slice(&h[8..24]);
+    let mut destination = [0; 16];
+    destination.copy_from_slice(&h[24..40]);
+    let mut view = View {
+        version: Version::V6,
+        total_len,
+        protocol: h[6],
+        l4: V6_HEADER,
+        fragment: Fragment::Whole,
+        extensions: Extensions::None,
+        tos: h[0] << 4 | h[1] >> 4,
+        source: IpAddr::V6(Ipv6Addr::from(source)),
+        destination: IpAddr::V6(Ipv6Addr::from(destination)),
+    };
+    if is_extension(view.protocol) {
+        walk_extensions(&mut view, &bytes[..total_len]);
+    }
+    Ok(view)
+}
+
+#[inline]
+fn is_extension(next: u8) -> bool {
+    use protocol::*;
+    matches!(next, HOP_BY_HOP | ROUTING | FRAGMENT | AH | DESTINATION_OPTIONS)
+}
+
+/// Moves `view` past the extension headers that it can walk (RFC 8200, section 4). Stops before one that is cut off.
+#[cold]
+fn walk_extensions(view: &mut View, packet: &[u8]) {
+    view.extensions = Extensions::Options;
+    for _ in 0..MAX_EXTENSIONS {
+        let Some(&[next, len, high, low]) = packet.get(view.l4..).and_then(|rest| rest.first_chunk::<4>()) else {
+            break;
+        };
+        let size = match view.protocol {
+            protocol::HOP_BY_HOP | protocol::DESTINATION_OPTIONS => 8 + usize::from(len) * 8,
+            protocol::ROUTING => 8 + usize::from(len) * 8,
+            protocol::AH => 8 + usize::from(len) * 4,
+            protocol::FRAGMENT => 8,
+            _ => return,
+        };
+        if view.l4 + size > packet.len() {
+            break;
+        }
+        match view.protocol {
+            protocol::FRAGMENT => {
+                view.extensions = Extensions::Other;
+                let offset_and_flags = u16::from_be_bytes([high, low]);
+                view.fragment = match (offset_and_flags >> 3, offset_and_flags & 1) {
+                    (0, 0) => Fragment::Whole, // an atomic fragment, RFC 6946
+                    (0, _) => Fragment::First,
+                    _ => Fragment::Later,
+                };
+            }
+            protocol::ROUTING | protocol::AH => view.extensions = Extensions::Other,
+            _ => {}
+        }
+        view.l4 += size;
+        view.protocol = next;
+        if view.fragment == Fragment::Later {
+            return;
+        }
+    }
+    if is_extension(view.protocol) {
+        view.extensions = Extensions::Other;
+    }
+}

@@ -1,0 +1,25 @@
+//! The packet path's pure half: everything that happens to inner IP packets between the TUN queue and the cipher.
+//!
+//! Bytes in, bytes and verdicts out: no I/O, no allocation per packet, no clock, no lock, no log. All parsers take any
+//! bytes and answer with an error or a verdict, never with a panic.
+//!
+//! - Towards the tunnel: [`vnet::VnetHeader::parse`], [`ip::View::parse`] for the route, then [`split::Segments`], whose
+//!   segments are sealed one by one.
+//! - From the tunnel: decrypt into [`assemble::Assembler::room`], check the source there, then
+//!   [`assemble::Assembler::push`], which gives the frames to write. [`coalesce::Coalescer`] is the state machine below.
+//!
+//! A stateless address translation goes before [`split::Segments::new`] (once for a whole super-packet: the segments
+//! are built from its header) and before [`assemble::Assembler::push`]; [`checksum::update`] is its tool.
+
+pub mod assemble;
+pub mod checksum;
+pub mod coalesce;
+mod headers;
+pub mod ip;
+pub mod split;
+pub mod vnet;
+
+#[cfg(test)]
+mod properties;
+#[cfg(test)]
+mod samples;
