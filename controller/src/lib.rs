@@ -1,1 +1,7 @@
 //! Linkspan's decisions: observe, plan and apply the state of a node.
+//!
+//! A pass reads what is there ([`node::observe`]), decides without side effects ([`node::plan`]) and writes
+//! ([`node::apply`]). Nothing is remembered between passes: everything that Linkspan creates carries a mark
+//! ([`node::mark`]), so a pass adopts or removes what an earlier process left, and never touches what is not ours.
+
+pub mod node;

@@ -1,0 +1,216 @@
+//! What the kernel shall hold: [`Desired`] in the kernel's own words, given the links and addresses that there are.
+
+use std::collections::BTreeSet;
+use std::net::IpAddr;
+
+use ipnet::IpNet;
+
+use super::action::{LinkSettings, Obstacle};
+use super::desired::{Desired, Node};
+use super::mark;
+use super::nft;
+use super::state::{Address, Encap, Family, LinkKind, Observed, Path, Route, Rule, Table};
+
+/// What VXLAN-GPE costs each packet: the outer IP header, UDP (8 bytes) and VXLAN (8 bytes); no inner Ethernet header.
+const OVERHEAD_V4: u32 = 20 + 8 + 8;
+/// As [`OVERHEAD_V4`], over IPv6.
+const OVERHEAD_V6: u32 = 40 + 8 + 8;
+
+/// MTU of an Ethernet link in bytes, assumed when no link holds this node's address.
+const ETHERNET_MTU: u32 = 1500;
+
+/// The state to reach.
+#[derive(Debug)]
+pub(super) struct Target {
+    pub vxlan: Option<VxlanTarget>,
+    pub tunnel: Option<LinkSettings>,
+    pub addresses: BTreeSet<Address>,
+    pub routes: BTreeSet<Route>,
+    pub rules: BTreeSet<Rule>,
+    pub nft: Option<nft::Table>,
+    pub obstacles: BTreeSet<Obstacle>,
+}
+
+#[derive(Debug)]
+pub(super) struct VxlanTarget {
+    pub settings: LinkSettings,
+    pub port: u16,
+}
+
+impl Target {
+    pub fn new(desired: &Desired, observed: &Observed) -> Self {
+        let mut obstacles = BTreeSet::new();
+        let remote: BTreeSet<IpNet> = desired.remote.values().flatten().map(IpNet::trunc).collect();
+        let tunnel = tunnel(desired, observed, &mut obstacles);
+        let vxlan = if remote.is_empty() { None } else { vxlan(desired, observed, &mut obstacles) };
+        let sources = sources(desired, observed, &remote, &mut obstacles);
+        let mut target = Self {
+            addresses: tunnel.iter().flat_map(|settings| tunnel_addresses(desired, settings)).collect(),
+            routes: BTreeSet::new(),
+            rules: BTreeSet::new(),
+            nft: None,
+            tunnel,
+            vxlan,
+            obstacles,
+        };
+        if remote.is_empty() {
+            return target;
+        }
+        target.add_remote_routes(desired, &remote, &sources);
+        target.add_node_routes(desired);
+        target.add_rules(desired, &remote);
+        target.nft = Some(nft_table(desired, &target, remote, sources));
+        target
+    }
+
+    /// The links that shall be there as ours.
+    pub fn links(&self) -> impl Iterator<Item = &LinkSettings> {
+        self.vxlan.iter().map(|vxlan| &vxlan.settings).chain(&self.tunnel)
+    }
+
+    fn add_remote_routes(&mut self, desired: &Desired, remote: &BTreeSet<IpNet>, sources: &[IpAddr]) {
+        let way = self.way_out(desired);
+        for to in remote {
+            let source = sources.iter().copied().find(|source| Family::of(*source).holds(to));
+            let path = way.as_ref().map(|way| match way {
+                Way::Link(link) => Path::Link { link: link.clone(), source },
+                Way::Node(link, encap) => Path::Encap { link: link.clone(), encap: *encap, source },
+            });
+            let table = Table::Remote;
+            self.routes.extend(path.map(|path| Route { table, to: *to, metric: mark::METRIC_ROUTE, path }));
+            self.routes.insert(Route { table, to: *to, metric: mark::METRIC_FALLBACK, path: Path::Unreachable });
+        }
+    }
+
+    fn add_node_routes(&mut self, desired: &Desired) {
+        if self.tunnel.is_none() {
+            return;
+        }
+        for node in desired.other_nodes() {
+            let Some(Way::Node(link, encap)) = self.way_to(desired, node) else { continue };
+            for to in node.pod_cidrs.iter().map(IpNet::trunc) {
+                let path = Path::Encap { link: link.clone(), encap, source: None };
+                self.routes.insert(Route { table: Table::Nodes, to, metric: mark::METRIC_ROUTE, path });
+            }
+        }
+    }
+
+    fn add_rules(&mut self, desired: &Desired, remote: &BTreeSet<IpNet>) {
+        for family in Family::ALL {
+            if remote.iter().any(|net| family.holds(net)) {
+                self.rules.insert(Rule { family, input_link: None, table: Table::Remote });
+            }
+            let node_routes = self.routes.iter().any(|route| route.table == Table::Nodes && family.holds(&route.to));
+            if let Some(tunnel) = desired.tunnel.as_ref().filter(|_| node_routes) {
+                self.rules.insert(Rule { family, input_link: Some(tunnel.link.clone()), table: Table::Nodes });
+            }
+        }
+    }
+
+    /// How this node's traffic for other Members leaves. `None`: not at all, for now.
+    fn way_out(&mut self, desired: &Desired) -> Option<Way> {
+        let active = desired.active_gateway.as_ref()?;
+        if *active == desired.node {
+            return self.tunnel.as_ref().map(|tunnel| Way::Link(tunnel.link.clone()));
+        }
+        let gateway = desired.other_nodes().find(|node| node.name == *active)?;
+        self.way_to(desired, gateway)
+    }
+
+    fn way_to(&mut self, desired: &Desired, node: &Node) -> Option<Way> {
+        let vxlan = self.vxlan.as_ref()?;
+        let outer_source = desired.this_node()?.address;
+        let outer_destination = node.address;
+        if Family::of(outer_source) != Family::of(outer_destination) {
+            self.obstacles.insert(Obstacle::MixedFamilies { node: node.name.clone() });
+            return None;
+        }
+        let encap = Encap { id: desired.vxlan.id, outer_source, outer_destination };
+        Some(Way::Node(vxlan.settings.link.clone(), encap))
+    }
+}
+
+enum Way {
+    Link(String),
+    Node(String, Encap),
+}
+
+fn tunnel(desired: &Desired, observed: &Observed, obstacles: &mut BTreeSet<Obstacle>) -> Option<LinkSettings> {
+    let tunnel = desired.tunnel.as_ref()?;
+    match observed.link(&tunnel.link) {
+        None => {
+            obstacles.insert(Obstacle::NoTunnelLink(tunnel.link.clone()));
+            None
+        }
+        // The device makes the link without our mark; the first pass adds it.
+        Some(link) if matches!(link.kind, LinkKind::Layer3(_)) && (link.is_ours() || link.alias.is_none()) => {
+            Some(LinkSettings { link: tunnel.link.clone(), mtu: tunnel.mtu })
+        }
+        Some(_) => {
+            obstacles.insert(Obstacle::ForeignLink(tunnel.link.clone()));
+            None
+        }
+    }
+}
+
+fn tunnel_addresses(desired: &Desired, settings: &LinkSettings) -> Vec<Address> {
+    let addresses = desired.tunnel.iter().flat_map(|tunnel| tunnel.addresses.iter().copied());
+    addresses.map(|address| Address { link: settings.link.clone(), address }).collect()
+}
+
+fn vxlan(desired: &Desired, observed: &Observed, obstacles: &mut BTreeSet<Obstacle>) -> Option<VxlanTarget> {
+    let this = desired.this_node()?;
+    desired.other_nodes().next()?;
+    let link = desired.vxlan.link.clone();
+    let port = desired.vxlan.port;
+    if let Some(existing) = observed.link(&link) {
+        // A process that died between making the link and marking it leaves exactly what we would make.
+        let left_over = existing.alias.is_none() && existing.kind == LinkKind::ExternalVxlan { port };
+        if !existing.is_ours() && !left_over {
+            obstacles.insert(Obstacle::ForeignLink(link));
+            return None;
+        }
+    }
+    let mtu = desired.vxlan.mtu.unwrap_or_else(|| vxlan_mtu(this.address, observed));
+    Some(VxlanTarget { settings: LinkSettings { link, mtu }, port })
+}
+
+/// The largest packet in bytes that fits into the link of `address` with the encapsulation around it.
+fn vxlan_mtu(address: IpAddr, observed: &Observed) -> u32 {
+    let holder = observed.addresses.iter().filter(|held| held.address.addr() == address);
+    let mtus = holder.filter_map(|held| observed.link(&held.link)).map(|link| link.mtu);
+    let overhead = if address.is_ipv4() { OVERHEAD_V4 } else { OVERHEAD_V6 };
+    // IPv6 needs 1280 (RFC 8200, section 5); below that, the outer packets are fragmented.
+    mtus.min().unwrap_or(ETHERNET_MTU).saturating_sub(overhead).max(1280)
+}
+
+/// This node's own source toward other Members, at most one of each family.
+fn sources(desired: &Desired, observed: &Observed, remote: &BTreeSet<IpNet>, obstacles: &mut BTreeSet<Obstacle>) -> Vec<IpAddr> {
+    let held: BTreeSet<IpAddr> = observed.addresses.iter().map(|held| held.address.addr()).collect();
+    let cidrs: Vec<_> = desired.this_node().into_iter().flat_map(|node| &node.pod_cidrs).collect();
+    let mut sources = Vec::new();
+    for family in Family::ALL.into_iter().filter(|family| remote.iter().any(|net| family.holds(net))) {
+        let given = desired.sources.iter().filter(|source| held.contains(source));
+        let found = held.iter().filter(|address| cidrs.iter().any(|cidr| cidr.contains(*address)));
+        match given.chain(found).find(|source| Family::of(**source) == family) {
+            Some(source) => sources.push(*source),
+            None if cidrs.iter().any(|cidr| family.holds(cidr)) => {
+                obstacles.insert(Obstacle::NoSource(family));
+            }
+            None => {}
+        }
+    }
+    sources
+}
+
+fn nft_table(desired: &Desired, target: &Target, remote: BTreeSet<IpNet>, sources: Vec<IpAddr>) -> nft::Table {
+    let own = target.addresses.iter().map(|address| IpNet::from(address.address.addr()));
+    nft::Table::render(&nft::Content {
+        tunnel: desired.tunnel.as_ref().map(|tunnel| tunnel.link.clone()),
+        vxlan: target.vxlan.as_ref().map(|vxlan| (vxlan.settings.link.clone(), vxlan.port)),
+        local: desired.local.iter().copied().chain(own).collect(),
+        remote: remote.into_iter().collect(),
+        nodes: desired.nodes.iter().map(|node| node.address).collect(),
+        sources,
+    })
+}
