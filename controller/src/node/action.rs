@@ -112,6 +112,8 @@ pub enum Obstacle {
         node: String,
     },
     /// No address to use as source, so connections from the node itself get no answer.
-    #[error("this node has no {0} address inside its pod CIDRs: its own connections to other clusters fail until it has one")]
+    #[error(
+        "this node has no {0} address inside its pod CIDRs: its own connections to other clusters fail until it has one"
+    )]
     NoSource(Family),
 }

@@ -123,10 +123,17 @@ impl Desired {
         }
         self.check_nodes()?;
         self.check_links()?;
-        for (cluster, prefix) in self.remote.iter().flat_map(|(cluster, prefixes)| prefixes.iter().map(move |p| (cluster, p))) {
+        for (cluster, prefix) in
+            self.remote.iter().flat_map(|(cluster, prefixes)| prefixes.iter().map(move |p| (cluster, p)))
+        {
             if let Some(node) = self.nodes.iter().find(|node| prefix.contains(&node.address)) {
                 let (cluster, prefix) = (cluster.clone(), *prefix);
-                return Err(DesiredError::NodeInRemote { cluster, prefix, node: node.name.clone(), address: node.address });
+                return Err(DesiredError::NodeInRemote {
+                    cluster,
+                    prefix,
+                    node: node.name.clone(),
+                    address: node.address,
+                });
             }
             if let Some(local) = self.local.iter().find(|local| overlap(local, prefix)) {
                 return Err(DesiredError::Overlap { cluster: cluster.clone(), prefix: *prefix, local: *local });
@@ -214,7 +221,9 @@ pub enum DesiredError {
         mtu: u32,
     },
     /// A node would be routed into the tunnel that it is to carry.
-    #[error("prefix {prefix} of cluster {cluster:?} holds the address {address} of this cluster's node {node:?}: the tunnel would carry itself")]
+    #[error(
+        "prefix {prefix} of cluster {cluster:?} holds the address {address} of this cluster's node {node:?}: the tunnel would carry itself"
+    )]
     NodeInRemote {
         /// The other Member.
         cluster: String,

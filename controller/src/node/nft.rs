@@ -75,7 +75,8 @@ impl Table {
     pub fn from_listing(listing: Value) -> Option<Self> {
         let Value::Object(mut listing) = listing else { return None };
         let Value::Array(objects) = listing.remove("nftables")? else { return None };
-        let ours = objects.into_iter().filter(|object| object.get("metainfo").is_none() && object.get("table").is_none());
+        let ours =
+            objects.into_iter().filter(|object| object.get("metainfo").is_none() && object.get("table").is_none());
         Some(Self(normalise(ours.collect())))
     }
 
@@ -138,7 +139,8 @@ impl Syntax {
         // The kernel refuses overlapping intervals in one set.
         let elements: BTreeSet<_> = IpNet::aggregate(&own).into_iter().collect();
         let elements: Vec<Value> = elements.iter().map(element).collect();
-        let mut set = json!({ "family": "inet", "table": NFT_TABLE, "name": name, "type": self.set_type, "flags": ["interval"] });
+        let mut set =
+            json!({ "family": "inet", "table": NFT_TABLE, "name": name, "type": self.set_type, "flags": ["interval"] });
         if !elements.is_empty() {
             set["elem"] = elements.into();
         }
@@ -221,7 +223,11 @@ fn postrouting_rules(content: &Content) -> Vec<Value> {
             (syntax.remote, syntax.local, "from a Member: keep the source"),
         ] {
             let keep = syntax.snat(syntax.address("saddr"));
-            rules.push(rule("postrouting", comment, vec![syntax.is_in("saddr", from), syntax.is_in("daddr", to), keep]));
+            rules.push(rule(
+                "postrouting",
+                comment,
+                vec![syntax.is_in("saddr", from), syntax.is_in("daddr", to), keep],
+            ));
         }
         if let Some(source) = content.sources.iter().find(|source| Family::of(**source) == syntax.family) {
             let source = syntax.snat(source.to_string().into());
@@ -237,25 +243,36 @@ fn prerouting_rules(content: &Content) -> Vec<Value> {
     let mut rules = Vec::new();
     if let Some(link) = &content.tunnel {
         for syntax in &families {
-            let expressions = vec![input_link(link), syntax.is_not_in("daddr", syntax.local), counter(), verdict("drop")];
+            let expressions =
+                vec![input_link(link), syntax.is_not_in("daddr", syntax.local), counter(), verdict("drop")];
             rules.push(rule("prerouting", "out of the tunnel, but not to this cluster", expressions));
         }
     }
     if let Some((link, port)) = &content.vxlan {
         for syntax in &families {
-            let expressions =
-                vec![syntax.is_in("saddr", syntax.nodes), udp_port(*port), is_local("daddr"), verdict("notrack"), verdict("accept")];
+            let expressions = vec![
+                syntax.is_in("saddr", syntax.nodes),
+                udp_port(*port),
+                is_local("daddr"),
+                verdict("notrack"),
+                verdict("accept"),
+            ];
             rules.push(rule("prerouting", "encapsulated, from a node of this cluster", expressions));
         }
         let expressions = vec![udp_port(*port), is_local("daddr"), counter(), verdict("drop")];
         rules.push(rule("prerouting", "encapsulated, but not from a node of this cluster", expressions));
         for syntax in &families {
             for (from, to) in [(syntax.local, syntax.remote), (syntax.remote, syntax.local)] {
-                let path = [input_link(link), syntax.is_in("saddr", from), syntax.is_in("daddr", to), verdict("accept")];
+                let path =
+                    [input_link(link), syntax.is_in("saddr", from), syntax.is_in("daddr", to), verdict("accept")];
                 rules.push(rule("prerouting", "between this cluster and a Member", path.into()));
             }
         }
-        rules.push(rule("prerouting", "from a node, but not between clusters", vec![input_link(link), counter(), verdict("drop")]));
+        rules.push(rule(
+            "prerouting",
+            "from a node, but not between clusters",
+            vec![input_link(link), counter(), verdict("drop")],
+        ));
     }
     rules
 }
@@ -279,7 +296,9 @@ fn normalise(mut objects: Vec<Value>) -> Vec<Value> {
 }
 
 fn normalise_object(object: &mut Value) {
-    let Some(body) = object.as_object_mut().and_then(|object| object.values_mut().next()).and_then(Value::as_object_mut) else {
+    let Some(body) =
+        object.as_object_mut().and_then(|object| object.values_mut().next()).and_then(Value::as_object_mut)
+    else {
         return;
     };
     body.remove("handle");

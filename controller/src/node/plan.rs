@@ -81,7 +81,8 @@ fn plan_routes(target: &Target, observed: &Observed, actions: &mut Vec<Action>) 
         })
         .collect();
     let stands = |path: &Path| path.link().is_none_or(|link| !remade.contains(link));
-    let (fallbacks, others): (Vec<_>, Vec<_>) = target.routes.iter().partition(|route| route.metric == mark::METRIC_FALLBACK);
+    let (fallbacks, others): (Vec<_>, Vec<_>) =
+        target.routes.iter().partition(|route| route.metric == mark::METRIC_FALLBACK);
     for route in fallbacks.into_iter().chain(others) {
         if !existing.get(&route.key()).is_some_and(|existing| *existing == route && stands(&route.path)) {
             actions.push(Action::ReplaceRoute(route.clone()));
@@ -100,14 +101,16 @@ fn plan_removal(target: &Target, desired: &Desired, observed: &Observed, actions
     actions.extend(stale_routes.into_iter().cloned().map(Action::DeleteRoute));
 
     let ours: BTreeSet<_> = target.links().map(|settings| settings.link.as_str()).collect();
-    let stale: BTreeSet<_> = observed.addresses.iter().filter(|a| ours.contains(a.link.as_str()) && !target.addresses.contains(a)).collect();
+    let stale: BTreeSet<_> =
+        observed.addresses.iter().filter(|a| ours.contains(a.link.as_str()) && !target.addresses.contains(a)).collect();
     actions.extend(stale.into_iter().cloned().map(Action::DeleteAddress));
 
     let blocked = |link: &Link| desired.tunnel.as_ref().is_some_and(|tunnel| tunnel.link == link.name);
     let unmarked = |link: &Link| {
         link.alias.is_none() && link.kind == LinkKind::Layer3(Layer3::Tun) && desired.stale_tunnels.contains(&link.name)
     };
-    let is_stale = |link: &&Link| !ours.contains(link.name.as_str()) && !blocked(link) && (link.is_ours() || unmarked(link));
+    let is_stale =
+        |link: &&Link| !ours.contains(link.name.as_str()) && !blocked(link) && (link.is_ours() || unmarked(link));
     let stale: BTreeSet<_> = observed.links.iter().filter(is_stale).map(|link| link.name.clone()).collect();
     actions.extend(stale.into_iter().map(|link| Action::DeleteLink { link }));
 

@@ -185,7 +185,12 @@ fn vxlan_mtu(address: IpAddr, observed: &Observed) -> u32 {
 }
 
 /// This node's own source toward other Members, at most one of each family.
-fn sources(desired: &Desired, observed: &Observed, remote: &BTreeSet<IpNet>, obstacles: &mut BTreeSet<Obstacle>) -> Vec<IpAddr> {
+fn sources(
+    desired: &Desired,
+    observed: &Observed,
+    remote: &BTreeSet<IpNet>,
+    obstacles: &mut BTreeSet<Obstacle>,
+) -> Vec<IpAddr> {
     let held: BTreeSet<IpAddr> = observed.addresses.iter().map(|held| held.address.addr()).collect();
     let cidrs: Vec<_> = desired.this_node().into_iter().flat_map(|node| &node.pod_cidrs).collect();
     let mut sources = Vec::new();
