@@ -6,10 +6,49 @@ pub mod state;
 
 mod action;
 mod desired;
+mod kernel;
 mod plan;
 mod target;
 
 pub use action::{Action, LinkSettings, Obstacle, Plan};
 pub use desired::{Desired, DesiredError, MAX_LINK_NAME, Node, TunnelLink, Vxlan};
+pub use kernel::{
+    ApplyError, Failure, Interest, Kernel, KernelError, NftError, ObserveError, Report, Watch, apply, observe,
+};
 pub use plan::plan;
 pub use state::Observed;
+
+/// Why a pass did not come to write anything.
+#[derive(Debug, thiserror::Error)]
+pub enum PassError {
+    /// What is desired would do harm.
+    #[error(transparent)]
+    Desired(#[from] DesiredError),
+    /// What is there is not known.
+    #[error(transparent)]
+    Observe(#[from] ObserveError),
+}
+
+/// Brings the node to what is desired.
+///
+/// # Guarantees
+/// Safe to cancel, or to be killed, between any two actions: the next pass continues. A node that is as desired is not
+/// written to, and nothing is logged about it.
+///
+/// # Assumptions
+/// This process alone owns what [`mark`] names.
+///
+/// # Errors
+/// When nothing was written because the input is unusable. Failures of single actions are in the report.
+pub async fn pass(kernel: &Kernel, desired: &Desired) -> Result<Report, PassError> {
+    desired.check()?;
+    let observed = observe(kernel).await?;
+    let report = apply(kernel, plan(desired, &observed)).await;
+    for action in &report.applied {
+        tracing::info!("{action}");
+    }
+    for failure in &report.failed {
+        tracing::warn!("{failure}");
+    }
+    Ok(report)
+}

@@ -24,7 +24,7 @@ const RP_FILTER_LOOSE: u8 = 2;
 pub fn plan(desired: &Desired, observed: &Observed) -> Plan {
     let target = Target::new(desired, observed);
     let mut actions = Vec::new();
-    plan_links(&target, observed, &mut actions);
+    plan_links(&target, desired, observed, &mut actions);
     plan_addresses(&target, observed, &mut actions);
     if let Some(table) = target.nft.as_ref().filter(|table| observed.nft.as_ref() != Some(table)) {
         actions.push(Action::ReplaceNftTable(table.clone()));
@@ -35,14 +35,19 @@ pub fn plan(desired: &Desired, observed: &Observed) -> Plan {
     Plan { actions, obstacles: target.obstacles.into_iter().collect() }
 }
 
-fn plan_links(target: &Target, observed: &Observed, actions: &mut Vec<Action>) {
+fn plan_links(target: &Target, desired: &Desired, observed: &Observed, actions: &mut Vec<Action>) {
     if let Some(VxlanTarget { settings, port }) = &target.vxlan {
         let wanted = LinkKind::ExternalVxlan { port: *port };
         let existing = observed.link(&settings.link);
         let reusable = existing.is_some_and(|link| link.kind == wanted);
         if !reusable {
-            // Of our name and with our mark, but for another port: its routes go with it, the fallbacks answer.
-            actions.extend(existing.map(|link| Action::DeleteLink { link: link.name.clone() }));
+            // The kernel has one external VXLAN link for each port. Its routes go with it, the fallbacks answer.
+            let stale = stale_links(target, desired, observed);
+            let is_vxlan =
+                |link: &&Link| matches!(link.kind, LinkKind::ExternalVxlan { .. }) && stale.contains(&link.name);
+            let in_the_way: BTreeSet<_> =
+                observed.links.iter().filter(is_vxlan).chain(existing).map(|link| &link.name).collect();
+            actions.extend(in_the_way.into_iter().map(|link| Action::DeleteLink { link: link.clone() }));
             actions.push(Action::CreateVxlan { link: settings.link.clone(), port: *port });
         }
         if !existing.is_some_and(|link| reusable && is_configured(link, settings)) {
@@ -105,16 +110,25 @@ fn plan_removal(target: &Target, desired: &Desired, observed: &Observed, actions
         observed.addresses.iter().filter(|a| ours.contains(a.link.as_str()) && !target.addresses.contains(a)).collect();
     actions.extend(stale.into_iter().cloned().map(Action::DeleteAddress));
 
-    let blocked = |link: &Link| desired.tunnel.as_ref().is_some_and(|tunnel| tunnel.link == link.name);
-    let unmarked = |link: &Link| {
-        link.alias.is_none() && link.kind == LinkKind::Layer3(Layer3::Tun) && desired.stale_tunnels.contains(&link.name)
-    };
-    let is_stale =
-        |link: &&Link| !ours.contains(link.name.as_str()) && !blocked(link) && (link.is_ours() || unmarked(link));
-    let stale: BTreeSet<_> = observed.links.iter().filter(is_stale).map(|link| link.name.clone()).collect();
-    actions.extend(stale.into_iter().map(|link| Action::DeleteLink { link }));
-
+    for link in stale_links(target, desired, observed) {
+        // Deleted already, to make room for the new one.
+        if !actions.iter().any(|action| matches!(action, Action::DeleteLink { link: deleted } if *deleted == link)) {
+            actions.push(Action::DeleteLink { link });
+        }
+    }
     if target.nft.is_none() && observed.nft.is_some() {
         actions.push(Action::DeleteNftTable);
     }
+}
+
+/// Links of ours that nothing wants any more.
+fn stale_links(target: &Target, desired: &Desired, observed: &Observed) -> BTreeSet<String> {
+    let wanted: BTreeSet<_> = target.links().map(|settings| &settings.link).collect();
+    // Even where an obstacle keeps it from use.
+    let tunnel = desired.tunnel.as_ref().map(|tunnel| &tunnel.link);
+    let unmarked = |link: &Link| {
+        link.alias.is_none() && link.kind == LinkKind::Layer3(Layer3::Tun) && desired.stale_tunnels.contains(&link.name)
+    };
+    let links = observed.links.iter().filter(|link| link.is_ours() || unmarked(link));
+    links.map(|link| &link.name).filter(|name| !wanted.contains(name) && Some(*name) != tunnel).cloned().collect()
 }
