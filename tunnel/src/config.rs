@@ -13,6 +13,11 @@ use zeroize::{Zeroize, ZeroizeOnDrop};
 /// device below no longer gains from more.
 pub const MAX_LANES: u8 = 16;
 
+/// Largest MTU of the TUN link in bytes: jumbo frames.
+pub const MAX_MTU: u16 = 9216;
+/// Smallest MTU of the TUN link in bytes: what IPv6 needs (RFC 8200, section 5).
+pub const MIN_MTU: u16 = 1280;
+
 /// Most peers that a device may have: the peer's slot is the upper 16 of the 24 index bits that boringtun leaves to us.
 pub const MAX_PEERS: usize = 1 << 16;
 
@@ -29,7 +34,7 @@ pub struct Config {
     pub vanilla_port: Option<u16>,
     /// How many lanes (threads, TUN queues, sockets) this device has, 1 to [`MAX_LANES`].
     pub lanes: NonZeroU8,
-    /// MTU of the TUN link in bytes: the largest inner packet before path-MTU search lowers a peer's own, 1280 to 65 455.
+    /// MTU of the TUN link in bytes: the largest inner packet before path-MTU search lowers a peer's own, [`MIN_MTU`] to [`MAX_MTU`].
     pub mtu: u16,
     /// The outer DSCP of data: copied from the inner packet, or 0 as kernel WireGuard sends it.
     pub dscp: Dscp,

@@ -5,7 +5,20 @@
 //! peer, and shares nothing with the other lanes on the packet path.
 
 pub mod config;
+mod device;
+pub mod drops;
+mod error;
+mod io;
+mod ladder;
+mod lane;
 pub mod packet;
+pub mod path;
+mod probe;
+mod report;
+pub mod routes;
+mod shared;
 pub mod status;
 
 pub use config::{Config, Peer, PeerKind};
+pub use device::Device;
+pub use error::Error;

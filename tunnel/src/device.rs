@@ -1,0 +1,254 @@
+//! A device: its lanes, its link and its peers, opened, changed and told about as a whole.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex};
+use std::thread::JoinHandle;
+
+use crate::config::{Config, MAX_LANES, MAX_MTU, MAX_PEERS, MIN_MTU, Peer, PeerKind, PublicKey};
+use crate::error::Error;
+use crate::io::clock::Clock;
+use crate::io::poll::Bell;
+use crate::ladder::{Ladder, Rungs};
+use crate::lane::{self, Identity, Mailbox, Orders, Parts, PeerOrder, Port};
+use crate::report;
+use crate::routes::{AllowedIps, Slot};
+use crate::shared::{SharedLane, SharedPeer, lock};
+use crate::status::Status;
+
+/// A running device. Dropping it stops its lanes; the TUN link stays, for a restart to adopt.
+#[derive(Debug)]
+pub struct Device {
+    control: Mutex<Control>,
+}
+
+/// Everything that the owner knows. Taken by callers only, never by a lane.
+#[derive(Debug)]
+pub(crate) struct Control {
+    pub(crate) config: Config,
+    pub(crate) clock: Clock,
+    pub(crate) lanes: Vec<LaneHandle>,
+    pub(crate) rungs: Rungs,
+    /// Peers that are or were configured; the slot of a key is the same while it stays.
+    pub(crate) slots: HashMap<PublicKey, Known>,
+}
+
+/// A configured peer and its place.
+#[derive(Debug)]
+pub(crate) struct Known {
+    pub(crate) slot: Slot,
+    /// Lanes that both ends have.
+    pub(crate) lanes: u8,
+    pub(crate) shared: Arc<SharedPeer>,
+    configured: Peer,
+}
+
+/// A running lane.
+#[derive(Debug)]
+pub(crate) struct LaneHandle {
+    pub(crate) shared: Arc<SharedLane>,
+    mailbox: Arc<Mailbox>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Device {
+    /// Creates the TUN link or adopts one that a former process left, binds the ports and starts the lanes. Handshakes
+    /// to peers with an endpoint start at once. Addresses, routes and the link's state are not this crate's.
+    ///
+    /// # Errors
+    /// [`Error`] names what could not be had. An offload that the kernel lacks is no error: see [`Status::offloads`].
+    pub fn open(config: Config) -> Result<Self, Error> {
+        let mut control = Control::start(config)?;
+        control.deliver();
+        Ok(Self { control: Mutex::new(control) })
+    }
+
+    /// Makes the device do what `config` says. Sessions of peers that stay as they are go on; a change of the link, the
+    /// key, a port, the lanes, the MTU or the offloads restarts the lanes, and peers re-handshake.
+    ///
+    /// # Errors
+    /// As [`Device::open`]. After a failed restart the device has no lanes, and the next call tries again.
+    pub fn configure(&self, config: Config) -> Result<(), Error> {
+        let mut control = lock(&self.control);
+        if control.config == config && !control.lanes.is_empty() {
+            return Ok(());
+        }
+        if control.lanes.is_empty() || needs_restart(&control.config, &config) {
+            check(&config)?;
+            control.stop();
+            *control = Control::start(config)?;
+        } else {
+            check(&config)?;
+            control.config = config;
+        }
+        control.deliver();
+        Ok(())
+    }
+
+    /// A snapshot of the device; takes nothing from the packet path.
+    pub fn status(&self) -> Status {
+        report::status(&lock(&self.control))
+    }
+
+    /// Stops the lanes and waits for them. The link stays.
+    pub fn close(self) {
+        drop(self);
+    }
+}
+
+impl Drop for Device {
+    fn drop(&mut self) {
+        lock(&self.control).stop();
+    }
+}
+
+impl Control {
+    fn start(config: Config) -> Result<Self, Error> {
+        check(&config)?;
+        let clock = Clock::start();
+        let Ladder { rungs, lanes } = Ladder::climb(&config)?;
+        let mut control = Self { config, clock, lanes: Vec::new(), rungs, slots: HashMap::new() };
+        let bells = (0..lanes.len())
+            .map(|lane| Bell::new().map(Arc::new).map_err(|source| Error::Lane { lane: lane as u8, source }))
+            .collect::<Result<Vec<_>, _>>()?;
+        let ends = lane::connect(&bells);
+        for ((number, (rung, bell)), (inbox, outboxes)) in (0u8..).zip(lanes.into_iter().zip(bells)).zip(ends) {
+            let (mailbox, shared) = (Arc::new(Mailbox::new(bell)), Arc::new(SharedLane::default()));
+            let parts = Parts {
+                lane: number,
+                queue: rung.queue,
+                segmentation: control.rungs.segmentation,
+                socket: rung.socket,
+                vanilla: rung.vanilla,
+                gso: control.rungs.udp_gso.is_ok(),
+                inbox,
+                outboxes,
+                mailbox: Arc::clone(&mailbox),
+                shared: Arc::clone(&shared),
+                private_key: control.config.private_key.clone(),
+                clock,
+            };
+            let thread = std::thread::Builder::new()
+                .name(format!("lane-{number}"))
+                .spawn(move || lane::run(parts))
+                .map_err(|source| Error::Lane { lane: number, source });
+            match thread {
+                Ok(thread) => control.lanes.push(LaneHandle { shared, mailbox, thread: Some(thread) }),
+                Err(error) => {
+                    control.stop();
+                    return Err(error);
+                }
+            }
+        }
+        Ok(control)
+    }
+
+    fn stop(&mut self) {
+        for lane in &self.lanes {
+            lane.mailbox.stop();
+        }
+        for lane in &mut self.lanes {
+            // A lane that panicked has said so already; there is nothing left to stop.
+            let _ = lane.thread.take().map(JoinHandle::join);
+        }
+        self.lanes.clear();
+    }
+
+    /// Sends the lanes what the configuration asks for.
+    fn deliver(&mut self) {
+        let own = self.lanes.len() as u8;
+        let mut before = std::mem::take(&mut self.slots);
+        let mut free = free_slots(&before);
+        for peer in &self.config.peers {
+            let lanes = lanes_with(peer, own);
+            let known = before.remove(&peer.public_key).filter(|known| known.lanes == lanes);
+            let known = match known {
+                Some(mut known) => {
+                    if known.configured.endpoint != peer.endpoint && peer.endpoint.is_some() {
+                        known.shared.set_endpoint(peer.endpoint);
+                    }
+                    known.configured = peer.clone();
+                    known
+                }
+                None => {
+                    let shared = Arc::new(SharedPeer::new(peer.endpoint, lanes));
+                    Known { slot: free.next().unwrap_or(0), lanes, shared, configured: peer.clone() }
+                }
+            };
+            self.slots.insert(peer.public_key, known);
+        }
+        let orders = Arc::new(self.orders());
+        for lane in &self.lanes {
+            lane.mailbox.post(Arc::clone(&orders));
+        }
+    }
+
+    fn orders(&self) -> Orders {
+        let known = |peer: &Peer| &self.slots[&peer.public_key];
+        let prefixes =
+            self.config.peers.iter().flat_map(|p| p.allowed_ips.iter().map(move |net| (*net, known(p).slot)));
+        let order = |peer: &Peer| {
+            let Known { slot, lanes, shared, .. } = known(peer);
+            let identity = Identity {
+                slot: *slot,
+                public_key: peer.public_key,
+                preshared_key: peer.preshared_key.clone(),
+                persistent_keepalive: peer.persistent_keepalive,
+                port: if peer.kind == PeerKind::Vanilla { Port::Vanilla } else { Port::Linkspan },
+                mtu: self.config.mtu,
+            };
+            PeerOrder { identity, lanes: *lanes, shared: Arc::clone(shared) }
+        };
+        Orders {
+            routes: AllowedIps::build(prefixes),
+            peers: self.config.peers.iter().map(order).collect(),
+            dscp: self.config.dscp,
+        }
+    }
+}
+
+/// Lanes that this device and the peer both have.
+fn lanes_with(peer: &Peer, own: u8) -> u8 {
+    match peer.kind {
+        PeerKind::Vanilla => 1,
+        PeerKind::Linkspan { lanes } => lanes.get().min(own),
+    }
+}
+
+/// Slots that no known peer has, lowest first; endless for at most [`MAX_PEERS`] peers.
+fn free_slots(known: &HashMap<PublicKey, Known>) -> impl Iterator<Item = Slot> + use<> {
+    let taken: std::collections::HashSet<Slot> = known.values().map(|known| known.slot).collect();
+    (0..=Slot::MAX).filter(move |slot| !taken.contains(slot))
+}
+
+/// Whether a change touches what the lanes were built from.
+fn needs_restart(old: &Config, new: &Config) -> bool {
+    let built_from = |c: &Config| (c.link.clone(), c.listen_port, c.vanilla_port, c.lanes, c.mtu, c.offloads);
+    built_from(old) != built_from(new) || old.private_key != new.private_key
+}
+
+fn check(config: &Config) -> Result<(), Error> {
+    let wrong = |text: String| Err(Error::Config(text));
+    let lanes = config.lanes.get();
+    if lanes > MAX_LANES {
+        return wrong(format!("{lanes} lanes; the most is {MAX_LANES}"));
+    }
+    if !(MIN_MTU..=MAX_MTU).contains(&config.mtu) {
+        return wrong(format!("MTU {} is not between {MIN_MTU} and {MAX_MTU}", config.mtu));
+    }
+    if config.peers.len() > MAX_PEERS {
+        return wrong(format!("{} peers; the most is {MAX_PEERS}", config.peers.len()));
+    }
+    let mut keys = HashMap::new();
+    for peer in &config.peers {
+        if let Some(other) = keys.insert(peer.public_key, &peer.name) {
+            return wrong(format!("peers {other} and {} have the same public key {}", peer.name, peer.public_key));
+        }
+        if peer.public_key == config.private_key.public_key() {
+            return wrong(format!("peer {} has this gateway's own public key", peer.name));
+        }
+        if peer.kind == PeerKind::Vanilla && config.vanilla_port.is_none() {
+            return wrong(format!("peer {} is vanilla WireGuard, but no vanilla port is set", peer.name));
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,63 @@
+//! What can go wrong with a device as a whole.
+
+use std::io;
+
+/// Why a device could not be opened or changed.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// A value of the configuration is out of its range.
+    #[error("tunnel configuration: {0}")]
+    Config(String),
+    /// The TUN link could not be made or adopted.
+    #[error("failed to open TUN link {link}: {source}{hint}")]
+    Tun {
+        /// The link's name.
+        link: String,
+        /// The kernel's answer.
+        source: io::Error,
+        /// The likely fix, with its separator; or empty.
+        hint: &'static str,
+    },
+    /// A UDP port could not be had.
+    #[error("failed to bind UDP port {port}: {source}{hint}")]
+    Bind {
+        /// The port.
+        port: u16,
+        /// The kernel's answer.
+        source: io::Error,
+        /// The likely fix, with its separator; or empty.
+        hint: &'static str,
+    },
+    /// A thread or descriptor could not be had.
+    #[error("failed to start lane {lane}: {source}")]
+    Lane {
+        /// Number of the lane.
+        lane: u8,
+        /// The kernel's answer.
+        source: io::Error,
+    },
+}
+
+impl Error {
+    pub(crate) fn tun(link: &str, source: io::Error) -> Self {
+        let hint = match source.kind() {
+            io::ErrorKind::PermissionDenied => "; run as root or with CAP_NET_ADMIN",
+            io::ErrorKind::NotFound => "; /dev/net/tun is missing: load the tun module or mount the device",
+            io::ErrorKind::ResourceBusy => "; another process holds the link: is linkspan running already?",
+            io::ErrorKind::InvalidInput => {
+                "; a link of that name but of another kind exists, or the name is not 1 to 15 bytes"
+            }
+            _ => "",
+        };
+        Self::Tun { link: link.to_owned(), source, hint }
+    }
+
+    pub(crate) fn bind(port: u16, source: io::Error) -> Self {
+        let hint = match source.kind() {
+            io::ErrorKind::AddrInUse => "; another program uses the port: choose another, or stop it",
+            io::ErrorKind::PermissionDenied => "; ports below 1024 need CAP_NET_BIND_SERVICE",
+            _ => "",
+        };
+        Self::Bind { port, source, hint }
+    }
+}

@@ -1,0 +1,104 @@
+//! Waiting: one epoll set per lane, and an eventfd by which the owner wakes it.
+
+use std::io;
+use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
+use std::time::Duration;
+
+use super::{check, check_len};
+
+/// Up to this many descriptors can be ready at once; a lane has at most five.
+const EVENTS: usize = 8;
+
+/// Which descriptors are readable, as a bit set of the tokens that they were added with.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Ready(u64);
+
+impl Ready {
+    /// Whether the descriptor with this token has something to read.
+    pub fn has(self, token: u8) -> bool {
+        self.0 & (1 << token) != 0
+    }
+}
+
+/// An epoll set.
+#[derive(Debug)]
+pub struct Poll {
+    epoll: OwnedFd,
+}
+
+impl Poll {
+    /// An empty set.
+    ///
+    /// # Errors
+    /// `EMFILE` or `ENFILE` when descriptors have run out.
+    pub fn new() -> io::Result<Self> {
+        // SAFETY: no pointers; the returned descriptor is owned by nobody else.
+        let epoll = unsafe { OwnedFd::from_raw_fd(check(libc::epoll_create1(libc::EPOLL_CLOEXEC))?) };
+        Ok(Self { epoll })
+    }
+
+    /// Watches `fd` for reading, level triggered. `token` is 0 to 63.
+    ///
+    /// # Errors
+    /// `EEXIST` when it is watched already.
+    pub fn add(&self, fd: RawFd, token: u8) -> io::Result<()> {
+        let mut event = libc::epoll_event { events: libc::EPOLLIN as u32, u64: u64::from(token) };
+        // SAFETY: the call reads one event.
+        check(unsafe { libc::epoll_ctl(self.epoll.as_raw_fd(), libc::EPOLL_CTL_ADD, fd, &raw mut event) })?;
+        Ok(())
+    }
+
+    /// Waits until something is readable or `timeout` has passed; `None` waits for ever. Rounds up to a millisecond, so
+    /// that a deadline is never met too early and then polled in a loop.
+    ///
+    /// # Errors
+    /// Passes on the kernel's; an interrupted wait is an empty result.
+    pub fn wait(&self, timeout: Option<Duration>) -> io::Result<Ready> {
+        let mut events = [libc::epoll_event { events: 0, u64: 0 }; EVENTS];
+        let millis = timeout.map_or(-1, |t| t.as_micros().div_ceil(1000).min(i32::MAX as u128) as i32);
+        // SAFETY: the call writes at most EVENTS events into the array.
+        let count = unsafe { libc::epoll_wait(self.epoll.as_raw_fd(), events.as_mut_ptr(), EVENTS as i32, millis) };
+        match check(count) {
+            Ok(count) => Ok(Ready(events.iter().take(count as usize).fold(0, |set, e| set | 1 << (e.u64 & 63)))),
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => Ok(Ready::default()),
+            Err(error) => Err(error),
+        }
+    }
+}
+
+/// An eventfd: any thread rings, the lane hears.
+#[derive(Debug)]
+pub struct Bell {
+    fd: OwnedFd,
+}
+
+impl Bell {
+    /// A silent bell.
+    ///
+    /// # Errors
+    /// `EMFILE` or `ENFILE` when descriptors have run out.
+    pub fn new() -> io::Result<Self> {
+        // SAFETY: no pointers; the returned descriptor is owned by nobody else.
+        let fd = unsafe { OwnedFd::from_raw_fd(check(libc::eventfd(0, libc::EFD_NONBLOCK | libc::EFD_CLOEXEC))?) };
+        Ok(Self { fd })
+    }
+
+    /// Wakes the lane. Ringing twice before it hears is once; the counter's overflow cannot happen otherwise.
+    pub fn ring(&self) {
+        let one = 1u64.to_ne_bytes();
+        // SAFETY: reads eight bytes of `one`. A full counter (EAGAIN) means that the bell rings already.
+        let _ = unsafe { libc::write(self.fd.as_raw_fd(), one.as_ptr().cast(), one.len()) };
+    }
+
+    /// Silences the bell.
+    pub fn hear(&self) {
+        let mut count = [0u8; 8];
+        // SAFETY: writes eight bytes into `count`. EAGAIN means that it was silent.
+        let _ = check_len(unsafe { libc::read(self.fd.as_raw_fd(), count.as_mut_ptr().cast(), count.len()) });
+    }
+
+    /// The raw descriptor, for the poll set.
+    pub fn raw(&self) -> RawFd {
+        self.fd.as_raw_fd()
+    }
+}

@@ -1,0 +1,324 @@
+//! One peer on one lane: its session, its endpoint, its path, and what is due when.
+
+use std::net::SocketAddr;
+use std::num::NonZeroU16;
+use std::sync::Arc;
+use std::time::Duration;
+
+use boringtun::noise::rate_limiter::RateLimiter;
+use boringtun::noise::{Tunn, TunnResult};
+
+use super::wire::{Port, Wire};
+use crate::config::PresharedKey;
+use crate::config::{PrivateKey, PublicKey};
+use crate::io::udp::Destination;
+use crate::path::{ACTIVE_AFTER_TRAFFIC, Path};
+use crate::probe;
+use crate::routes::Slot;
+use crate::shared::{PathReport, SharedPath, SharedPeer};
+use crate::status::PeerState;
+
+/// boringtun's clock moves with `update_timers` only; it may lag by this much while packets flow.
+const TICK: Duration = Duration::from_millis(250);
+/// After traffic, WireGuard's own timers (keepalive 10 s, rekey 15 s after silence) want a tick each second for so long.
+const TIMERS_AFTER_TRAFFIC: Duration = Duration::from_secs(20);
+/// Between ticks of a session without traffic: only its expiry is left to notice.
+const IDLE_TICK: Duration = Duration::from_secs(30);
+/// Waits between handshakes that nobody answers: the first, doubled up to the last.
+const FIRST_RETRY: Duration = Duration::from_millis(500);
+const LAST_RETRY: Duration = Duration::from_secs(5);
+/// Unanswered handshakes after which a peer counts as down.
+const DOWN_ATTEMPTS: u32 = 3;
+
+/// What a lane needs to know of a peer; a change makes a new session.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Identity {
+    pub(crate) slot: Slot,
+    pub(crate) public_key: PublicKey,
+    pub(crate) preshared_key: Option<PresharedKey>,
+    pub(crate) persistent_keepalive: Option<NonZeroU16>,
+    pub(crate) port: Port,
+    /// Largest inner packet that the link hands over, in bytes.
+    pub(crate) mtu: u16,
+}
+
+pub(crate) struct LanePeer {
+    pub(crate) slot: Slot,
+    pub(crate) port: Port,
+    pub(crate) identity: Identity,
+    pub(crate) tunn: Tunn,
+    pub(crate) path: Path,
+    pub(crate) shared: Arc<SharedPeer>,
+    lane: u8,
+    endpoint: Option<(SocketAddr, Destination)>,
+    generation: u32,
+    /// When the session's handshake was last seen complete.
+    handshake_at: Option<Duration>,
+    attempts: u32,
+    next_attempt: Duration,
+    last_tick: Duration,
+    next_keepalive: Option<Duration>,
+    /// When inner packets last went either way; probes and keepalives do not count.
+    last_traffic: Option<Duration>,
+    traffic: bool,
+    /// Counted for the peer's benefit, in probes.
+    pub(crate) tx_packets: u64,
+    pub(crate) rx_packets: u64,
+}
+
+impl LanePeer {
+    pub(crate) fn new(
+        identity: Identity,
+        lane: u8,
+        private_key: &PrivateKey,
+        limiter: &Arc<RateLimiter>,
+        shared: Arc<SharedPeer>,
+        now: Duration,
+    ) -> Self {
+        // 24 bits: the peer's slot above, the lane in the low byte, so that every message names its lane in byte 5.
+        let index = u32::from(identity.slot) << 8 | u32::from(lane);
+        let tunn = Tunn::new(
+            private_key.secret(),
+            boringtun::x25519::PublicKey::from(identity.public_key.0),
+            identity.preshared_key.as_ref().map(PresharedKey::bytes),
+            identity.persistent_keepalive.map(NonZeroU16::get),
+            index,
+            Some(Arc::clone(limiter)),
+        );
+        Self {
+            slot: identity.slot,
+            port: identity.port,
+            tunn,
+            path: Path::new(identity.mtu),
+            shared,
+            lane,
+            endpoint: None,
+            generation: 0,
+            handshake_at: None,
+            attempts: 0,
+            next_attempt: now,
+            last_tick: now,
+            next_keepalive: identity.persistent_keepalive.map(|s| now + Duration::from_secs(u64::from(s.get()))),
+            last_traffic: None,
+            traffic: false,
+            tx_packets: 0,
+            rx_packets: 0,
+            identity,
+        }
+    }
+
+    /// The numbers of this lane's path that everyone may read.
+    pub(crate) fn shared_path(&self) -> &SharedPath {
+        // The owner makes one path per lane that the peer has; a lane beyond has no such peer.
+        &self.shared.paths[usize::from(self.lane) % self.shared.paths.len().max(1)]
+    }
+
+    /// Where to send; `None` until the peer has called or was configured.
+    #[inline]
+    pub(crate) fn destination(&self) -> Option<&Destination> {
+        self.endpoint.as_ref().map(|(_, destination)| destination)
+    }
+
+    /// Takes over an endpoint that another lane has learnt, or the configuration has changed.
+    #[inline]
+    pub(crate) fn follow_endpoint(&mut self, wire: &Wire) {
+        if self.generation != self.shared.generation() {
+            self.generation = self.shared.generation();
+            self.move_to(self.shared.endpoint(), wire);
+        }
+    }
+
+    /// Roams: an authentic message has come from `source` (WireGuard paper, section 2.1).
+    pub(crate) fn roam(&mut self, source: SocketAddr, wire: &Wire) {
+        if self.endpoint.as_ref().is_none_or(|(address, _)| *address != source) {
+            self.generation = self.shared.set_endpoint(Some(source));
+            self.move_to(Some(source), wire);
+        }
+    }
+
+    fn move_to(&mut self, endpoint: Option<SocketAddr>, wire: &Wire) {
+        if self.endpoint.as_ref().map(|(address, _)| *address) != endpoint {
+            let socket = wire.socket(self.port);
+            self.endpoint = endpoint.map(|address| (address, socket.destination(address)));
+            self.path.reset();
+            self.next_attempt = Duration::ZERO;
+        }
+    }
+
+    /// Notes an inner packet that was sealed.
+    #[inline]
+    pub(crate) fn sent(&mut self, bytes: usize) {
+        self.tx_packets += 1;
+        self.shared_path().tx_bytes.add(bytes as u64);
+    }
+
+    /// Notes an inner packet that was opened.
+    #[inline]
+    pub(crate) fn received(&mut self, bytes: usize) {
+        self.traffic = true;
+        self.shared_path().rx_bytes.add(bytes as u64);
+    }
+
+    /// Notes that somebody wants to reach the peer.
+    #[inline]
+    pub(crate) fn wanted(&mut self) {
+        self.traffic = true;
+    }
+
+    pub(crate) fn handshake_sent(&mut self) {
+        self.attempts = self.attempts.saturating_add(1);
+    }
+
+    /// Moves boringtun's clock when it lags, so that packets after a pause carry the right time.
+    #[inline]
+    pub(crate) fn freshen(&mut self, now: Duration, wire: &mut Wire) {
+        if now.saturating_sub(self.last_tick) >= TICK {
+            self.tick(now, wire);
+            wire.replan = true;
+        }
+    }
+
+    /// Whether this lane does not reach the peer now, but lane 0 does: while the lane's first handshake is under way, or
+    /// when the peer runs fewer lanes than it was said to.
+    #[inline]
+    pub(crate) fn should_use_lane_0(&self) -> bool {
+        let ready = self.handshake_at.is_some() && self.path.alive() != Some(false);
+        !ready && self.lane != 0 && self.shared.paths.first().is_some_and(|path| path.state() == PeerState::Up)
+    }
+
+    /// Runs everything that is due by `now`.
+    pub(crate) fn tick(&mut self, now: Duration, wire: &mut Wire) {
+        self.follow_endpoint(wire);
+        if std::mem::take(&mut self.traffic) {
+            self.last_traffic = Some(now);
+        }
+        self.last_tick = now;
+        let mut message = [0; 256];
+        if let TunnResult::WriteToNetwork(bytes) = self.tunn.update_timers(&mut message) {
+            let is_handshake = bytes[0] == super::INITIATION;
+            if let Some(to) = self.endpoint.as_ref().map(|(_, to)| to.clone()) {
+                wire.send_now(&to, self.port, bytes);
+            }
+            if is_handshake {
+                self.handshake_sent();
+            }
+        }
+        if let (Some(at), Some(every)) = (self.next_keepalive, self.identity.persistent_keepalive)
+            && now >= at
+        {
+            self.next_keepalive = Some(now + Duration::from_secs(u64::from(every.get())));
+        }
+        self.see_session(now);
+        self.connect(now, wire);
+        if now >= self.probe_due(now) {
+            self.probe(now, wire);
+        }
+        self.publish();
+    }
+
+    /// Learns from boringtun whether there is a session, and since when.
+    pub(crate) fn see_session(&mut self, now: Duration) {
+        let age = self.tunn.time_since_last_handshake();
+        if age.is_some() && self.handshake_at.is_none() {
+            self.attempts = 0;
+        }
+        self.handshake_at = age.map(|age| now.saturating_sub(age));
+    }
+
+    /// A handshake has just completed or been answered.
+    pub(crate) fn session_made(&mut self, now: Duration) {
+        self.attempts = 0;
+        self.see_session(now);
+        self.publish();
+    }
+
+    /// Sends a handshake when the peer is wanted and has no session, or has one that no longer answers (it restarted).
+    fn connect(&mut self, now: Duration, wire: &mut Wire) {
+        let mute = self.path.alive() == Some(false);
+        if !(mute || self.handshake_at.is_none() && self.wants_session()) || now < self.next_attempt {
+            return;
+        }
+        let Some(to) = self.endpoint.as_ref().map(|(_, to)| to.clone()) else { return };
+        let mut message = [0; 256];
+        if let TunnResult::WriteToNetwork(bytes) = self.tunn.format_handshake_initiation(&mut message, true) {
+            wire.send_now(&to, self.port, bytes);
+            self.handshake_sent();
+            let wait = FIRST_RETRY.saturating_mul(1 << self.attempts.clamp(1, 5).saturating_sub(1)).min(LAST_RETRY);
+            // Spread the retries of many peers, as WireGuard's jitter of up to a third of a second does.
+            self.next_attempt = now + wait + Duration::from_millis(u64::from(self.slot) * 37 % 333);
+        }
+    }
+
+    /// Lane 0 keeps a session to every Linkspan peer, so that its state is known; others connect once, then on traffic.
+    fn wants_session(&self) -> bool {
+        self.attempts == 0 || self.port == Port::Linkspan && self.lane == 0 || self.is_active(self.last_tick)
+    }
+
+    fn is_active(&self, now: Duration) -> bool {
+        self.last_traffic.is_some_and(|at| now.saturating_sub(at) < ACTIVE_AFTER_TRAFFIC)
+    }
+
+    fn probe_due(&self, now: Duration) -> Duration {
+        let wanted = self.lane == 0 || self.is_active(now);
+        if self.port == Port::Vanilla || self.handshake_at.is_none() || !wanted {
+            return Duration::MAX;
+        }
+        self.path.due(self.last_traffic, now)
+    }
+
+    fn probe(&mut self, now: Duration, wire: &mut Wire) {
+        let due = self.path.next_probe(now);
+        let message = probe::Message { kind: probe::Kind::Request, sequence: due.sequence, packets: self.tx_packets };
+        let mut buffer = [0; super::MAX_PROBE];
+        let size = due.size.map_or(probe::LENGTH, usize::from);
+        let packet = probe::write(&mut buffer, message, size);
+        if size > probe::LENGTH {
+            wire.flush();
+            // Best effort: where it fails, the search ends at a size that fragments.
+            let _ = wire.socket(self.port).fragment_outer_packets(false);
+            wire.seal(self, packet, 0);
+            wire.flush();
+            let _ = wire.socket(self.port).fragment_outer_packets(true);
+        } else {
+            wire.seal(self, packet, 0);
+            wire.flush();
+        }
+    }
+
+    /// When this peer next wants a tick; `Duration::MAX` for never.
+    pub(crate) fn due(&self, now: Duration) -> Duration {
+        let recent = self.traffic || self.last_traffic.is_some_and(|at| now.saturating_sub(at) < TIMERS_AFTER_TRAFFIC);
+        let timers = match (recent, self.handshake_at) {
+            (true, _) => self.last_tick + 4 * TICK,
+            (false, Some(_)) => self.last_tick + IDLE_TICK,
+            (false, None) => Duration::MAX,
+        };
+        let mute = self.path.alive() == Some(false) || self.handshake_at.is_none() && self.wants_session();
+        let attempt = if mute && self.endpoint.is_some() { self.next_attempt } else { Duration::MAX };
+        // boringtun's clock and ours started a moment apart.
+        let keepalive = self.next_keepalive.map_or(Duration::MAX, |at| at + Duration::from_millis(5));
+        timers.min(attempt).min(keepalive).min(self.probe_due(now))
+    }
+
+    fn state(&self) -> PeerState {
+        match (self.port, self.handshake_at, self.path.alive()) {
+            (Port::Linkspan, Some(_), Some(true)) | (Port::Vanilla, Some(_), _) => PeerState::Up,
+            (Port::Linkspan, _, Some(false)) => PeerState::Down,
+            (Port::Linkspan, Some(_), None) => PeerState::Connecting,
+            (_, None, _) if self.attempts >= DOWN_ATTEMPTS => PeerState::Down,
+            (_, None, _) if self.attempts > 0 => PeerState::Connecting,
+            (_, None, _) => PeerState::Idle,
+        }
+    }
+
+    pub(crate) fn publish(&self) {
+        self.shared_path().report(&PathReport {
+            handshake_at: self.handshake_at,
+            rtt: self.path.rtt(),
+            loss: self.path.loss(),
+            mtu: self.path.mtu(),
+            state: self.state(),
+            attempts: self.attempts,
+        });
+    }
+}

@@ -1,0 +1,345 @@
+//! From the peers to the TUN queue: receive, authenticate, check, merge, write.
+
+use std::net::{IpAddr, SocketAddr};
+use std::time::Duration;
+
+use boringtun::noise::errors::WireGuardError;
+use boringtun::noise::handshake::parse_handshake_anon;
+use boringtun::noise::{Packet, TunnResult};
+
+use super::interim::{ecn, mss};
+use super::peer::LanePeer;
+use super::tx::Progress;
+use super::wire::Port;
+use super::{COOKIE, DATA, INITIATION, Links, Peers, RESPONSE};
+use crate::drops::Reason;
+use crate::io::tun::Segmentation;
+use crate::io::udp::Received;
+use crate::packet::assemble::Assembler;
+use crate::packet::coalesce::{Checksums, Config, Merge};
+use crate::packet::split::Segments;
+use crate::packet::vnet::{self, VnetHeader};
+use crate::probe;
+use crate::routes::{LastHit, Slot};
+
+/// Receives (each up to 64 KB) before the other direction has its turn.
+const BURST: usize = 4;
+/// What one receive can bring: 64 KB in merged datagrams.
+const BUFFER: usize = 65_536;
+/// Header and tag of a data message, which is a keepalive then (WireGuard paper, section 5.4.6).
+const SHORTEST_DATA: usize = 32;
+
+/// State of the inward direction.
+#[derive(Debug)]
+pub(crate) struct Rx {
+    buffer: Box<[u8]>,
+    assembler: Assembler,
+    last: LastHit,
+    plain: bool,
+}
+
+/// What became of one datagram.
+enum Outcome {
+    /// The message did its work.
+    Done,
+    /// It was dropped.
+    Dropped(Reason),
+}
+
+impl Rx {
+    pub(crate) fn new(segmentation: Segmentation) -> Self {
+        Self {
+            buffer: vec![0; BUFFER].into_boxed_slice(),
+            assembler: Assembler::new(merging(segmentation)),
+            last: LastHit::default(),
+            plain: segmentation == Segmentation::None,
+        }
+    }
+
+    /// Forgets cached routes.
+    pub(crate) fn routes_changed(&mut self) {
+        self.last.clear();
+    }
+
+    /// Receives up to a burst from one of the lane's sockets.
+    pub(crate) fn run(&mut self, port: Port, links: &mut Links, peers: &mut Peers) -> Progress {
+        for _ in 0..BURST {
+            let Ok(received) = links.wire.socket(port).receive(&mut self.buffer) else { return Progress::Dry };
+            self.handle(received, port, links, peers);
+        }
+        Progress::More
+    }
+
+    fn handle(&mut self, received: Received, port: Port, links: &mut Links, peers: &mut Peers) {
+        let buffer = std::mem::take(&mut self.buffer);
+        for datagram in buffer[..received.length].chunks(received.segment) {
+            if let Outcome::Dropped(reason) = self.datagram(datagram, &received, port, links, peers) {
+                links.drops().count(reason);
+            }
+        }
+        self.buffer = buffer;
+        let Self { assembler, plain, .. } = self;
+        assembler.flush(|frame| write(frame, *plain, links));
+    }
+
+    fn datagram(
+        &mut self,
+        datagram: &[u8],
+        from: &Received,
+        port: Port,
+        links: &mut Links,
+        peers: &mut Peers,
+    ) -> Outcome {
+        match (datagram.first_chunk::<4>(), datagram.len()) {
+            (Some([DATA, 0, 0, 0]), SHORTEST_DATA..) => self.data(datagram, from, port, links, peers),
+            (Some([INITIATION, 0, 0, 0]), 148) => initiation(datagram, from.source, port, links, peers),
+            (Some([RESPONSE, 0, 0, 0]), 92) => {
+                answer(datagram, receiver(&datagram[8..12]), from.source, port, links, peers)
+            }
+            (Some([COOKIE, 0, 0, 0]), 64) => {
+                answer(datagram, receiver(&datagram[4..8]), from.source, port, links, peers)
+            }
+            _ => Outcome::Dropped(Reason::NotWireGuard),
+        }
+    }
+
+    fn data(&mut self, datagram: &[u8], from: &Received, port: Port, links: &mut Links, peers: &mut Peers) -> Outcome {
+        let (slot, lane) = receiver(&datagram[4..8]);
+        if lane != links.lane {
+            return Outcome::Dropped(Reason::WrongLane);
+        }
+        let now = links.now;
+        let Some(peer) = peers.get(slot).filter(|peer| peer.port == port) else {
+            return Outcome::Dropped(Reason::UnknownSession);
+        };
+        peer.freshen(now, &mut links.wire);
+        let mtu = peer.path.mtu();
+        let outcome = match peer.tunn.decapsulate(None, datagram, self.assembler.room()) {
+            TunnResult::WriteToTunnelV4(packet, source) => inner(packet, source.into(), from.tos, mtu),
+            TunnResult::WriteToTunnelV6(packet, source) => inner(packet, source.into(), from.tos, mtu),
+            TunnResult::Err(error) => Inner::Refused(refusal(&error)),
+            _ => Inner::Nothing,
+        };
+        if let Inner::Refused(reason) = outcome {
+            return Outcome::Dropped(reason);
+        }
+        peer.roam(from.source, &links.wire);
+        peer.rx_packets += 1;
+        match outcome {
+            Inner::Packet { length, source } => self.inner(length, source, slot, links, peers),
+            Inner::Probe(message) => {
+                on_probe(message, now, peer, links);
+                Outcome::Done
+            }
+            Inner::Congested => Outcome::Dropped(Reason::CongestionDrop),
+            _ => {
+                peer.see_session(now);
+                Outcome::Done
+            }
+        }
+    }
+
+    /// Checks the source of an inner packet that lies in the assembler's room, and hands it on.
+    fn inner(&mut self, length: usize, source: IpAddr, slot: Slot, links: &mut Links, peers: &mut Peers) -> Outcome {
+        if self.last.lookup(&peers.orders.routes, source) != Some(slot) {
+            return Outcome::Dropped(Reason::SpoofedSource);
+        }
+        if let Some(peer) = peers.get(slot) {
+            peer.received(length);
+        }
+        let Self { assembler, plain, .. } = self;
+        assembler.push(length, |frame| write(frame, *plain, links));
+        Outcome::Done
+    }
+}
+
+/// What a data message held.
+enum Inner {
+    Packet { length: usize, source: IpAddr },
+    Probe(probe::Message),
+    Congested,
+    Nothing,
+    Refused(Reason),
+}
+
+/// Looks at a decrypted packet and makes it fit for delivery.
+#[inline]
+fn inner(packet: &mut [u8], source: IpAddr, outer_tos: u8, mtu: u16) -> Inner {
+    if probe::is_probe(packet) {
+        return probe::read(packet).map_or(Inner::Nothing, Inner::Probe);
+    }
+    mss::clamp(packet, mtu);
+    if outer_tos & ecn::MASK != 0 && ecn::decapsulate(packet, outer_tos).is_err() {
+        return Inner::Congested;
+    }
+    Inner::Packet { length: packet.len(), source }
+}
+
+fn on_probe(message: probe::Message, now: Duration, peer: &mut LanePeer, links: &mut Links) {
+    match message.kind {
+        probe::Kind::Request => {
+            let mut buffer = [0; probe::LENGTH];
+            let answer =
+                probe::Message { kind: probe::Kind::Answer, sequence: message.sequence, packets: peer.rx_packets };
+            let packet = probe::write(&mut buffer, answer, probe::LENGTH);
+            links.wire.seal(peer, packet, 0);
+        }
+        probe::Kind::Answer => {
+            if peer.path.answer(message.sequence, now) {
+                peer.publish();
+            }
+        }
+    }
+}
+
+/// Handles a first handshake message: who sends it is known only after a decryption, so that the rate limiter comes first.
+fn initiation(datagram: &[u8], source: SocketAddr, port: Port, links: &mut Links, peers: &mut Peers) -> Outcome {
+    if port == Port::Linkspan && datagram[5] != links.lane {
+        return Outcome::Dropped(Reason::WrongLane);
+    }
+    peers.limiter.reset_count();
+    let mut cookie = [0; 64];
+    let parsed = match peers.limiter.verify_packet(Some(source.ip()), datagram, &mut cookie) {
+        Ok(Packet::HandshakeInit(parsed)) => parsed,
+        Err(TunnResult::WriteToNetwork(cookie)) => {
+            let to = links.wire.socket(port).destination(source);
+            links.wire.send_now(&to, port, cookie);
+            return Outcome::Dropped(Reason::RateLimited);
+        }
+        _ => return Outcome::Dropped(Reason::Unauthentic),
+    };
+    let Ok(half) = parse_handshake_anon(&peers.secret, &peers.public, &parsed) else {
+        return Outcome::Dropped(Reason::Unauthentic);
+    };
+    match peers.slot_of(&half.peer_static_public) {
+        Some(slot) => handshake(datagram, slot, source, port, links, peers),
+        None => Outcome::Dropped(Reason::UnknownPeer),
+    }
+}
+
+/// Handles a response or a cookie, which names the session that it answers.
+fn answer(
+    datagram: &[u8],
+    to: (Slot, u8),
+    source: SocketAddr,
+    port: Port,
+    links: &mut Links,
+    peers: &mut Peers,
+) -> Outcome {
+    if to.1 != links.lane {
+        return Outcome::Dropped(Reason::WrongLane);
+    }
+    handshake(datagram, to.0, source, port, links, peers)
+}
+
+fn handshake(
+    datagram: &[u8],
+    slot: Slot,
+    source: SocketAddr,
+    port: Port,
+    links: &mut Links,
+    peers: &mut Peers,
+) -> Outcome {
+    let now = links.now;
+    let Some(peer) = peers.get(slot).filter(|peer| peer.port == port) else {
+        return Outcome::Dropped(Reason::UnknownSession);
+    };
+    peer.freshen(now, &mut links.wire);
+    let mut message = [0; 256];
+    let result = peer.tunn.decapsulate(Some(source.ip()), datagram, &mut message);
+    match result {
+        TunnResult::WriteToNetwork(reply) if reply[0] == COOKIE => {
+            let to = links.wire.socket(port).destination(source);
+            links.wire.send_now(&to, port, reply);
+            return Outcome::Dropped(Reason::RateLimited);
+        }
+        TunnResult::WriteToNetwork(reply) => {
+            // A response to an initiation, or the first keepalive after a response: authentic either way.
+            let to = links.wire.socket(port).destination(source);
+            links.wire.send_now(&to, port, reply);
+        }
+        TunnResult::Err(error) => return Outcome::Dropped(refusal(&error)),
+        _ => return Outcome::Done,
+    }
+    peer.roam(source, &links.wire);
+    peer.session_made(now);
+    links.wire.replan = true;
+    flush_waiting(peer, links);
+    Outcome::Done
+}
+
+/// Sends what boringtun has kept since before the session.
+fn flush_waiting(peer: &mut LanePeer, links: &mut Links) {
+    // Cold: once per session. The largest inner packet and what WireGuard adds.
+    let mut message = vec![0; super::MAX_PROBE + super::wire::OVERHEAD];
+    while let TunnResult::WriteToNetwork(packet) = peer.tunn.decapsulate(None, &[], &mut message) {
+        let Some(to) = peer.destination().cloned() else { return };
+        links.wire.send_now(&to, peer.port, packet);
+    }
+}
+
+/// The peer's slot and the lane that a receiver index names.
+#[inline]
+fn receiver(index: &[u8]) -> (Slot, u8) {
+    (u16::from_le_bytes([index[2], index[3]]), index[1])
+}
+
+fn refusal(error: &WireGuardError) -> Reason {
+    match error {
+        WireGuardError::DuplicateCounter | WireGuardError::InvalidCounter | WireGuardError::WrongTai64nTimestamp => {
+            Reason::Replayed
+        }
+        WireGuardError::NoCurrentSession | WireGuardError::WrongIndex => Reason::UnknownSession,
+        WireGuardError::InvalidPacket => Reason::MalformedInner,
+        _ => Reason::Unauthentic,
+    }
+}
+
+/// What may be merged on a queue.
+fn merging(segmentation: Segmentation) -> Config {
+    let merge = |yes| if yes { Merge::Yes } else { Merge::No };
+    Config {
+        tcp: merge(segmentation >= Segmentation::Tcp),
+        udp: merge(segmentation >= Segmentation::TcpUdp),
+        checksums: if segmentation == Segmentation::None { Checksums::Kernel } else { Checksums::Trust },
+    }
+}
+
+/// Writes one frame. A merged one that the kernel refuses (some kernels misjudge valid headers) is written piece by piece.
+fn write(frame: &mut [u8], plain: bool, links: &Links) {
+    if plain {
+        if links.queue.write(&frame[vnet::LEN..]).is_err() {
+            links.drops().count(Reason::TunWrite);
+        }
+        return;
+    }
+    let Err(error) = links.queue.write(frame) else { return };
+    let merged = VnetHeader::parse(frame).is_ok_and(|header| header.gso != vnet::Gso::None);
+    if !merged {
+        links.drops().count(Reason::TunWrite);
+        return;
+    }
+    links.wire.shared.offloads.tun_gso.note(&error);
+    write_pieces(frame, links);
+}
+
+#[cold]
+fn write_pieces(frame: &mut [u8], links: &Links) {
+    let Ok(header) = VnetHeader::parse(frame) else { return };
+    let mut piece = vec![0; frame.len()];
+    let Ok(mut segments) = Segments::new(&mut frame[vnet::LEN..], &header, usize::MAX) else {
+        links.drops().count(Reason::TunWrite);
+        return;
+    };
+    while let Some(segment) = segments.next() {
+        let end = vnet::LEN + segment.len();
+        let written = piece.get_mut(..end).is_some_and(|piece| {
+            piece[..vnet::LEN].fill(0);
+            piece[vnet::LEN..].copy_from_slice(segment);
+            links.queue.write(piece).is_ok()
+        });
+        if !written {
+            links.drops().count(Reason::TunWrite);
+        }
+    }
+}

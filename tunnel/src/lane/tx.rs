@@ -1,0 +1,185 @@
+//! From the TUN queue to the peers: read, route, cut, seal, send.
+
+use super::interim::{ecn, icmp, mss};
+use super::peer::LanePeer;
+use super::wire::Wire;
+use super::{Links, Peers};
+use crate::config::Dscp;
+use crate::drops::Reason;
+use crate::io::tun::{Queue, Segmentation};
+use crate::packet::ip::View;
+use crate::packet::split::{Segments, SplitError};
+use crate::packet::vnet::{self, VnetHeader};
+use crate::routes::LastHit;
+
+/// Packets (each may be a super-packet) that are read before the other direction has its turn.
+const BURST: usize = 4;
+/// A super-packet is at most 64 KB (`IP_MAX_MTU`), behind its virtio header.
+const BUFFER: usize = 65_536 + vnet::LEN;
+/// Largest ICMP answer: an IPv6 packet-too-big of 1280 bytes (RFC 4443, section 3.2), behind a virtio header.
+const ANSWER: usize = 1280 + vnet::LEN;
+
+/// State of the outward direction.
+#[derive(Debug)]
+pub(crate) struct Tx {
+    buffer: Box<[u8]>,
+    answer: Box<[u8]>,
+    last: LastHit,
+    segmentation: Segmentation,
+}
+
+/// Whether a direction has more to do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Progress {
+    /// It ended at its burst limit.
+    More,
+    /// It ran dry.
+    Dry,
+}
+
+impl Tx {
+    pub(crate) fn new(segmentation: Segmentation) -> Self {
+        Self {
+            buffer: vec![0; BUFFER].into_boxed_slice(),
+            answer: vec![0; ANSWER].into_boxed_slice(),
+            last: LastHit::default(),
+            segmentation,
+        }
+    }
+
+    /// Forgets cached routes.
+    pub(crate) fn routes_changed(&mut self) {
+        self.last.clear();
+    }
+
+    /// Bytes of virtio header on the queue.
+    fn header(&self) -> usize {
+        if self.segmentation == Segmentation::None { 0 } else { vnet::LEN }
+    }
+
+    /// Reads and sends up to a burst of packets from the queue.
+    pub(crate) fn run(&mut self, links: &mut Links, peers: &mut Peers) -> Progress {
+        for _ in 0..BURST {
+            // An error other than an empty queue says that the link is going away; the owner will close us.
+            let Ok(length) = links.queue.read(&mut self.buffer) else { return Progress::Dry };
+            self.handle(length, links, peers);
+        }
+        Progress::More
+    }
+
+    /// Sends packets that other lanes read for peers of this one.
+    pub(crate) fn run_inbox(&mut self, links: &mut Links, peers: &mut Peers) -> Progress {
+        for _ in 0..BURST {
+            let Some(length) = links.inbox.take(&mut self.buffer) else { return Progress::Dry };
+            self.handle(length, links, peers);
+        }
+        Progress::More
+    }
+
+    /// Handles one packet in the first `length` bytes of the buffer.
+    fn handle(&mut self, length: usize, links: &mut Links, peers: &mut Peers) {
+        let header = self.header();
+        let (vnet, packet) = self.buffer[..length.min(BUFFER)].split_at_mut(header.min(length));
+        let parsed = if header == 0 { Ok(VnetHeader::default()) } else { VnetHeader::parse(vnet) };
+        let (Ok(vnet), Ok(view)) = (parsed, View::parse(packet)) else {
+            links.drops().count(Reason::MalformedInner);
+            return;
+        };
+        let Some(slot) = self.last.lookup(&peers.orders.routes, view.destination) else {
+            links.drops().count(Reason::NoPeer);
+            return;
+        };
+        let lane = peers.lane_of(slot);
+        if lane != links.lane {
+            return self.pass(lane, length, links);
+        }
+        let dscp = peers.dscp;
+        let now = links.now;
+        let Some(peer) = peers.get(slot) else {
+            links.drops().count(Reason::NoPeer);
+            return;
+        };
+        peer.wanted();
+        peer.freshen(now, &mut links.wire);
+        peer.follow_endpoint(&links.wire);
+        if peer.should_use_lane_0() {
+            return self.pass(0, length, links);
+        }
+        self.send(length, &vnet, outer_tos(view.tos, dscp), peer, links);
+    }
+
+    /// Hands the packet in the buffer to the lane that has the session.
+    fn pass(&self, lane: u8, length: usize, links: &mut Links) {
+        if !links.outboxes.pass(lane, &self.buffer[..length]) {
+            links.drops().count(Reason::InboxFull);
+        }
+    }
+
+    fn send(&mut self, length: usize, vnet: &VnetHeader, tos: u8, peer: &mut LanePeer, links: &mut Links) {
+        let header = self.header();
+        let packet = &mut self.buffer[header..length];
+        let mtu = peer.path.mtu();
+        mss::clamp(packet, mtu);
+        let failed = match seal_all(packet, vnet, usize::from(mtu), tos, peer, &mut links.wire) {
+            Ok(resized) => {
+                if resized {
+                    self.tell_too_big(length, mtu, &links.queue);
+                }
+                return;
+            }
+            Err(failed) => failed,
+        };
+        match failed {
+            SplitError::TooBig { .. } if self.tell_too_big(length, mtu, &links.queue) => {
+                links.drops().count(Reason::TooBig);
+            }
+            // Nobody could be told (IPv4 without DF, multicast): the outer packet is fragmented instead.
+            SplitError::TooBig { .. } => {
+                let packet = &mut self.buffer[header..length];
+                if seal_all(packet, vnet, usize::MAX, tos, peer, &mut links.wire).is_err() {
+                    links.drops().count(Reason::Unsplittable);
+                }
+            }
+            _ => links.drops().count(Reason::Unsplittable),
+        }
+    }
+
+    /// Tells the sender of the packet in the buffer that the path carries `mtu` bytes; returns whether it can be told.
+    fn tell_too_big(&mut self, length: usize, mtu: u16, queue: &Queue) -> bool {
+        let header = self.header();
+        let Some(answer) = icmp::too_big(&self.buffer[header..length], mtu, &mut self.answer[header..]) else {
+            return false;
+        };
+        let end = header + answer;
+        self.answer[..header].fill(0);
+        // A full queue loses the answer, as any router may.
+        let _ = queue.write(&self.answer[..end]);
+        true
+    }
+}
+
+/// Seals a packet, cut as its virtio header asks; returns whether segments are smaller than it asked.
+fn seal_all(
+    packet: &mut [u8],
+    vnet: &VnetHeader,
+    max: usize,
+    tos: u8,
+    peer: &mut LanePeer,
+    wire: &mut Wire,
+) -> Result<bool, SplitError> {
+    let mut segments = Segments::new(packet, vnet, max)?;
+    let resized = segments.resized();
+    while let Some(segment) = segments.next() {
+        wire.seal(peer, segment, tos);
+    }
+    Ok(resized)
+}
+
+/// The outer ToS byte: the inner ECN field as RFC 6040 copies it, and the inner DSCP if that is wanted.
+fn outer_tos(inner: u8, dscp: Dscp) -> u8 {
+    let ecn = ecn::encapsulate(inner);
+    match dscp {
+        Dscp::Zero => ecn,
+        Dscp::Copy => ecn | inner & !3,
+    }
+}

@@ -1,0 +1,111 @@
+//! Makes a [`Status`] from the numbers that lanes publish.
+
+use std::io;
+
+use crate::config::Peer;
+use crate::device::{Control, Known};
+use crate::drops::Reason;
+use crate::ladder::Rung;
+use crate::shared::Fallback;
+use crate::status::{DropCount, LaneStatus, OffloadStatus, PeerState, PeerStatus, Status};
+
+pub(crate) fn status(control: &Control) -> Status {
+    let mut peers: Vec<_> = control.config.peers.iter().map(|peer| peer_status(control, peer)).collect();
+    peers.sort_by(|a, b| a.name.cmp(&b.name));
+    Status {
+        link: control.config.link.clone(),
+        public_key: control.config.private_key.public_key(),
+        listen_port: control.rungs.listen_port,
+        vanilla_port: control.rungs.vanilla_port,
+        mtu: control.config.mtu,
+        lanes: control.lanes.len() as u8,
+        offloads: offloads(control),
+        peers,
+        drops: drops(control),
+    }
+}
+
+fn drops(control: &Control) -> Vec<DropCount> {
+    let count = |reason: Reason| control.lanes.iter().map(|lane| lane.shared.drops.get(reason)).sum();
+    Reason::ALL.iter().map(|reason| DropCount { reason: reason.name(), count: count(*reason) }).collect()
+}
+
+fn offloads(control: &Control) -> Vec<OffloadStatus> {
+    let rungs = &control.rungs;
+    let lanes = || control.lanes.iter().map(|lane| &lane.shared.offloads);
+    vec![
+        offload("tun-tso", &rungs.tun_tso, lanes().map(|o| &o.tun_gso)),
+        offload("tun-uso", &rungs.tun_uso, std::iter::empty()),
+        offload("udp-gso", &rungs.udp_gso, lanes().map(|o| &o.udp_gso)),
+        offload("udp-gro", &rungs.udp_gro, std::iter::empty()),
+        offload("steering", &rungs.steering, std::iter::empty()),
+    ]
+}
+
+fn offload<'a>(name: &'static str, rung: &Rung, lanes: impl Iterator<Item = &'a Fallback>) -> OffloadStatus {
+    let mut status = OffloadStatus { name, active: rung.is_ok(), reason: String::new(), fallbacks: 0 };
+    if let Err(reason) = rung {
+        status.reason.clone_from(reason);
+    }
+    for fallback in lanes {
+        status.fallbacks += fallback.count.get();
+        if fallback.off.get() != 0 {
+            status.active = false;
+            let error = io::Error::from_raw_os_error(fallback.errno.get() as i32);
+            status.reason = format!("given up at run time: {error}");
+        }
+    }
+    status
+}
+
+fn peer_status(control: &Control, peer: &Peer) -> PeerStatus {
+    let known = &control.slots[&peer.public_key];
+    let now = control.clock.now();
+    let lanes: Vec<LaneStatus> = (0u8..).zip(&known.shared.paths).map(|(lane, path)| path.status(lane, now)).collect();
+    let (state, reason) = state(known, &lanes);
+    PeerStatus {
+        name: peer.name.clone(),
+        public_key: peer.public_key,
+        endpoint: known.shared.endpoint(),
+        allowed_ips: peer.allowed_ips.clone(),
+        state,
+        reason,
+        tx_bytes: lanes.iter().map(|lane| lane.tx_bytes).sum(),
+        rx_bytes: lanes.iter().map(|lane| lane.rx_bytes).sum(),
+        mtu: known
+            .shared
+            .paths
+            .iter()
+            .map(|path| path.mtu())
+            .filter(|mtu| *mtu > 0)
+            .min()
+            .unwrap_or(control.config.mtu),
+        lanes,
+    }
+}
+
+/// The best state of a peer's lanes, and why, in words.
+fn state(known: &Known, lanes: &[LaneStatus]) -> (PeerState, String) {
+    let best = known.shared.paths.iter().map(|path| path.state()).min_by_key(|state| match state {
+        PeerState::Up => 0,
+        PeerState::Down => 1,
+        PeerState::Connecting => 2,
+        PeerState::Idle => 3,
+    });
+    let state = best.unwrap_or(PeerState::Idle);
+    let attempts = known.shared.paths.iter().map(|path| path.attempts()).max().unwrap_or(0);
+    let endpoint = known.shared.endpoint();
+    let reason = match (state, endpoint) {
+        (PeerState::Up, _) => "the path answers".to_owned(),
+        (_, None) => "waiting for the peer to call: no endpoint is configured and none has been learnt".to_owned(),
+        (PeerState::Idle, _) => "no traffic yet, or none since the last session ended".to_owned(),
+        (PeerState::Connecting, Some(to)) => format!("{attempts} handshake(s) sent to {to}, no answer yet"),
+        (PeerState::Down, Some(to)) if lanes.iter().any(|lane| lane.handshake_age.is_some()) => {
+            format!("the session is there, but probes to {to} get no answer: peer restarted or path broken")
+        }
+        (PeerState::Down, Some(to)) => {
+            format!("{attempts} handshakes to {to} unanswered: wrong address or key, peer not running, or UDP blocked")
+        }
+    };
+    (state, reason)
+}

@@ -1,0 +1,159 @@
+//! What lanes and their owner share: numbers that a lane writes and anyone reads, and a peer's newest endpoint.
+
+use std::net::SocketAddr;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use crate::drops::{Counter, Drops};
+use crate::status::{LaneStatus, PeerState};
+
+/// Locks a mutex whose data are plain values, valid whatever a panicking thread left in them.
+pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// One peer, as all its lanes share it.
+#[derive(Debug)]
+pub(crate) struct SharedPeer {
+    endpoint: Mutex<Option<SocketAddr>>,
+    /// Counts changes of the endpoint: lanes compare it per batch and take the lock only when it moved.
+    generation: AtomicU32,
+    /// One per lane that the peer has.
+    pub(crate) paths: Vec<SharedPath>,
+}
+
+impl SharedPeer {
+    pub(crate) fn new(endpoint: Option<SocketAddr>, lanes: u8) -> Self {
+        Self {
+            endpoint: Mutex::new(endpoint),
+            generation: AtomicU32::new(1),
+            paths: (0..lanes).map(|_| SharedPath::default()).collect(),
+        }
+    }
+
+    pub(crate) fn generation(&self) -> u32 {
+        self.generation.load(Ordering::Acquire)
+    }
+
+    pub(crate) fn endpoint(&self) -> Option<SocketAddr> {
+        *lock(&self.endpoint)
+    }
+
+    /// Replaces the endpoint and returns the new generation.
+    pub(crate) fn set_endpoint(&self, endpoint: Option<SocketAddr>) -> u32 {
+        *lock(&self.endpoint) = endpoint;
+        self.generation.fetch_add(1, Ordering::AcqRel) + 1
+    }
+}
+
+/// One path, written by its lane. Durations are in nanoseconds, moments since the device was opened.
+#[derive(Debug, Default)]
+pub(crate) struct SharedPath {
+    pub(crate) tx_bytes: Counter,
+    pub(crate) rx_bytes: Counter,
+    /// Moment of the newest handshake plus one; 0 without a session.
+    handshake_at: Counter,
+    rtt: Counter,
+    jitter: Counter,
+    /// Parts per million.
+    loss: Counter,
+    mtu: Counter,
+    state: Counter,
+    attempts: Counter,
+}
+
+/// What a lane tells about a path at each tick.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct PathReport {
+    pub(crate) handshake_at: Option<Duration>,
+    pub(crate) rtt: Option<(Duration, Duration)>,
+    pub(crate) loss: f64,
+    pub(crate) mtu: u16,
+    pub(crate) state: PeerState,
+    /// Handshakes sent since the last answer.
+    pub(crate) attempts: u32,
+}
+
+fn nanos(duration: Duration) -> u64 {
+    u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX - 1)
+}
+
+impl SharedPath {
+    pub(crate) fn report(&self, report: &PathReport) {
+        let (rtt, jitter) = report.rtt.unwrap_or_default();
+        self.handshake_at.set(report.handshake_at.map_or(0, |at| nanos(at) + 1));
+        self.rtt.set(nanos(rtt));
+        self.jitter.set(nanos(jitter));
+        self.loss.set((report.loss * 1e6) as u64);
+        self.mtu.set(u64::from(report.mtu));
+        self.attempts.set(u64::from(report.attempts));
+        self.state.set(match report.state {
+            PeerState::Up => 1,
+            PeerState::Idle => 0,
+            PeerState::Connecting => 2,
+            PeerState::Down => 3,
+        });
+    }
+
+    pub(crate) fn state(&self) -> PeerState {
+        match self.state.get() {
+            1 => PeerState::Up,
+            2 => PeerState::Connecting,
+            3 => PeerState::Down,
+            _ => PeerState::Idle,
+        }
+    }
+
+    /// 0 before the first report.
+    pub(crate) fn mtu(&self) -> u16 {
+        self.mtu.get() as u16
+    }
+
+    pub(crate) fn attempts(&self) -> u64 {
+        self.attempts.get()
+    }
+
+    pub(crate) fn status(&self, lane: u8, now: Duration) -> LaneStatus {
+        let some = |n: u64| (n != 0).then(|| Duration::from_nanos(n));
+        LaneStatus {
+            lane,
+            handshake_age: some(self.handshake_at.get()).map(|at| now.saturating_sub(at)),
+            rtt: some(self.rtt.get()),
+            jitter: some(self.rtt.get()).map(|_| Duration::from_nanos(self.jitter.get())),
+            loss: self.loss.get() as f64 / 1e6,
+            tx_bytes: self.tx_bytes.get(),
+            rx_bytes: self.rx_bytes.get(),
+        }
+    }
+}
+
+/// One lane, as its owner sees it.
+#[derive(Debug, Default)]
+pub(crate) struct SharedLane {
+    pub(crate) drops: Drops,
+    pub(crate) offloads: LaneOffloads,
+}
+
+/// Offloads that a lane gave up at run time: how often, and why the last time (an `errno`).
+#[derive(Debug, Default)]
+pub(crate) struct LaneOffloads {
+    pub(crate) udp_gso: Fallback,
+    pub(crate) tun_gso: Fallback,
+}
+
+/// One offload's run-time fate on one lane.
+#[derive(Debug, Default)]
+pub(crate) struct Fallback {
+    pub(crate) count: Counter,
+    pub(crate) errno: Counter,
+    /// 1 when it is given up for good.
+    pub(crate) off: Counter,
+}
+
+impl Fallback {
+    pub(crate) fn note(&self, error: &std::io::Error) {
+        self.count.add(1);
+        self.errno.set(error.raw_os_error().unwrap_or(0) as u64);
+    }
+}
