@@ -47,7 +47,7 @@ pub enum SplitError {
         offset: u16,
     },
     /// A packet, or a datagram of a USO super-packet, is larger than the path carries, and only TCP may be cut
-    /// smaller.
+    /// smaller. Answer with [`super::icmp::too_big`].
     #[error("packet of {size} bytes exceeds the path's {limit}")]
     TooBig {
         /// Bytes of the largest IP packet that would be sent.
