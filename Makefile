@@ -62,7 +62,7 @@ bench: ## Measure throughput, latency and cost against other WireGuards, then th
 
 bench-quick: ## The same with short runs and one round
 	@$(SETUP) root packages wireguard-go tailscale-wireguard-go boringtun-cli
-	LINKSPAN_BENCH=quick $(CARGO) bench --locked --bench throughput
+	$(CARGO) bench --locked --bench throughput -- --quick
 
 fuzz: ## Run each fuzz target for TIME seconds (nightly Rust; new inputs stay in tests/fuzz/target)
 	@$(SETUP) cargo-fuzz

@@ -1,0 +1,263 @@
+//! What is measured, and how each is started.
+
+use std::fmt::Write as _;
+use std::fs::File;
+use std::path::PathBuf;
+use std::process::Stdio;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, Result, bail};
+use tempfile::TempDir;
+
+use crate::net::{Net, Running, Side, finish, run};
+
+/// UDP port of every contender.
+const PORT: u16 = 51820;
+/// Longest time from start to the first answered ping.
+const START: Duration = Duration::from_secs(20);
+
+/// One way to get a packet from one namespace to the other.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Contender {
+    /// The veth pair alone.
+    Bare,
+    /// wireguard-go.
+    WireguardGo,
+    /// Tailscale's fork of wireguard-go.
+    Tailscale,
+    /// boringtun-cli.
+    Boringtun,
+    /// Linkspan with one lane.
+    Linkspan1,
+    /// Linkspan with two lanes.
+    Linkspan2,
+}
+
+impl Contender {
+    /// All, in the order of the report.
+    pub const ALL: [Self; 6] =
+        [Self::Bare, Self::WireguardGo, Self::Tailscale, Self::Boringtun, Self::Linkspan1, Self::Linkspan2];
+
+    /// As it is called in reports and in `--only`.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::Bare => "bare-veth",
+            Self::WireguardGo => "wireguard-go",
+            Self::Tailscale => "tailscale-wireguard-go",
+            Self::Boringtun => "boringtun-cli",
+            Self::Linkspan1 => "linkspan-1-lane",
+            Self::Linkspan2 => "linkspan-2-lanes",
+        }
+    }
+
+    /// The address of `side` that goes through this contender.
+    pub fn address(self, side: Side) -> &'static str {
+        if self == Self::Bare { side.outer() } else { side.inner() }
+    }
+
+    /// Starts it at both ends and waits until a ping is answered.
+    pub fn start(self, net: &Net) -> Result<Tunnel> {
+        let folder = tempfile::tempdir().context("making a folder for keys")?;
+        let keys = [Keys::new()?, Keys::new()?];
+        let mut processes = Vec::new();
+        for (side, [own, other]) in [(Side::A, [&keys[0], &keys[1]]), (Side::B, [&keys[1], &keys[0]])] {
+            match self {
+                Self::Bare => (),
+                Self::WireguardGo => processes.push(vanilla(net, side, "wireguard-go", &["-f"], own, other, &folder)?),
+                Self::Tailscale => {
+                    processes.push(vanilla(net, side, "tailscale-wireguard-go", &["-f"], own, other, &folder)?);
+                }
+                Self::Boringtun => {
+                    let options = ["-f", "--disable-drop-privileges"];
+                    processes.push(vanilla(net, side, "boringtun-cli", &options, own, other, &folder)?);
+                }
+                Self::Linkspan1 => processes.push(linkspan(net, side, 1, 1, own, other, &folder)?),
+                Self::Linkspan2 => processes.push(linkspan(net, side, 2, 1, own, other, &folder)?),
+            }
+        }
+        let mut tunnel = Tunnel { processes, folder };
+        tunnel.wait(net, self)?;
+        Ok(tunnel)
+    }
+}
+
+/// Starts Linkspan at one end with `peers` peers, of which one could answer.
+pub fn linkspan_with_peers(net: &Net, peers: usize) -> Result<Tunnel> {
+    let folder = tempfile::tempdir().context("making a folder for keys")?;
+    let process = linkspan(net, Side::A, 2, peers - 1, &Keys::new()?, &Keys::new()?, &folder)?;
+    wait_for(|| net.ip(Side::A, "link show dev lsba up").is_ok()).context("the link does not come up")?;
+    Ok(Tunnel { processes: vec![process], folder })
+}
+
+/// A running contender: both its ends, gone on drop.
+#[derive(Debug)]
+pub struct Tunnel {
+    processes: Vec<Running>,
+    folder: TempDir,
+}
+
+impl Tunnel {
+    /// Process IDs of both ends; none for the bare link.
+    pub fn pids(&self) -> Vec<u32> {
+        self.processes.iter().map(Running::pid).collect()
+    }
+
+    /// What the programs wrote to their error output.
+    fn said(&self) -> String {
+        let read = |side: Side| std::fs::read_to_string(log_path(&self.folder, side)).unwrap_or_default();
+        Side::BOTH.map(read).concat()
+    }
+
+    fn wait(&mut self, net: &Net, contender: Contender) -> Result<()> {
+        let from = Instant::now();
+        loop {
+            let mut ping = net.command(Side::A, "ping");
+            ping.args(["-c1", "-W1", "-I", contender.address(Side::A), contender.address(Side::B)]);
+            let Err(error) = finish(&mut ping) else { return Ok(()) };
+            if self.processes.iter_mut().any(|process| !process.is_alive()) {
+                bail!("it ended before a ping was answered, and said: {}", self.said());
+            }
+            if from.elapsed() > START {
+                return Err(error.context(format!("no ping was answered within {START:?}; it said: {}", self.said())));
+            }
+            std::thread::sleep(Duration::from_millis(100));
+        }
+    }
+}
+
+impl Drop for Tunnel {
+    fn drop(&mut self) {
+        self.processes.clear();
+        for side in Side::BOTH {
+            // Killed, the programs leave it behind; Linkspan has none.
+            let _ = std::fs::remove_file(control_socket(side));
+        }
+    }
+}
+
+fn log_path(folder: &TempDir, side: Side) -> PathBuf {
+    folder.path().join(format!("{}.log", side.letter()))
+}
+
+fn log(folder: &TempDir, side: Side) -> Result<File> {
+    File::create(log_path(folder, side)).context("making a log file")
+}
+
+fn link(side: Side) -> String {
+    format!("lsb{}{}", std::process::id() % 1_000_000, side.letter())
+}
+
+fn control_socket(side: Side) -> PathBuf {
+    PathBuf::from(format!("/var/run/wireguard/{}.sock", link(side)))
+}
+
+struct Keys {
+    private: String,
+    public: String,
+}
+
+impl Keys {
+    fn new() -> Result<Self> {
+        let private = String::from_utf8(run("wg", ["genkey"])?.stdout)?.trim().to_owned();
+        let key: tunnel::config::PrivateKey = private.parse().context("reading what `wg genkey` printed")?;
+        Ok(Self { public: key.public_key().to_string(), private })
+    }
+
+    fn file(&self, folder: &TempDir, side: Side) -> Result<PathBuf> {
+        use std::os::unix::fs::PermissionsExt as _;
+        let path = folder.path().join(format!("{}.key", side.letter()));
+        std::fs::write(&path, format!("{}\n", self.private))?;
+        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o600))?;
+        Ok(path)
+    }
+}
+
+/// Starts one end of a program that takes its configuration from `wg`.
+fn vanilla(
+    net: &Net,
+    side: Side,
+    program: &str,
+    options: &[&str],
+    own: &Keys,
+    other: &Keys,
+    folder: &TempDir,
+) -> Result<Running> {
+    // The control socket is a file, which namespaces do not separate: the name of the link must be ours alone.
+    let link = link(side);
+    let path = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("target/peers").join(program);
+    if !path.exists() {
+        bail!("{} is missing; `make setup` builds it", path.display());
+    }
+    let mut command = net.command(side, path);
+    command.args(options).arg(&link).env("LOG_LEVEL", "error").stdout(Stdio::null());
+    command.stderr(log(folder, side)?);
+    let running = net.spawn(&mut command)?;
+    let socket = control_socket(side);
+    wait_for(|| socket.exists()).with_context(|| format!("{} does not appear", socket.display()))?;
+    let mut wg = net.command(side, "wg");
+    wg.args(["set", &link, "listen-port", &PORT.to_string(), "private-key"]).arg(own.file(folder, side)?);
+    wg.args(["peer", &other.public, "allowed-ips", side.other().prefix()]);
+    wg.args(["endpoint", &format!("{}:{PORT}", side.other().outer())]);
+    finish(&mut wg)?;
+    net.ip(side, &format!("link set {link} up mtu 1420"))?;
+    net.ip(side, &format!("route add {} dev {link} src {}", side.other().prefix(), side.inner()))?;
+    Ok(running)
+}
+
+/// Starts one end of Linkspan with `absent` more peers, which never call.
+fn linkspan(
+    net: &Net,
+    side: Side,
+    lanes: u8,
+    absent: usize,
+    own: &Keys,
+    other: &Keys,
+    folder: &TempDir,
+) -> Result<Running> {
+    own.file(folder, side)?;
+    let mut more = String::new();
+    for number in 0..absent {
+        let key = Keys::new()?.public;
+        let prefix = format!("10.{}.{}.0/24", 100 + number / 256, number % 256);
+        writeln!(
+            more,
+            "  - {{ cluster: absent-{number}, publicKey: \"{key}\", allowedIPs: [{prefix}], lanes: {lanes} }}"
+        )?;
+    }
+    let site = format!(
+        "cluster: {letter}
+privateKeyFile: {letter}.key
+network: {{ podCIDRs: [{prefix}], serviceCIDRs: [] }}
+nodes: [{{ name: {letter}-gw, address: {outer}, gateway: true, podCIDRs: [{prefix}] }}]
+tunnel: {{ link: lsb{letter}, listenPort: {PORT}, lanes: {lanes}, mtu: 1420 }}
+status: {{ socket: {folder}/{letter}.sock }}
+peers:
+  - {{ cluster: {other_letter}, publicKey: \"{public}\", endpoint: \"{other_outer}:{PORT}\", allowedIPs: [{other_prefix}], lanes: {lanes} }}
+{more}",
+        letter = side.letter(),
+        prefix = side.prefix(),
+        outer = side.outer(),
+        folder = folder.path().display(),
+        other_letter = side.other().letter(),
+        public = other.public,
+        other_outer = side.other().outer(),
+        other_prefix = side.other().prefix(),
+    );
+    let path = folder.path().join(format!("{}.yaml", side.letter()));
+    std::fs::write(&path, site)?;
+    let mut command = net.command(side, env!("CARGO_BIN_EXE_linkspan"));
+    command.arg("run").arg("--config").arg(&path).args(["--node", &format!("{}-gw", side.letter())]);
+    command.env("RUST_LOG", "warn").stdout(Stdio::null()).stderr(log(folder, side)?);
+    net.spawn(&mut command)
+}
+
+fn wait_for(condition: impl Fn() -> bool) -> Result<()> {
+    let from = Instant::now();
+    while !condition() {
+        if from.elapsed() > START {
+            bail!("waited {START:?}");
+        }
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    Ok(())
+}
