@@ -15,8 +15,8 @@ static RESPONDER: LazyLock<Responder> = LazyLock::new(|| {
     responder
 });
 
-/// Answers one datagram from anywhere, and checks what every answer must keep: the question's ID, the answer bit, the size limit, and
-/// that an answer is not answered. Panics when that does not hold.
+/// Answers one datagram from anywhere, and checks what every answer must keep: the question's ID, the answer bit, the
+/// size limit, and that an answer is not answered. Panics when that does not hold.
 pub fn fuzz_dns(data: &[u8]) {
     let from = SocketAddr::from((Ipv4Addr::LOCALHOST, 53_053));
     let mut answer = Vec::new();

@@ -24,9 +24,11 @@ use crate::name::{MAX_NAME, Name, push_label};
 use crate::stats::{Event, Stats};
 use crate::zone::{Answer, RecordType, Records, Soa, Srv, Zone};
 
-/// Largest datagram that is sent, in bytes, and that clients are told to send: fits every path without fragments (DNS flag day 2020).
+/// Largest datagram that is sent, in bytes, and that clients are told to send: fits every path without fragments (DNS
+/// flag day 2020).
 pub(crate) const MAX_DATAGRAM: u16 = 1232;
-/// Largest datagram for a client that tells no size (RFC 1035, section 4.2.1), and the least that any may tell (RFC 6891, 6.2.3).
+/// Largest datagram for a client that tells no size (RFC 1035, section 4.2.1), and the least that any may tell (RFC
+/// 6891, 6.2.3).
 const PLAIN_DATAGRAM: u16 = 512;
 /// At most this many targets of an SRV answer bring their addresses along; further ones are asked for.
 const MAX_ADDITIONAL_TARGETS: usize = 64;
@@ -286,8 +288,8 @@ fn write(
             return Ok(bare);
         }
     }
-    // As many records as fit beside OPT: clients that cannot ask again over TCP use what they get.
-    // OPT without options has 11 bytes, the smallest record (a pointer and an IPv4 address) 16: one record makes room for it.
+    // As many records as fit beside OPT: clients that cannot ask again over TCP use what they get. OPT without options
+    // has 11 bytes, the smallest record (a pointer and an IPv4 address) 16: one record makes room for it.
     let fits = usize::from(whole.counts.answers).saturating_sub(usize::from(edns.is_some()));
     let mut metadata = metadata;
     metadata.truncation = true;

@@ -85,7 +85,8 @@ pub(crate) fn push_label(wire: &mut Vec<u8>, label: &[u8]) {
     wire.extend(label.iter().map(u8::to_ascii_lowercase));
 }
 
-/// The part of `wire` below `origin`, without the origin's bytes; `None` when the name lies outside. Both in lower-case wire format.
+/// The part of `wire` below `origin`, without the origin's bytes; `None` when the name lies outside. Both in lower-case
+/// wire format.
 pub(crate) fn below<'a>(wire: &'a [u8], origin: &[u8]) -> Option<&'a [u8]> {
     let cut = wire.len().checked_sub(origin.len())?;
     if &wire[cut..] != origin {

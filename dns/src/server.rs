@@ -1,7 +1,8 @@
 //! Sockets around the responder.
 //!
-//! TCP is served by hickory's server. UDP has workers of its own: hickory starts a task and crosses a channel for every datagram, which
-//! costs more than the answer itself. A worker owns one socket of a `SO_REUSEPORT` group and answers in place.
+//! TCP is served by hickory's server. UDP has workers of its own: hickory starts a task and crosses a channel for every
+//! datagram, which costs more than the answer itself. A worker owns one socket of a `SO_REUSEPORT` group and answers in
+//! place.
 
 use std::future::Future;
 use std::io;
@@ -31,8 +32,8 @@ const TCP_RESPONSES: usize = 32;
 /// What a server listens on.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ServerConfig {
-    /// Addresses served over UDP and TCP. Port 0 lets the kernel choose one port for both. An address of the node is better than an
-    /// unspecified one: a host with several addresses answers from the asked one only when it is bound.
+    /// Addresses served over UDP and TCP. Port 0 lets the kernel choose one port for both. An address of the node is
+    /// better than an unspecified one: a host with several addresses answers from the asked one only when it is bound.
     pub listen: Vec<SocketAddr>,
     /// UDP workers of each address; one for each CPU core that may serve names.
     pub udp_workers: NonZeroUsize,
@@ -68,8 +69,8 @@ struct Listener {
 impl Server {
     /// Binds every address. Must be called inside a tokio runtime.
     ///
-    /// The zone is read from `zone` whenever it changes; `None` means that names are not known yet and answers SERVFAIL. When the
-    /// sender is gone, the last zone stays.
+    /// The zone is read from `zone` whenever it changes; `None` means that names are not known yet and answers
+    /// SERVFAIL. When the sender is gone, the last zone stays.
     ///
     /// # Errors
     /// When there is no address, or one cannot be bound.

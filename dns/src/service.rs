@@ -5,8 +5,8 @@ use std::net::IpAddr;
 
 /// One exported service of the clusterset, as the viewing cluster sees it.
 ///
-/// Several values with the same namespace and name are one service: their addresses, endpoints and ports are united, and a clusterset
-/// IP wins over headless.
+/// Several values with the same namespace and name are one service: their addresses, endpoints and ports are united,
+/// and a clusterset IP wins over headless.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Service {
     /// Kubernetes namespace: an RFC 1123 label.

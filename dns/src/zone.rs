@@ -12,7 +12,8 @@ use crate::service::Service;
 
 /// Version of the multi-cluster DNS schema, told by `TXT dns-version.<zone>` (KEP-1645, specification.md).
 pub(crate) const SCHEMA_VERSION: &str = "1.0.0";
-/// Highest negative TTL in seconds. Names are asked for before they exist, and a resolver must not remember their absence for long.
+/// Highest negative TTL in seconds. Names are asked for before they exist, and a resolver must not remember their
+/// absence for long.
 const MAX_NEGATIVE_TTL: u32 = 5;
 /// Highest TTL in seconds; a day is already far beyond what a name that follows health should have.
 const MAX_TTL: u32 = 86_400;
@@ -200,7 +201,8 @@ impl Zone {
     ///
     /// # Guarantees
     /// Total: what has no legal name (a label that is not RFC 1123, a name over 255 bytes) is left out and told by
-    /// [`Zone::skipped`]. Every SRV target has an address in the zone. A headless service without a ready endpoint has no name.
+    /// [`Zone::skipped`]. Every SRV target has an address in the zone. A headless service without a ready endpoint has
+    /// no name.
     pub fn build(config: &ZoneConfig, services: &[Service]) -> Self {
         build::build(config, services)
     }

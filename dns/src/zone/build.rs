@@ -192,7 +192,8 @@ impl Builder {
         }
     }
 
-    /// SRV records: every port at every target, under `_port._proto` and, once per number and target, under the bare name.
+    /// SRV records: every port at every target, under `_port._proto` and, once per number and target, under the bare
+    /// name.
     fn put_locations(&mut self, place: &Place, targets: &[Name]) {
         if targets.is_empty() {
             return;
@@ -292,7 +293,8 @@ fn check_label(label: &str) -> Result<(), &'static str> {
     Ok(())
 }
 
-/// An address as one label: `10-1-2-3`, `fd00-10--5`. A label may neither start nor end with a dash, as `::1` and `fd00::` would.
+/// An address as one label: `10-1-2-3`, `fd00-10--5`. A label may neither start nor end with a dash, as `::1` and
+/// `fd00::` would.
 fn dashed(address: IpAddr) -> String {
     match address {
         IpAddr::V4(address) => dash(address),

@@ -361,7 +361,8 @@ fn illegal_names_are_skipped_and_told() {
     let zone = zone(&services);
     assert_eq!(ask(&zone, "web.demo.svc.clusterset.local", RecordType::A), "10.43.0.1");
     assert_eq!(ask(&zone, "web.demo.svc.clusterset.local", RecordType::Srv), "nodata");
-    // Addresses stay; the host whose own name is illegal is named by its address, the cluster that is none has no hosts.
+    // Addresses stay; the host whose own name is illegal is named by its address, the cluster that is none has no
+    // hosts.
     assert_eq!(ask(&zone, "db.demo.svc.clusterset.local", RecordType::A), "10.42.0.5, 10.42.0.6");
     assert_eq!(ask(&zone, "10-42-0-5.c1.db.demo.svc.clusterset.local", RecordType::A), "10.42.0.5");
     let told: Vec<String> = zone.skipped().iter().map(ToString::to_string).collect();
