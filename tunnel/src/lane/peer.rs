@@ -228,6 +228,8 @@ impl LanePeer {
     /// A handshake has just completed or been answered.
     pub(crate) fn session_made(&mut self, now: Duration) {
         self.attempts = 0;
+        // A responder has no session in use before the initiator's first packet: give it time to come.
+        self.next_attempt = now + FIRST_RETRY;
         self.see_session(now);
         self.publish();
     }

@@ -71,6 +71,9 @@ impl Rx {
     }
 
     fn handle(&mut self, received: Received, port: Port, links: &mut Links, peers: &mut Peers) {
+        if received.length == 0 {
+            links.drops().count(Reason::NotWireGuard);
+        }
         let buffer = std::mem::take(&mut self.buffer);
         for datagram in buffer[..received.length].chunks(received.segment) {
             if let Outcome::Dropped(reason) = self.datagram(datagram, &received, port, links, peers) {

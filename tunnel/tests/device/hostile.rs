@@ -1,0 +1,123 @@
+//! Bytes from nowhere, from liars and from the past.
+
+use rand::{RngCore as _, SeedableRng as _, rngs::StdRng};
+use tunnel::{Device, PeerKind};
+
+use crate::support::{DEVICE, PEER, Remote, device, drops, enter_new_namespace, eventually, is_pong, peer, ping};
+
+fn start() -> (Device, Remote) {
+    enter_new_namespace();
+    let device = device(PeerKind::Vanilla, |config| config.peers.push(peer(3, PeerKind::Vanilla)));
+    let mut remote = Remote::new(2, device.status().vanilla_port.unwrap(), 0);
+    remote.connect();
+    (device, remote)
+}
+
+fn assert_still_answers(remote: &mut Remote) {
+    remote.send(&ping(PEER, DEVICE, 99, 56));
+    assert!(is_pong(remote.receive(), 99));
+}
+
+fn assert_dropped(device: &Device, reason: &str, count: u64) {
+    eventually(reason, || drops(&device.status(), reason) >= count);
+    assert_eq!(drops(&device.status(), reason), count, "{reason}");
+}
+
+#[test]
+fn a_replayed_packet_is_dropped_once_for_each_copy() {
+    let (device, mut remote) = start();
+    let datagram = remote.seal(&ping(PEER, DEVICE, 1, 56));
+    for _ in 0..4 {
+        remote.send_raw(&datagram);
+    }
+    assert!(is_pong(remote.receive(), 1));
+    assert_dropped(&device, "replayed", 3);
+    assert_still_answers(&mut remote);
+}
+
+#[test]
+fn a_source_outside_the_allowed_ips_is_dropped_even_if_another_peer_owns_it() {
+    let (device, mut remote) = start();
+    remote.send(&ping([192, 0, 2, 1], DEVICE, 1, 56));
+    remote.send(&ping([10, 9, 3, 1], DEVICE, 2, 56));
+    assert_dropped(&device, "spoofed-source", 2);
+    assert_still_answers(&mut remote);
+}
+
+#[test]
+fn damaged_and_foreign_messages_are_dropped_by_reason() {
+    let (device, mut remote) = start();
+    let good = remote.seal(&ping(PEER, DEVICE, 1, 56));
+    let mut damaged = good.clone();
+    *damaged.last_mut().unwrap() ^= 1;
+    remote.send_raw(&damaged);
+    assert_dropped(&device, "unauthentic", 1);
+    let mut foreign = good.clone();
+    foreign[6] = 77; // a slot that no peer has
+    remote.send_raw(&foreign);
+    assert_dropped(&device, "unknown-session", 1);
+    let mut other_lane = good.clone();
+    other_lane[5] = 9;
+    remote.send_raw(&other_lane);
+    assert_dropped(&device, "wrong-lane", 1);
+    for cut in [&good[..0], &good[..1], &good[..31], &[4, 1, 0, 0, 0, 0, 0, 0][..], &[9; 40][..]] {
+        remote.send_raw(cut);
+    }
+    assert_dropped(&device, "not-wireguard", 5);
+    assert_still_answers(&mut remote);
+}
+
+#[test]
+fn a_handshake_from_an_unknown_key_is_not_answered() {
+    let (device, mut remote) = start();
+    let mut stranger = Remote::new(66, device.status().vanilla_port.unwrap(), 0);
+    let mut message = [0; 256];
+    let boringtun::noise::TunnResult::WriteToNetwork(initiation) =
+        stranger.tunn.format_handshake_initiation(&mut message, true)
+    else {
+        panic!("no initiation");
+    };
+    stranger.send_raw(initiation);
+    assert_dropped(&device, "unknown-peer", 1);
+    stranger.socket.set_nonblocking(true).unwrap();
+    assert!(stranger.socket.recv_from(&mut [0; 256]).is_err(), "an answer");
+    assert_still_answers(&mut remote);
+}
+
+#[test]
+fn inner_bytes_that_are_no_packet_are_dropped() {
+    let (device, mut remote) = start();
+    for inner in [&[0x45; 10][..], &[0x45; 60], &[0x60; 20], &[0x10; 80], &[0xff]] {
+        remote.send(inner);
+    }
+    eventually("all counted", || {
+        let status = device.status();
+        drops(&status, "malformed-inner") + drops(&status, "spoofed-source") == 5
+    });
+    assert_still_answers(&mut remote);
+}
+
+#[test]
+fn a_flood_of_random_datagrams_changes_nothing() {
+    let (_device, mut remote) = start();
+    let before = resident();
+    let mut random = StdRng::seed_from_u64(1);
+    let mut datagram = [0; 1500];
+    for _ in 0..50_000 {
+        let length = random.next_u32() as usize % 1500;
+        random.fill_bytes(&mut datagram[..length.min(64)]);
+        datagram[0] = (random.next_u32() % 5) as u8;
+        datagram[1..4].fill(0);
+        remote.send_raw(&datagram[..length]);
+    }
+    remote.send_raw(&[4; 65_000]);
+    assert_still_answers(&mut remote);
+    let grown = resident().saturating_sub(before);
+    assert!(grown < 2 << 20, "memory grew by {grown} bytes");
+}
+
+/// Resident memory of this process in bytes (proc(5), `statm`).
+fn resident() -> u64 {
+    let statm = std::fs::read_to_string("/proc/self/statm").unwrap();
+    statm.split(' ').nth(1).unwrap().parse::<u64>().unwrap() * 4096
+}

@@ -1,0 +1,107 @@
+//! Lanes, probes and configuration changes.
+
+use std::num::NonZeroU8;
+
+use tunnel::PeerKind;
+use tunnel::status::PeerState;
+
+use crate::support::{DEVICE, PEER, Remote, device, enter_new_namespace, eventually, is_pong, peer, ping};
+
+const TWO: PeerKind = PeerKind::Linkspan { lanes: NonZeroU8::new(2).unwrap() };
+
+/// Answers probes until a packet of another kind comes.
+fn receive_data(remote: &mut Remote) -> Vec<u8> {
+    loop {
+        let packet = remote.receive().to_vec();
+        if packet[6] != 253 {
+            return packet;
+        }
+        let mut answer = packet[..64].to_vec();
+        answer[4..6].copy_from_slice(&24u16.to_be_bytes());
+        if std::mem::replace(&mut answer[44], 2) == 1 {
+            remote.send(&answer);
+        }
+    }
+}
+
+#[test]
+fn each_lane_has_its_own_session_on_one_port() {
+    enter_new_namespace();
+    let device = device(TWO, |config| config.lanes = NonZeroU8::new(2).unwrap());
+    let port = device.status().listen_port;
+    for lane in [1, 0] {
+        let mut remote = Remote::new(2, port, lane);
+        remote.connect();
+        remote.send(&ping(PEER, DEVICE, 5, 56));
+        eventually("its session and its packet", || {
+            let path = device.status().peers[0].lanes[usize::from(lane)].clone();
+            path.handshake_age.is_some() && path.rx_bytes == 84
+        });
+    }
+    assert_eq!(device.status().lanes, 2);
+}
+
+#[test]
+fn probes_measure_the_path_and_their_silence_brings_the_peer_down() {
+    enter_new_namespace();
+    let device = device(PeerKind::Linkspan { lanes: NonZeroU8::MIN }, |_| {});
+    let mut remote = Remote::new(2, device.status().listen_port, 0);
+    remote.connect();
+    for sequence in 1..=3 {
+        remote.send(&ping(PEER, DEVICE, sequence, 56));
+        let answer = receive_data(&mut remote);
+        assert!(is_pong(&answer, sequence));
+        std::thread::sleep(std::time::Duration::from_millis(250));
+    }
+    eventually("up", || device.status().peers[0].state == PeerState::Up);
+    let up = device.status().peers[0].lanes[0].clone();
+    assert!(up.rtt.is_some() && up.jitter.is_some(), "{up:?}");
+    // Nobody reads the probes any more.
+    eventually("down", || device.status().peers[0].state == PeerState::Down);
+    assert!(device.status().peers[0].reason.contains("no answer"), "{}", device.status().peers[0].reason);
+}
+
+#[test]
+fn a_new_peer_joins_without_touching_the_sessions_of_others() {
+    enter_new_namespace();
+    let mut config = None;
+    let device = device(PeerKind::Vanilla, |c| config = Some(c.clone()));
+    let mut config = config.unwrap();
+    let port = device.status().vanilla_port.unwrap();
+    let mut remote = Remote::new(2, port, 0);
+    remote.connect();
+    remote.send(&ping(PEER, DEVICE, 1, 56));
+    assert!(is_pong(remote.receive(), 1));
+    config.peers.insert(0, peer(3, PeerKind::Vanilla));
+    device.configure(config.clone()).unwrap();
+    let mut new = Remote::new(3, port, 0);
+    new.connect();
+    crate::support::ip("route add 10.9.3.0/24 dev tun0");
+    new.send(&ping([10, 9, 3, 1], DEVICE, 2, 56));
+    assert!(is_pong(new.receive(), 2));
+    remote.send(&ping(PEER, DEVICE, 3, 56));
+    assert!(is_pong(remote.receive(), 3), "the old session still works");
+    config.peers.remove(0);
+    device.configure(config).unwrap();
+    new.send(&ping([10, 9, 3, 1], DEVICE, 4, 56));
+    eventually("the removed peer is unknown", || crate::support::drops(&device.status(), "unknown-session") >= 1);
+}
+
+#[test]
+fn wrong_configurations_are_refused_in_words() {
+    enter_new_namespace();
+    let mut config = None;
+    let device = device(PeerKind::Vanilla, |c| config = Some(c.clone()));
+    let good = config.unwrap();
+    let refused = |change: &dyn Fn(&mut tunnel::Config)| {
+        let mut bad = good.clone();
+        change(&mut bad);
+        device.configure(bad).expect_err("refused").to_string()
+    };
+    assert!(refused(&|c| c.mtu = 100).contains("MTU 100"));
+    assert!(refused(&|c| c.lanes = NonZeroU8::new(17).unwrap()).contains("17 lanes"));
+    assert!(refused(&|c| c.peers.push(c.peers[0].clone())).contains("same public key"));
+    assert!(refused(&|c| c.vanilla_port = None).contains("no vanilla port"));
+    assert!(refused(&|c| c.peers[0].public_key = c.private_key.public_key()).contains("own public key"));
+    assert_eq!(device.status().peers.len(), 1, "and the device goes on as before");
+}

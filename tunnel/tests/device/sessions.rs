@@ -1,0 +1,161 @@
+//! Sessions: who calls, roaming, floods of handshakes, restarts.
+
+use std::num::NonZeroU16;
+use std::process::{Command, Stdio};
+
+use boringtun::noise::TunnResult;
+use tunnel::config::Offloads;
+use tunnel::status::PeerState;
+use tunnel::{Config, PeerKind};
+
+use crate::support::{DEVICE, PEER, Remote, device, drops, enter_new_namespace, eventually, ip, is_pong, ping};
+
+/// Pings the peer's inner host from the namespace; the peer must answer.
+fn ping_from_kernel() -> std::process::Child {
+    Command::new("ping").args(["-c1", "-W4", "10.9.2.1"]).stdout(Stdio::null()).spawn().expect("ping of iputils-ping")
+}
+
+/// Turns an echo request that the device has sent into its reply.
+fn pong(request: &[u8]) -> Vec<u8> {
+    let (source, destination) = (request[12..16].try_into().unwrap(), request[16..20].try_into().unwrap());
+    let (id, sequence) =
+        (u16::from_be_bytes([request[24], request[25]]), u16::from_be_bytes([request[26], request[27]]));
+    let builder = etherparse::PacketBuilder::ipv4(destination, source, 64).icmpv4_echo_reply(id, sequence);
+    let mut packet = Vec::new();
+    builder.write(&mut packet, &request[28..]).unwrap();
+    packet
+}
+
+#[test]
+fn the_device_calls_a_peer_with_an_endpoint_and_keeps_the_first_packet() {
+    enter_new_namespace();
+    let mut remote = Remote::new(2, 0, 0);
+    let endpoint = remote.socket.local_addr().unwrap();
+    let device = device(PeerKind::Vanilla, |config| config.peers[0].endpoint = Some(endpoint));
+    remote.to.set_port(device.status().vanilla_port.unwrap());
+    let mut ping = ping_from_kernel();
+    let reply = pong(remote.receive());
+    remote.send(&reply);
+    assert!(ping.wait().unwrap().success());
+    eventually("up", || device.status().peers[0].state == PeerState::Up);
+}
+
+#[test]
+fn a_peer_that_moves_is_followed_with_its_first_packet() {
+    enter_new_namespace();
+    let device = device(PeerKind::Vanilla, |_| {});
+    let mut remote = Remote::new(2, device.status().vanilla_port.unwrap(), 0);
+    remote.connect();
+    remote.send(&ping(PEER, DEVICE, 1, 56));
+    assert!(is_pong(remote.receive(), 1));
+    let moved = std::net::UdpSocket::bind("127.0.0.2:0").unwrap();
+    moved.set_read_timeout(remote.socket.read_timeout().unwrap()).unwrap();
+    remote.socket = moved;
+    remote.send(&ping(PEER, DEVICE, 2, 56));
+    assert!(is_pong(remote.receive(), 2), "the answer comes to the new address");
+    assert_eq!(device.status().peers[0].endpoint, Some(remote.socket.local_addr().unwrap()));
+}
+
+#[test]
+fn a_forged_packet_from_elsewhere_moves_nobody() {
+    enter_new_namespace();
+    let device = device(PeerKind::Vanilla, |_| {});
+    let mut remote = Remote::new(2, device.status().vanilla_port.unwrap(), 0);
+    remote.connect();
+    remote.send(&ping(PEER, DEVICE, 1, 56));
+    assert!(is_pong(remote.receive(), 1));
+    let mut forged = remote.seal(&ping(PEER, DEVICE, 2, 56));
+    *forged.last_mut().unwrap() ^= 1;
+    std::net::UdpSocket::bind("127.0.0.3:0").unwrap().send_to(&forged, remote.to).unwrap();
+    eventually("dropped", || drops(&device.status(), "unauthentic") == 1);
+    assert_eq!(device.status().peers[0].endpoint, Some(remote.socket.local_addr().unwrap()));
+}
+
+#[test]
+fn a_flood_of_handshakes_is_met_with_cookies_and_a_peer_with_a_cookie_gets_in() {
+    enter_new_namespace();
+    let device = device(PeerKind::Vanilla, |_| {});
+    let port = device.status().vanilla_port.unwrap();
+    let mut flood = Remote::new(66, port, 0);
+    let mut message = [0; 256];
+    for _ in 0..400 {
+        if let TunnResult::WriteToNetwork(initiation) = flood.tunn.format_handshake_initiation(&mut message, true) {
+            flood.socket.send_to(initiation, flood.to).unwrap();
+        }
+    }
+    eventually("cookies", || drops(&device.status(), "rate-limited") > 0);
+    let mut remote = Remote::new(2, port, 0);
+    // The first try may cost a cookie; the second carries it.
+    for _ in 0..2 {
+        let TunnResult::WriteToNetwork(initiation) = remote.tunn.format_handshake_initiation(&mut message, true) else {
+            panic!("no initiation");
+        };
+        remote.socket.send_to(initiation, remote.to).unwrap();
+        let mut answer = [0; 256];
+        let (length, _) = remote.socket.recv_from(&mut answer).expect("a cookie or a response");
+        let mut reply = [0; 256];
+        if let TunnResult::WriteToNetwork(keepalive) = remote.tunn.decapsulate(None, &answer[..length], &mut reply) {
+            remote.socket.send_to(keepalive, remote.to).unwrap();
+            break;
+        }
+        assert_eq!(answer[0], 3, "a cookie reply");
+    }
+    remote.send(&ping(PEER, DEVICE, 1, 56));
+    assert!(is_pong(remote.receive(), 1));
+}
+
+#[test]
+fn persistent_keepalives_go_out_without_traffic() {
+    enter_new_namespace();
+    let device = device(PeerKind::Vanilla, |config| config.peers[0].persistent_keepalive = NonZeroU16::new(1));
+    let mut remote = Remote::new(2, device.status().vanilla_port.unwrap(), 0);
+    remote.connect();
+    let mut datagram = [0; 256];
+    for _ in 0..2 {
+        let (length, _) = remote.socket.recv_from(&mut datagram).expect("a keepalive each second");
+        assert_eq!((datagram[0], length), (4, 32), "an empty data message");
+    }
+}
+
+#[test]
+fn a_restarted_device_adopts_its_link_and_calls_at_once() {
+    enter_new_namespace();
+    let mut remote = Remote::new(2, 0, 0);
+    let endpoint = remote.socket.local_addr().unwrap();
+    let with_endpoint = |config: &mut Config| config.peers[0].endpoint = Some(endpoint);
+    let first = device(PeerKind::Vanilla, with_endpoint);
+    first.close();
+    ip("link show tun0");
+    ip("address del 10.9.1.1/24 dev tun0");
+    let second = device(PeerKind::Vanilla, with_endpoint);
+    remote.to.set_port(second.status().vanilla_port.unwrap());
+    let mut ping = ping_from_kernel();
+    let reply = pong(remote.receive());
+    remote.send(&reply);
+    assert!(ping.wait().unwrap().success());
+}
+
+#[test]
+fn every_offload_can_be_switched_off_and_says_so() {
+    enter_new_namespace();
+    let none = Offloads { tun_tso: false, tun_uso: false, udp_gso: false, udp_gro: false, steering: false };
+    for (off, offloads) in [
+        ("tun-tso", Offloads { tun_tso: false, ..Offloads::default() }),
+        ("tun-uso", Offloads { tun_uso: false, ..Offloads::default() }),
+        ("udp-gso", Offloads { udp_gso: false, ..Offloads::default() }),
+        ("udp-gro", Offloads { udp_gro: false, ..Offloads::default() }),
+        ("steering", Offloads { steering: false, ..Offloads::default() }),
+        ("udp-gso", none),
+    ] {
+        let device = device(PeerKind::Vanilla, |config| config.offloads = offloads);
+        let status = device.status();
+        let rung = status.offloads.iter().find(|rung| rung.name == off).unwrap();
+        assert!(!rung.active && rung.reason == "switched off in the configuration", "{rung:?}");
+        let mut remote = Remote::new(2, status.vanilla_port.unwrap(), 0);
+        remote.connect();
+        remote.send(&ping(PEER, DEVICE, 1, 1300));
+        assert!(is_pong(remote.receive(), 1), "without {off}");
+        device.close();
+        ip("link delete tun0");
+    }
+}

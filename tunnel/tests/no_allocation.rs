@@ -1,0 +1,32 @@
+//! The packet path allocates nothing once a session is up. Alone in its binary: the count is of the whole process.
+
+use stats_alloc::{INSTRUMENTED_SYSTEM, Region, StatsAlloc};
+use std::alloc::System;
+
+mod support;
+use support::{DEVICE, PEER, Remote, device, enter_new_namespace, is_pong, ping};
+use tunnel::PeerKind;
+
+#[global_allocator]
+static ALLOCATOR: &StatsAlloc<System> = &INSTRUMENTED_SYSTEM;
+
+#[test]
+fn ten_thousand_packets_cost_no_allocation() {
+    enter_new_namespace();
+    let device = device(PeerKind::Vanilla, |_| {});
+    let mut remote = Remote::new(2, device.status().vanilla_port.unwrap(), 0);
+    remote.connect();
+    let requests = [ping(PEER, DEVICE, 1, 56), ping(PEER, DEVICE, 2, 1300)];
+    let mut exchange = |rounds: usize| {
+        for round in 0..rounds {
+            let request = round % 2;
+            remote.send(&requests[request]);
+            assert!(is_pong(remote.receive(), request as u16 + 1));
+        }
+    };
+    exchange(100);
+    let region = Region::new(ALLOCATOR);
+    exchange(5_000);
+    let change = region.change();
+    assert_eq!((change.allocations, change.reallocations), (0, 0), "for 5 000 packets each way");
+}
