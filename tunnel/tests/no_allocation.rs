@@ -1,5 +1,7 @@
 //! The packet path allocates nothing once a session is up. Alone in its binary: the count is of the whole process.
 
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
+
 use stats_alloc::{INSTRUMENTED_SYSTEM, Region, StatsAlloc};
 use std::alloc::System;
 

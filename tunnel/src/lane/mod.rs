@@ -7,7 +7,6 @@
 //! # Guarantees
 //! Between two waits a lane takes no lock, allocates nothing and makes system calls per batch only, once a session is up.
 
-mod interim;
 mod passing;
 mod peer;
 mod rx;

@@ -7,7 +7,6 @@ use boringtun::noise::errors::WireGuardError;
 use boringtun::noise::handshake::parse_handshake_anon;
 use boringtun::noise::{Packet, TunnResult};
 
-use super::interim::{ecn, mss};
 use super::peer::LanePeer;
 use super::tx::Progress;
 use super::wire::Port;
@@ -17,6 +16,8 @@ use crate::io::tun::Segmentation;
 use crate::io::udp::Received;
 use crate::packet::assemble::Assembler;
 use crate::packet::coalesce::{Checksums, Config, Merge};
+use crate::packet::ecn::{self, Decapsulated, Ecn};
+use crate::packet::mss;
 use crate::packet::split::Segments;
 use crate::packet::vnet::{self, VnetHeader};
 use crate::probe;
@@ -171,8 +172,8 @@ fn inner(packet: &mut [u8], source: IpAddr, outer_tos: u8, mtu: u16) -> Inner {
     if probe::is_probe(packet) {
         return probe::read(packet).map_or(Inner::Nothing, Inner::Probe);
     }
-    mss::clamp(packet, mtu);
-    if outer_tos & ecn::MASK != 0 && ecn::decapsulate(packet, outer_tos).is_err() {
+    mss::clamp(packet, &VnetHeader::default(), usize::from(mtu));
+    if ecn::decapsulate(packet, Ecn::of_tos(outer_tos)) == Decapsulated::Drop {
         return Inner::Congested;
     }
     Inner::Packet { length: packet.len(), source }

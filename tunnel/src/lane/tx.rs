@@ -1,29 +1,33 @@
 //! From the TUN queue to the peers: read, route, cut, seal, send.
 
-use super::interim::{ecn, icmp, mss};
+use std::net::IpAddr;
+use std::time::Duration;
+
 use super::peer::LanePeer;
 use super::wire::Wire;
 use super::{Links, Peers};
-use crate::config::Dscp;
 use crate::drops::Reason;
-use crate::io::tun::{Queue, Segmentation};
+use crate::io::tun::Segmentation;
 use crate::packet::ip::View;
 use crate::packet::split::{Segments, SplitError};
 use crate::packet::vnet::{self, VnetHeader};
+use crate::packet::{ecn, icmp, mss};
 use crate::routes::LastHit;
 
 /// Packets (each may be a super-packet) that are read before the other direction has its turn.
 const BURST: usize = 4;
 /// A super-packet is at most 64 KB (`IP_MAX_MTU`), behind its virtio header.
 const BUFFER: usize = 65_536 + vnet::LEN;
-/// Largest ICMP answer: an IPv6 packet-too-big of 1280 bytes (RFC 4443, section 3.2), behind a virtio header.
-const ANSWER: usize = 1280 + vnet::LEN;
+/// Between ICMP answers of one lane (RFC 1812, section 4.3.2.8, and RFC 4443, section 2.4(f), ask for a limit).
+const ANSWER_GAP: Duration = Duration::from_micros(100);
 
 /// State of the outward direction.
 #[derive(Debug)]
 pub(crate) struct Tx {
     buffer: Box<[u8]>,
-    answer: Box<[u8]>,
+    answer: Box<[u8; icmp::MAX_REPLY]>,
+    framed_answer: Box<[u8]>,
+    next_answer: Duration,
     last: LastHit,
     segmentation: Segmentation,
 }
@@ -41,7 +45,9 @@ impl Tx {
     pub(crate) fn new(segmentation: Segmentation) -> Self {
         Self {
             buffer: vec![0; BUFFER].into_boxed_slice(),
-            answer: vec![0; ANSWER].into_boxed_slice(),
+            answer: Box::new([0; icmp::MAX_REPLY]),
+            framed_answer: vec![0; vnet::LEN + icmp::MAX_REPLY].into_boxed_slice(),
+            next_answer: Duration::ZERO,
             last: LastHit::default(),
             segmentation,
         }
@@ -105,7 +111,7 @@ impl Tx {
         if peer.should_use_lane_0() {
             return self.pass(0, length, links);
         }
-        self.send(length, &vnet, outer_tos(view.tos, dscp), peer, links);
+        self.send(length, &vnet, &view, ecn::encapsulate(view.tos, dscp), peer, links);
     }
 
     /// Hands the packet in the buffer to the lane that has the session.
@@ -115,22 +121,22 @@ impl Tx {
         }
     }
 
-    fn send(&mut self, length: usize, vnet: &VnetHeader, tos: u8, peer: &mut LanePeer, links: &mut Links) {
+    fn send(&mut self, length: usize, vnet: &VnetHeader, view: &View, tos: u8, peer: &mut LanePeer, links: &mut Links) {
         let header = self.header();
         let packet = &mut self.buffer[header..length];
         let mtu = peer.path.mtu();
-        mss::clamp(packet, mtu);
+        mss::clamp(packet, vnet, usize::from(mtu));
         let failed = match seal_all(packet, vnet, usize::from(mtu), tos, peer, &mut links.wire) {
             Ok(resized) => {
                 if resized {
-                    self.tell_too_big(length, mtu, &links.queue);
+                    self.tell_too_big(length, mtu, view.destination, links);
                 }
                 return;
             }
             Err(failed) => failed,
         };
         match failed {
-            SplitError::TooBig { .. } if self.tell_too_big(length, mtu, &links.queue) => {
+            SplitError::TooBig { .. } if self.tell_too_big(length, mtu, view.destination, links) => {
                 links.drops().count(Reason::TooBig);
             }
             // Nobody could be told (IPv4 without DF, multicast): the outer packet is fragmented instead.
@@ -144,16 +150,21 @@ impl Tx {
         }
     }
 
-    /// Tells the sender of the packet in the buffer that the path carries `mtu` bytes; returns whether it can be told.
-    fn tell_too_big(&mut self, length: usize, mtu: u16, queue: &Queue) -> bool {
+    /// Tells the sender of the packet in the buffer that the path carries `mtu` bytes; returns whether it may be told.
+    /// The answer bears the destination's address: the one that the sender's filters surely let in.
+    fn tell_too_big(&mut self, length: usize, mtu: u16, destination: IpAddr, links: &Links) -> bool {
         let header = self.header();
-        let Some(answer) = icmp::too_big(&self.buffer[header..length], mtu, &mut self.answer[header..]) else {
+        let packet = &self.buffer[header..length];
+        let Some(answer) = icmp::too_big(packet, usize::from(mtu), destination, &mut self.answer) else {
             return false;
         };
-        let end = header + answer;
-        self.answer[..header].fill(0);
-        // A full queue loses the answer, as any router may.
-        let _ = queue.write(&self.answer[..end]);
+        if links.now >= self.next_answer {
+            self.next_answer = links.now + ANSWER_GAP;
+            let frame = &mut self.framed_answer[..header + answer];
+            frame[header..].copy_from_slice(&self.answer[..answer]);
+            // A full queue loses the answer, as any router may.
+            let _ = links.queue.write(frame);
+        }
         true
     }
 }
@@ -173,13 +184,4 @@ fn seal_all(
         wire.seal(peer, segment, tos);
     }
     Ok(resized)
-}
-
-/// The outer ToS byte: the inner ECN field as RFC 6040 copies it, and the inner DSCP if that is wanted.
-fn outer_tos(inner: u8, dscp: Dscp) -> u8 {
-    let ecn = ecn::encapsulate(inner);
-    match dscp {
-        Dscp::Zero => ecn,
-        Dscp::Copy => ecn | inner & !3,
-    }
 }

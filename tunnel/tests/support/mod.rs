@@ -3,7 +3,12 @@
 //! Packets that the peer sends come out of the TUN link, where the kernel of the namespace answers pings. Needs root: a
 //! test that cannot make its namespace fails.
 
-#![allow(dead_code, clippy::unwrap_used, reason = "each test binary uses a part; a helper that fails fails its test")]
+#![allow(
+    dead_code,
+    clippy::unwrap_used,
+    clippy::panic,
+    reason = "each test binary uses a part; a helper that fails fails its test"
+)]
 
 use std::net::{SocketAddr, UdpSocket};
 use std::num::NonZeroU8;
