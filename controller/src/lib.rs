@@ -4,4 +4,5 @@
 //! ([`node::apply`]). Nothing is remembered between passes: everything that Linkspan creates carries a mark
 //! ([`node::mark`]), so a pass adopts or removes what an earlier process left, and never touches what is not ours.
 
+pub mod names;
 pub mod node;

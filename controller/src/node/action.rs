@@ -104,6 +104,16 @@ pub enum Obstacle {
     /// A link of that name exists, but is not ours.
     #[error("link {0} belongs to another program: rename it, or choose another link name")]
     ForeignLink(String),
+    /// The kernel has one external VXLAN link for each port.
+    #[error(
+        "link {link} of another program holds UDP port {port} for VXLAN: remove it, or choose another port on all nodes"
+    )]
+    PortTaken {
+        /// The port.
+        port: u16,
+        /// The link that holds it.
+        link: String,
+    },
     /// A prefix of a Member that no route can be made for, because its gateway's address is of another family than
     /// this node's.
     #[error("node {node} and this node have addresses of different families: give both one of the same family")]

@@ -9,7 +9,7 @@ use super::action::{LinkSettings, Obstacle};
 use super::desired::{Desired, Node};
 use super::mark;
 use super::nft;
-use super::state::{Address, Encap, Family, LinkKind, Observed, Path, Route, Rule, Table};
+use super::state::{Address, Encap, Family, Link, LinkKind, Observed, Path, Route, Rule, Table};
 
 /// What VXLAN-GPE costs each packet: the outer IP header, UDP (8 bytes) and VXLAN (8 bytes); no inner Ethernet header.
 const OVERHEAD_V4: u32 = 20 + 8 + 8;
@@ -42,17 +42,12 @@ impl Target {
         let mut obstacles = BTreeSet::new();
         let remote: BTreeSet<IpNet> = desired.remote.values().flatten().map(IpNet::trunc).collect();
         let tunnel = tunnel(desired, observed, &mut obstacles);
-        let vxlan = if remote.is_empty() { None } else { vxlan(desired, observed, &mut obstacles) };
-        let sources = sources(desired, observed, &remote, &mut obstacles);
-        let mut target = Self {
-            addresses: tunnel.iter().flat_map(|settings| tunnel_addresses(desired, settings)).collect(),
-            routes: BTreeSet::new(),
-            rules: BTreeSet::new(),
-            nft: None,
-            tunnel,
-            vxlan,
-            obstacles,
-        };
+        let vxlan = if remote.is_empty() { None } else { vxlan(desired, observed, tunnel.as_ref(), &mut obstacles) };
+        let addresses: BTreeSet<_> = tunnel.iter().flat_map(|settings| tunnel_addresses(desired, settings)).collect();
+        let lasting = lasting_addresses(observed, tunnel.as_ref()).chain(&addresses);
+        let sources = sources(desired, lasting, &remote, &mut obstacles);
+        let mut target =
+            Self { addresses, routes: BTreeSet::new(), rules: BTreeSet::new(), nft: None, tunnel, vxlan, obstacles };
         if remote.is_empty() {
             return target;
         }
@@ -158,7 +153,12 @@ fn tunnel_addresses(desired: &Desired, settings: &LinkSettings) -> Vec<Address> 
     addresses.map(|address| Address { link: settings.link.clone(), address }).collect()
 }
 
-fn vxlan(desired: &Desired, observed: &Observed, obstacles: &mut BTreeSet<Obstacle>) -> Option<VxlanTarget> {
+fn vxlan(
+    desired: &Desired,
+    observed: &Observed,
+    tunnel: Option<&LinkSettings>,
+    obstacles: &mut BTreeSet<Obstacle>,
+) -> Option<VxlanTarget> {
     let this = desired.this_node()?;
     desired.other_nodes().next()?;
     let link = desired.vxlan.link.clone();
@@ -171,27 +171,44 @@ fn vxlan(desired: &Desired, observed: &Observed, obstacles: &mut BTreeSet<Obstac
             return None;
         }
     }
-    let mtu = desired.vxlan.mtu.unwrap_or_else(|| vxlan_mtu(this.address, observed));
+    let kind = LinkKind::ExternalVxlan { port };
+    if let Some(other) =
+        observed.links.iter().find(|other| other.kind == kind && other.name != link && !other.is_ours())
+    {
+        obstacles.insert(Obstacle::PortTaken { port, link: other.name.clone() });
+        return None;
+    }
+    let mtu = desired.vxlan.mtu.unwrap_or_else(|| vxlan_mtu(this.address, observed, tunnel));
     Some(VxlanTarget { settings: LinkSettings { link, mtu }, port })
 }
 
 /// The largest packet in bytes that fits into the link of `address` with the encapsulation around it.
-fn vxlan_mtu(address: IpAddr, observed: &Observed) -> u32 {
-    let holder = observed.addresses.iter().filter(|held| held.address.addr() == address);
+fn vxlan_mtu(address: IpAddr, observed: &Observed, tunnel: Option<&LinkSettings>) -> u32 {
+    let holder = lasting_addresses(observed, tunnel).filter(|held| held.address.addr() == address);
     let mtus = holder.filter_map(|held| observed.link(&held.link)).map(|link| link.mtu);
     let overhead = if address.is_ipv4() { OVERHEAD_V4 } else { OVERHEAD_V6 };
     // IPv6 needs 1280 (RFC 8200, section 5); below that, the outer packets are fragmented.
     mtus.min().unwrap_or(ETHERNET_MTU).saturating_sub(overhead).max(1280)
 }
 
+/// Addresses that this pass will not take away: those on links that are not ours.
+fn lasting_addresses<'a>(
+    observed: &'a Observed,
+    tunnel: Option<&'a LinkSettings>,
+) -> impl Iterator<Item = &'a Address> {
+    let to_be_ours = move |name: &str| tunnel.is_some_and(|tunnel| tunnel.link == name);
+    let ours = move |name: &str| to_be_ours(name) || observed.link(name).is_some_and(Link::is_ours);
+    observed.addresses.iter().filter(move |address| !ours(&address.link))
+}
+
 /// This node's own source toward other Members, at most one of each family.
-fn sources(
+fn sources<'a>(
     desired: &Desired,
-    observed: &Observed,
+    lasting: impl Iterator<Item = &'a Address>,
     remote: &BTreeSet<IpNet>,
     obstacles: &mut BTreeSet<Obstacle>,
 ) -> Vec<IpAddr> {
-    let held: BTreeSet<IpAddr> = observed.addresses.iter().map(|held| held.address.addr()).collect();
+    let held: BTreeSet<IpAddr> = lasting.map(|held| held.address.addr()).collect();
     let cidrs: Vec<_> = desired.this_node().into_iter().flat_map(|node| &node.pod_cidrs).collect();
     let mut sources = Vec::new();
     for family in Family::ALL.into_iter().filter(|family| remote.iter().any(|net| family.holds(net))) {

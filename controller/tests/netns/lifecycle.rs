@@ -1,0 +1,228 @@
+//! Passes over time on one node: removal, crashes, changes by others, and size.
+
+use std::collections::BTreeMap;
+use std::io::{BufRead as _, BufReader};
+use std::time::{Duration, Instant};
+
+use controller::node::{Desired, Node, TunnelLink, Vxlan};
+use ipnet::IpNet;
+
+use crate::lab::{Lab, Namespace, eventually, text};
+
+/// A gateway node with a worker that is not there: the pass does not need it.
+fn node(lab: &mut Lab) -> Namespace {
+    let node = lab.namespace("node");
+    node.run(
+        "ip link add eth0 type veth peer name eth1
+         ip link set eth0 up; ip link set eth1 up
+         ip address add 192.168.42.2/24 dev eth0
+         ip link add cni0 type veth peer name cni1
+         ip link set cni0 up; ip link set cni1 up
+         ip address add 10.42.0.1/24 dev cni0
+         ip address add fd42::1/64 dev cni0 nodad
+         iptables-nft -t nat -A POSTROUTING -s 10.42.0.0/16 -j MASQUERADE --random-fully",
+    );
+    // Link-local addresses appear after duplicate address detection.
+    eventually("IPv6 addresses", Duration::from_secs(5), || !node.run("ip -6 address").contains("tentative"));
+    node
+}
+
+fn add_tun(node: &Namespace) {
+    node.run("ip tuntap add linkspan0 mode tun");
+}
+
+fn net(text: &str) -> IpNet {
+    text.parse().unwrap()
+}
+
+fn desired(remote: BTreeMap<String, Vec<IpNet>>) -> Desired {
+    let node = |index: usize| Node {
+        name: format!("n{index}"),
+        address: format!("192.168.42.{}", index + 2).parse().unwrap(),
+        pod_cidrs: vec![net(&format!("10.42.{index}.0/24")), net(&format!("fd42:0:0:{index}::/64"))],
+    };
+    Desired {
+        node: "n0".into(),
+        nodes: vec![node(0), node(1)],
+        gateways: vec!["n0".into()],
+        active_gateway: Some("n0".into()),
+        tunnel: Some(TunnelLink { link: "linkspan0".into(), mtu: 1420, addresses: vec![net("10.42.0.2/32")] }),
+        local: vec![net("10.42.0.0/16"), net("10.43.0.0/16"), net("fd42::/56")],
+        remote,
+        vxlan: Vxlan::default(),
+        sources: Vec::new(),
+        stale_tunnels: Vec::new(),
+    }
+}
+
+fn small() -> Desired {
+    desired(BTreeMap::from([("berlin".to_owned(), vec![net("10.52.0.0/16"), net("fd52::/56")])]))
+}
+
+/// 500 Members with ten prefixes each, a tenth of them IPv6, none next to another.
+fn large() -> Desired {
+    let prefix = |index: u32| match index % 10 {
+        9 => net(&format!("fd52:{index:x}::/48")),
+        _ => net(&format!("10.{}.{}.0/24", 60 + index / 128, index % 128 * 2)),
+    };
+    let member = |member: u32| (format!("m{member}"), (member * 10..member * 10 + 10).map(prefix).collect());
+    desired((0..500).map(member).collect())
+}
+
+#[test]
+fn removal_leaves_the_node_as_it_was() {
+    let mut lab = Lab::new();
+    let node = node(&mut lab);
+    let before = node.snapshot();
+    add_tun(&node);
+    node.pass(&small());
+    assert_eq!(node.plan(&small()), "");
+    assert_ne!(node.snapshot(), before);
+    node.pass(&Desired::nothing());
+    assert_eq!(node.snapshot(), before);
+    assert_eq!(node.pass(&Desired::nothing()), "");
+}
+
+#[test]
+fn removal_takes_a_tunnel_link_that_no_pass_has_marked_yet() {
+    let mut lab = Lab::new();
+    let node = node(&mut lab);
+    let before = node.snapshot();
+    add_tun(&node);
+    assert_eq!(node.pass(&Desired::nothing()), "");
+    let nothing = Desired { stale_tunnels: vec!["linkspan0".into()], ..Desired::nothing() };
+    assert_eq!(node.pass(&nothing), "delete link linkspan0\n");
+    assert_eq!(node.snapshot(), before);
+}
+
+#[test]
+fn a_killed_pass_is_continued_or_removed_by_the_next() {
+    let mut lab = Lab::new();
+    let node = node(&mut lab);
+    let before = node.snapshot();
+    add_tun(&node);
+    node.pass(&large());
+    let whole = node.snapshot();
+    node.pass(&Desired::nothing());
+    assert_eq!(node.snapshot(), before);
+
+    for end in [large(), Desired::nothing()] {
+        add_tun(&node);
+        kill_in_the_middle(&node, &large());
+        node.pass(&end);
+        let settled = node.snapshot();
+        // Links get new numbers; everything else is the same.
+        if end.remote.is_empty() {
+            assert_eq!(settled, before);
+        } else {
+            assert_eq!(without_link_numbers(&settled), without_link_numbers(&whole));
+            node.pass(&Desired::nothing());
+        }
+    }
+}
+
+fn kill_in_the_middle(node: &Namespace, desired: &Desired) {
+    let count = || node.run("ip route show table 10810 | wc -l").trim().parse::<usize>().unwrap_or(0);
+    let mut pass = node.agent("pass", desired);
+    eventually("the first routes", Duration::from_secs(10), || count() > 100);
+    // SIGKILL.
+    pass.kill().unwrap();
+    pass.wait().unwrap();
+    assert!(count() < 9000, "the pass was over before it was killed");
+}
+
+fn without_link_numbers(snapshot: &str) -> String {
+    snapshot.lines().map(|line| line.split_once(": ").map_or(line, |(_, rest)| rest)).collect::<Vec<_>>().join("\n")
+}
+
+#[test]
+fn changes_by_others_are_healed_within_a_second() {
+    let mut lab = Lab::new();
+    let node = node(&mut lab);
+    add_tun(&node);
+    let mut agent = node.agent("watch", &small());
+    let mut passes = BufReader::new(agent.stdout.take().unwrap()).lines();
+    assert!(passes.next().unwrap().unwrap().starts_with("applied "));
+    eventually("the first pass", Duration::from_secs(5), || node.plan(&small()).is_empty());
+
+    for damage in [
+        "ip route del 10.52.0.0/16 table 10810 metric 100",
+        "ip route flush table 10810",
+        "ip -6 route del fd52::/56 table 10810 metric 200",
+        "ip route replace 10.52.0.0/16 dev eth0 table 10810 metric 100 proto 108",
+        "ip route flush table 10811",
+        "ip rule del priority 450",
+        "ip -6 rule del priority 449",
+        "nft flush ruleset",
+        "nft delete table inet linkspan",
+        "nft flush chain inet linkspan postrouting",
+        "nft delete element inet linkspan remote4 '{ 10.52.0.0/16 }'",
+        "ip link set linkspan0 down",
+        "ip link set linkspan0 mtu 9000",
+        "ip link set linkspan-nodes down",
+        "ip link del linkspan-nodes",
+        "ip address del 10.42.0.2/32 dev linkspan0",
+        "ip address add 10.42.0.9/32 dev linkspan0",
+    ] {
+        node.run(damage);
+        let took = eventually(damage, Duration::from_secs(1), || node.plan(&small()).is_empty());
+        println!("{damage}: healed after {took:?}");
+    }
+    agent.kill().unwrap();
+    agent.wait().unwrap();
+}
+
+#[test]
+fn a_source_address_that_comes_later_is_used() {
+    let mut lab = Lab::new();
+    let node = node(&mut lab);
+    node.run("ip address del 10.42.0.1/24 dev cni0");
+    add_tun(&node);
+    let desired =
+        Desired { tunnel: small().tunnel.map(|tunnel| TunnelLink { addresses: Vec::new(), ..tunnel }), ..small() };
+    let mut agent = node.agent("watch", &desired);
+    let source = || text(&node.attempt("ip route show table 10810 10.52.0.0/16").stdout);
+    eventually("the first pass", Duration::from_secs(5), || source().contains("dev linkspan0"));
+    assert!(!source().contains("src"), "{}", source());
+    assert!(node.plan(&desired).contains("no IPv4 address inside its pod CIDRs"));
+    node.run("ip address add 10.42.0.1/24 dev cni0");
+    eventually("the source", Duration::from_secs(1), || source().contains("src 10.42.0.1"));
+    agent.kill().unwrap();
+    agent.wait().unwrap();
+}
+
+#[test]
+fn foreign_objects_are_never_touched() {
+    let mut lab = Lab::new();
+    let node = node(&mut lab);
+    node.run(
+        "ip link add linkspan-nodes type bridge
+         ip link add wg0 type veth peer name wg1
+         ip link set wg0 alias wireguard
+         ip route add 10.52.7.0/24 dev cni0 table 10810 proto static
+         ip route add 10.52.0.0/16 dev cni0 metric 100 proto 108
+         ip rule add priority 450 from 10.42.0.7 lookup 10810
+         nft add table inet other; nft add chain inet other linkspan
+         nft add table ip linkspan",
+    );
+    let before = node.snapshot();
+    add_tun(&node);
+    let report = node.pass(&small());
+    assert!(report.contains("# link linkspan-nodes belongs to another program"), "{report}");
+    node.pass(&Desired::nothing());
+    assert_eq!(node.snapshot(), before);
+}
+
+#[test]
+fn a_large_clusterset_is_written_at_once_and_then_left_alone() {
+    let mut lab = Lab::new();
+    let node = node(&mut lab);
+    add_tun(&node);
+    let start = Instant::now();
+    let actions = node.pass(&large()).lines().count();
+    let took = start.elapsed();
+    // Two routes for each of 5 000 prefixes; a link made, two set, an address, a table, two routes to pods, four rules.
+    assert_eq!(actions, 10_011);
+    assert!(took < Duration::from_secs(5), "{took:?}");
+    assert_eq!(node.pass(&large()), "");
+}
