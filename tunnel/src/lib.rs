@@ -8,6 +8,8 @@ pub mod config;
 mod device;
 pub mod drops;
 mod error;
+#[doc(hidden)]
+pub mod fuzz;
 mod io;
 mod ladder;
 mod lane;

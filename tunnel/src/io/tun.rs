@@ -68,6 +68,14 @@ impl Queue {
         Ok(queue)
     }
 
+    /// A queue that swallows what is written, and has nothing to read.
+    ///
+    /// # Errors
+    /// `ENOENT` without `/dev/null`.
+    pub fn nowhere() -> io::Result<Self> {
+        Ok(Self { file: OpenOptions::new().read(true).write(true).open("/dev/null")? })
+    }
+
     /// Tells the kernel which super-packets this link takes. It is a property of the link, not of the queue.
     ///
     /// # Errors

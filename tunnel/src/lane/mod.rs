@@ -7,6 +7,7 @@
 //! # Guarantees
 //! Between two waits a lane takes no lock, allocates nothing and makes system calls per batch only, once a session is up.
 
+mod dry;
 mod passing;
 mod peer;
 mod rx;
@@ -29,6 +30,7 @@ use crate::io::udp::UdpSocket;
 use crate::routes::{AllowedIps, Slot};
 use crate::shared::{SharedLane, SharedPeer, lock};
 
+pub(crate) use dry::DryLane;
 pub(crate) use passing::{Inbox, Outboxes, connect};
 pub(crate) use peer::Identity;
 use peer::LanePeer;

@@ -72,16 +72,21 @@ impl Rx {
     }
 
     fn handle(&mut self, received: Received, port: Port, links: &mut Links, peers: &mut Peers) {
-        if received.length == 0 {
+        let buffer = std::mem::take(&mut self.buffer);
+        self.feed(&buffer[..received.length], received, port, links, peers);
+        self.buffer = buffer;
+    }
+
+    /// Handles what one receive has brought.
+    pub(crate) fn feed(&mut self, bytes: &[u8], received: Received, port: Port, links: &mut Links, peers: &mut Peers) {
+        if bytes.is_empty() {
             links.drops().count(Reason::NotWireGuard);
         }
-        let buffer = std::mem::take(&mut self.buffer);
-        for datagram in buffer[..received.length].chunks(received.segment) {
+        for datagram in bytes.chunks(received.segment) {
             if let Outcome::Dropped(reason) = self.datagram(datagram, &received, port, links, peers) {
                 links.drops().count(reason);
             }
         }
-        self.buffer = buffer;
         let Self { assembler, plain, .. } = self;
         assembler.flush(|frame| write(frame, *plain, links));
     }

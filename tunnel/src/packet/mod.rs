@@ -27,4 +27,4 @@ pub mod vnet;
 #[cfg(test)]
 mod properties;
 #[cfg(test)]
-mod samples;
+pub(crate) mod samples;
