@@ -1,0 +1,47 @@
+//! The proofs: each takes a lab that is up and gives rows. A check that goes wrong is a row that failed; an error means
+//! that the check itself could not be made.
+
+mod egress;
+mod failover;
+mod names;
+mod reach;
+mod speed;
+
+use anyhow::Result;
+
+pub use egress::{egress, isolation};
+pub use failover::failover;
+pub use names::{http, names};
+pub use reach::reach;
+pub use speed::speed;
+
+use super::{Lab, Report, Row};
+
+/// A proof: its name for progress, and what it does.
+pub type Proof = (&'static str, fn(&mut Lab) -> Result<Vec<Row>>);
+
+/// What is proven before Linkspan starts: that the lab gives nothing away for free.
+pub const BEFORE: &[Proof] = &[("the sites are apart without Linkspan", isolation)];
+
+/// What is proven once it runs, in this order.
+pub const AFTER: &[Proof] = &[
+    ("every pod reaches every pod, by its own address", reach),
+    ("the sites' own masquerade still works", egress),
+    ("names", names),
+    ("HTTP by name", http),
+    ("speed", speed),
+    ("failover", failover),
+];
+
+/// Runs proofs one after the other. `progress` is told the name of each before it starts.
+///
+/// # Errors
+/// A proof could not be made.
+pub fn run(lab: &mut Lab, proofs: &[Proof], mut progress: impl FnMut(&str)) -> Result<Report> {
+    let mut report = Report::default();
+    for (name, proof) in proofs {
+        progress(name);
+        report.rows.extend(proof(lab)?);
+    }
+    Ok(report)
+}

@@ -1,0 +1,82 @@
+//! The `linkspan lab` command, from outside.
+
+use std::path::Path;
+use std::process::{Command, Stdio};
+use std::time::Duration;
+
+use linkspan::lab::{Prefix, Signal, wait_until};
+
+use crate::support::binary;
+
+/// Everything on this machine that bears the lab's prefix: namespaces, files, and processes by their command line.
+fn traces(prefix: &str) -> Vec<String> {
+    let prefix: Prefix = prefix.parse().unwrap();
+    let mut found = Vec::new();
+    for folder in ["/run/netns", "/etc/netns"] {
+        let Ok(entries) = std::fs::read_dir(folder) else { continue };
+        let names = entries.map(|entry| entry.unwrap().file_name().into_string().unwrap());
+        found.extend(names.filter(|name| name.starts_with(prefix.as_str())).map(|name| format!("{folder}/{name}")));
+    }
+    let state = prefix.state_dir();
+    found.extend(
+        [state.clone(), state.with_extension("lock")]
+            .iter()
+            .filter(|path| path.exists())
+            .map(|path| path.display().to_string()),
+    );
+    for entry in std::fs::read_dir("/proc").unwrap() {
+        let line = std::fs::read(entry.unwrap().path().join("cmdline")).unwrap_or_default();
+        let line = String::from_utf8_lossy(&line).replace('\0', " ");
+        if line.contains(&state.display().to_string()) || line.contains(&format!("/run/netns/{prefix}")) {
+            found.push(line);
+        }
+    }
+    found
+}
+
+fn lab(args: &[&str]) -> Command {
+    let mut command = Command::new(binary());
+    command.arg("lab").args(args).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    command
+}
+
+/// Starts a whole lab and waits until it has made its namespaces.
+fn begun(prefix: &str) -> std::process::Child {
+    let child = lab(&["--prefix", prefix]).spawn().unwrap();
+    let pod = format!("/etc/netns/{prefix}berlin-pod-4/resolv.conf");
+    assert!(wait_until(Duration::from_secs(20), || Path::new(&pod).exists()), "the lab does not begin");
+    child
+}
+
+#[test]
+fn a_killed_lab_is_cleared_away_by_the_next_command() {
+    let mut child = begun("lstk-");
+    child.kill().unwrap();
+    child.wait().unwrap();
+    assert!(!traces("lstk-").is_empty(), "nothing was left, so this proves nothing");
+    let down = lab(&["down", "--prefix", "lstk-"]).output().unwrap();
+    assert_eq!(String::from_utf8_lossy(&down.stdout), "The lab is removed.\n");
+    assert_eq!(traces("lstk-"), [""; 0]);
+    let again = lab(&["down", "--prefix", "lstk-"]).output().unwrap();
+    assert_eq!(String::from_utf8_lossy(&again.stdout), "There was no lab.\n");
+}
+
+#[test]
+fn an_interrupted_lab_removes_itself() {
+    for signal in [Signal::INT, Signal::TERM] {
+        let child = begun("lsti-");
+        let pid = rustix::process::Pid::from_child(&child);
+        rustix::process::kill_process(pid, signal).unwrap();
+        let output = child.wait_with_output().unwrap();
+        assert_eq!(output.status.code(), Some(130), "{}", String::from_utf8_lossy(&output.stderr));
+        assert_eq!(traces("lsti-"), [""; 0]);
+    }
+}
+
+#[test]
+fn a_command_without_a_lab_says_how_to_get_one() {
+    let output = lab(&["exec", "--prefix", "lstn-", "paris/pod-1", "--", "true"]).output().unwrap();
+    assert_eq!(output.status.code(), Some(2));
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(said.contains("there is no lab `lstn-`: run `linkspan lab up`"), "{said}");
+}
