@@ -338,3 +338,250 @@ impl Coalescer {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::packet::properties::{ALL, assemble};
+    use crate::packet::samples::{Sample, hex};
+
+    /// The packets after `first` in its flow, all but the last of the first's size.
+    fn flow(first: &Sample, payloads: &[&[u8]]) -> Vec<Sample> {
+        let mut samples = vec![first.clone()];
+        for payload in payloads {
+            let last = &samples[samples.len() - 1];
+            samples.push(Sample {
+                id: last.id.wrapping_add(1),
+                seq: last.seq.wrapping_add(last.payload.len() as u32),
+                payload: payload.to_vec(),
+                ..last.clone()
+            });
+        }
+        samples
+    }
+
+    fn bytes(samples: &[Sample]) -> Vec<Vec<u8>> {
+        samples.iter().map(Sample::bytes).collect()
+    }
+
+    /// Payload bytes after 20 + 20 or 20 + 8 header bytes of each frame.
+    fn lengths(packets: &[Vec<u8>], config: Config) -> Vec<usize> {
+        assemble(packets, config).iter().map(|(_, frame)| frame.len()).collect()
+    }
+
+    #[test]
+    fn merges_tcp_over_ipv4_into_these_bytes() {
+        let first = Sample { id: 0xff, seq: 0xffff_fffe, payload: b"ab".to_vec(), ..Sample::default() };
+        let mut samples = flow(&first, &[b"cd", b"e"]);
+        samples[2].flags = 0x18; // PSH
+        let frames = assemble(&bytes(&samples), ALL);
+        // Length 45 with its header checksum; PSH from the last; 1489 is the pseudo header's sum.
+        let expected = "4500 002d 00ff 4000 4006 2563 0a2a0005 0a340007
+                        01bb 1451 fffffffe 000007d0 5018 0200 1489 0000 6162636465";
+        let header = VnetHeader {
+            needs_csum: true,
+            gso: Gso::TcpV4,
+            ecn: false,
+            hdr_len: 40,
+            gso_size: 2,
+            csum_start: 20,
+            csum_offset: 16,
+        };
+        assert_eq!(frames, [(header, hex(expected))]);
+    }
+
+    #[test]
+    fn merges_udp_over_ipv6_into_these_bytes() {
+        let first = Sample { v6: true, udp: true, payload: b"wx".to_vec(), ..Sample::default() };
+        let frames = assemble(&bytes(&flow(&first, &[b"yz", b"1"])), ALL);
+        let expected = "600abcde 000d 11 40 fd000000000000000000000000000001 fd000000000000000000000000000002
+                        01bb 0035 000d fa22 7778797a31";
+        let header = VnetHeader {
+            needs_csum: true,
+            gso: Gso::Udp,
+            ecn: false,
+            hdr_len: 48,
+            gso_size: 2,
+            csum_start: 40,
+            csum_offset: 6,
+        };
+        assert_eq!(frames, [(header, hex(expected))]);
+    }
+
+    #[test]
+    fn never_merges_across_a_difference() {
+        type Change = fn(&mut Sample);
+        let tcp: [(&str, Change); 10] = [
+            ("ToS", |s| s.tos = 0x20),
+            ("CE", |s| s.tos = 3),
+            ("TTL", |s| s.ttl = 63),
+            ("port", |s| s.source_port = 444),
+            ("a gap", |s| s.seq += 1),
+            ("a repetition", |s| s.seq -= 8),
+            ("ack", |s| s.ack += 1),
+            ("window", |s| s.window += 1),
+            ("timestamps", |s| s.timestamps = Some((1, 3))),
+            ("no options", |s| s.timestamps = None),
+        ];
+        let first = Sample { timestamps: Some((1, 2)), ..Sample::default() };
+        for v6 in [false, true] {
+            let first = Sample { v6, ..first.clone() };
+            assert_eq!(assemble(&bytes(&flow(&first, &[b"continue"])), ALL).len(), 1);
+            for (what, change) in tcp {
+                let mut samples = flow(&first, &[b"continue"]);
+                change(&mut samples[1]);
+                assert_eq!(assemble(&bytes(&samples), ALL).len(), 2, "{what}");
+            }
+            // FIN, SYN, RST, URG, ECE, CWR: neither merged nor the beginning of anything.
+            for flag in [0x01, 0x02, 0x04, 0x20, 0x40, 0x80] {
+                let mut samples = flow(&first, &[b"continue"]);
+                samples[1].flags |= flag;
+                assert_eq!(assemble(&bytes(&samples), ALL).len(), 2, "flag {flag:#04x}");
+                samples[0].flags |= flag;
+                assert_eq!(assemble(&bytes(&samples), ALL).len(), 2, "flag {flag:#04x} in both");
+            }
+        }
+        let udp: [(&str, Change); 4] = [
+            ("ToS", |s| s.tos = 0x20),
+            ("TTL", |s| s.ttl = 63),
+            ("port", |s| s.source_port = 444),
+            ("TCP", |s| s.udp = false),
+        ];
+        for (what, change) in udp {
+            let mut samples = flow(&Sample { udp: true, ..Sample::default() }, &[b"continue"]);
+            change(&mut samples[1]);
+            assert_eq!(assemble(&bytes(&samples), ALL).len(), 2, "{what}");
+        }
+    }
+
+    #[test]
+    fn wants_counting_identifications_unless_fragmentation_is_forbidden() {
+        for (dont_fragment, step, frames) in [(true, 0, 1), (true, 9, 1), (false, 1, 1), (false, 0, 2), (false, 2, 2)] {
+            let mut samples = flow(&Sample { dont_fragment, id: 0xffff, ..Sample::default() }, &[b"continue"]);
+            samples[1].id = 0xffff_u16.wrapping_add(step);
+            assert_eq!(assemble(&bytes(&samples), ALL).len(), frames, "DF {dont_fragment}, step {step}");
+        }
+        let mut samples = flow(&Sample::default(), &[b"continue"]);
+        samples[1].dont_fragment = false;
+        assert_eq!(assemble(&bytes(&samples), ALL).len(), 2, "DF itself differs");
+    }
+
+    #[test]
+    fn passes_on_what_is_no_plain_tcp_or_udp_packet() {
+        let tcp = bytes(&flow(&Sample::default(), &[b"continue"]));
+        let udp = bytes(&flow(&Sample { udp: true, ..Sample::default() }, &[b"continue"]));
+        // Each change is made to both packets; the IPv4 header checksum is set right where it is not the matter.
+        let changes: [(&str, &[Vec<u8>], usize, u8); 8] = [
+            ("fragment", &tcp, 6, 0x20),
+            ("later fragment", &tcp, 7, 1),
+            ("reserved bit", &tcp, 6, 0xc0),
+            ("another protocol", &tcp, 9, 47),
+            ("reserved TCP bits", &tcp, 32, 0x51),
+            ("a TCP header of 16 bytes", &tcp, 32, 0x40),
+            ("a wrong UDP length", &udp, 25, 15),
+            ("a wrong IPv4 checksum", &udp, 11, 0),
+        ];
+        for (what, packets, at, value) in changes {
+            let mut packets = packets.to_vec();
+            for packet in &mut packets {
+                packet[at] = value;
+                if at < 10 {
+                    packet[10..12].fill(0);
+                    let checksum = Sum::of(&packet[..20]).checksum();
+                    packet[10..12].copy_from_slice(&checksum.to_be_bytes());
+                }
+            }
+            let frames = assemble(&packets, ALL);
+            assert_eq!(frames.len(), 2, "{what}");
+            for (frame, packet) in frames.iter().zip(&packets) {
+                assert_eq!(frame.0.gso, Gso::None, "{what}");
+                assert!(frame.0.needs_csum || frame.1 == *packet, "{what}");
+            }
+        }
+        let mut no_checksum = udp.clone();
+        no_checksum.iter_mut().for_each(|packet| packet[26..28].fill(0));
+        let frames = assemble(&no_checksum, ALL);
+        assert_eq!(frames, no_checksum.clone().map_to_frames());
+        let frames = assemble(&[udp[0].clone(), no_checksum[1].clone()], ALL);
+        assert_eq!(frames[1], (VnetHeader::default(), no_checksum[1].clone()), "behind one with a checksum");
+    }
+
+    trait MapToFrames {
+        /// The frames of packets that pass untouched.
+        fn map_to_frames(self) -> Vec<(VnetHeader, Vec<u8>)>;
+    }
+
+    impl MapToFrames for Vec<Vec<u8>> {
+        fn map_to_frames(self) -> Vec<(VnetHeader, Vec<u8>)> {
+            self.into_iter().map(|packet| (VnetHeader::default(), packet)).collect()
+        }
+    }
+
+    #[test]
+    fn closes_after_a_push_and_after_a_shorter_packet() {
+        let mut pushed = flow(&Sample::default(), &[b"continue", b"continue", b"continue"]);
+        pushed[1].flags = 0x18;
+        assert_eq!(lengths(&bytes(&pushed), ALL), [56, 56]);
+        pushed[0].flags = 0x18;
+        assert_eq!(lengths(&bytes(&pushed), ALL), [48, 48, 56]);
+        for udp in [false, true] {
+            let header = if udp { 28 } else { 40 };
+            let first = Sample { udp, ..Sample::default() };
+            let shorter = bytes(&flow(&first, &[b"continue", b"short", b"continue", b"continue"]));
+            assert_eq!(lengths(&shorter, ALL), [header + 21, header + 16]);
+            let longer = bytes(&flow(&first, &[b"continue more", b"continue more"]));
+            assert_eq!(lengths(&longer, ALL), [header + 8, header + 26]);
+        }
+        let acks = bytes(&flow(&Sample { payload: Vec::new(), ..Sample::default() }, &[b"", b""]));
+        assert_eq!(lengths(&acks, ALL), [40, 40, 40], "acknowledgements without data");
+    }
+
+    #[test]
+    fn stays_within_what_the_kernel_takes() {
+        let first = Sample { udp: true, payload: b"12".to_vec(), ..Sample::default() };
+        let many = bytes(&flow(&first, &[&b"12"[..]; 69]));
+        assert_eq!(lengths(&many, ALL), [28 + 128, 28 + 12], "64 datagrams at most");
+        let full = [7; 1380];
+        let first = Sample { payload: full.to_vec(), ..Sample::default() };
+        let long = bytes(&flow(&first, &[&full[..]; 49]));
+        // 47 * 1380 + 40 = 64 900; one more would pass 65 535.
+        assert_eq!(lengths(&long, ALL), [64_900, 3 * 1380 + 40]);
+    }
+
+    #[test]
+    fn gives_single_packets_a_partial_checksum_unless_the_kernel_shall_verify() {
+        let packet = Sample::default().bytes();
+        let frames = assemble(std::slice::from_ref(&packet), ALL);
+        let (header, frame) = &frames[0];
+        assert!(header.needs_csum && header.gso == Gso::None);
+        assert_eq!((header.hdr_len, header.csum_start, header.csum_offset), (40, 20, 16));
+        // 0a2a + 0005 + 0a34 + 0007 + 0006 + 001c (28 bytes of TCP) = 148c.
+        assert_eq!(frame[36..38], [0x14, 0x8c]);
+        let kernel = Config { checksums: Checksums::Kernel, ..ALL };
+        assert_eq!(assemble(std::slice::from_ref(&packet), kernel), vec![packet].map_to_frames());
+    }
+
+    #[test]
+    fn leaves_wrong_checksums_for_the_kernel_when_it_verifies() {
+        let verify = Config { checksums: Checksums::Verify, ..ALL };
+        for udp in [false, true] {
+            let mut packets = bytes(&flow(&Sample { udp, ..Sample::default() }, &[b"continue", b"continue"]));
+            assert_eq!(assemble(&packets, verify).len(), 1);
+            packets[1][45 - 10 * usize::from(udp)] ^= 0x10; // in the payload
+            let frames = assemble(&packets, verify);
+            assert_eq!(frames.len(), 3);
+            assert_eq!(frames[1], (VnetHeader::default(), packets[1].clone()));
+        }
+    }
+
+    #[test]
+    fn merges_only_what_it_may() {
+        let tcp = bytes(&flow(&Sample::default(), &[b"continue"]));
+        let udp = bytes(&flow(&Sample { udp: true, ..Sample::default() }, &[b"continue"]));
+        for (tcp_may, udp_may) in [(Merge::Yes, Merge::No), (Merge::No, Merge::Yes), (Merge::No, Merge::No)] {
+            let config = Config { tcp: tcp_may, udp: udp_may, checksums: Checksums::Trust };
+            assert_eq!(assemble(&tcp, config).len(), if tcp_may == Merge::Yes { 1 } else { 2 });
+            assert_eq!(assemble(&udp, config).len(), if udp_may == Merge::Yes { 1 } else { 2 });
+        }
+    }
+}

@@ -229,3 +229,90 @@ fn walk_extensions(view: &mut View, packet: &[u8]) {
         view.extensions = Extensions::Other;
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::packet::samples::hex;
+
+    #[test]
+    fn reads_an_ipv4_header() {
+        let packet = hex("4db8 001c 1234 4000 40 11 0000 0a2a0005 0a340007 00000000 00000000 00000000 00000000 0000");
+        // The header length 13 * 4 = 52 is beyond the packet.
+        assert_eq!(View::parse(&packet), Err(IpError::HeaderLength(52)));
+        let packet = hex("46b8 001c 1234 2000 40 11 0000 0a2a0005 0a340007 01010101 1122 3344 eeee");
+        let view = View::parse(&packet).expect("valid");
+        assert_eq!(
+            view,
+            View {
+                version: Version::V4,
+                total_len: 28,
+                protocol: 17,
+                l4: 24,
+                fragment: Fragment::First,
+                extensions: Extensions::Options,
+                tos: 0xb8,
+                source: "10.42.0.5".parse().expect("valid"),
+                destination: "10.52.0.7".parse().expect("valid"),
+            }
+        );
+    }
+
+    #[test]
+    fn reads_an_ipv6_header_behind_extensions() {
+        let addresses = "fd000000000000000000000000000001 fd000000000000000000000000000002";
+        let parse = |len: &str, next: &str, rest: &str| {
+            let packet = hex(&format!("6b8abcde {len} {next} 40 {addresses} {rest}"));
+            let view = View::parse(&packet).expect("valid");
+            assert_eq!((view.version, view.tos, view.total_len), (Version::V6, 0xb8, packet.len()));
+            assert_eq!(view.source, "fd00::1".parse::<IpAddr>().expect("valid"));
+            assert_eq!(view.destination, "fd00::2".parse::<IpAddr>().expect("valid"));
+            (view.protocol, view.l4, view.fragment, view.extensions)
+        };
+        use Fragment::*;
+        assert_eq!(parse("0004", "06", "01020304"), (6, 40, Whole, Extensions::None));
+        // Hop-by-hop of 16 bytes, then destination options of 8, then TCP.
+        let chain = "3c01010c00000000 0000000000000000 0600010400000000 01020304";
+        assert_eq!(parse("001c", "00", chain), (6, 64, Whole, Extensions::Options));
+        // Routing, then authentication of 4 * 4 + 8 bytes, then UDP.
+        let chain = "3300000000000000 1104000000000000 0000000000000000 0000000000000000 01020304";
+        assert_eq!(parse("0024", "2b", chain), (17, 72, Whole, Extensions::Other));
+        // Fragments: the first, a later one (whose payload is not walked), and an atomic one.
+        assert_eq!(parse("000a", "2c", "0600 0001 00000000 0102"), (6, 48, First, Extensions::Other));
+        assert_eq!(parse("000a", "2c", "3c00 0008 00000000 0102"), (60, 48, Later, Extensions::Other));
+        assert_eq!(parse("000a", "2c", "0600 0000 00000000 0102"), (6, 48, Whole, Extensions::Other));
+        // A chain that is cut off names the extension at its end.
+        assert_eq!(parse("0008", "00", "3c02000000000000"), (0, 40, Whole, Extensions::Other));
+        assert_eq!(parse("0002", "00", "0600"), (0, 40, Whole, Extensions::Other));
+    }
+
+    #[test]
+    fn ends_an_endless_chain() {
+        let mut packet = hex("60000000 0400 3c 40");
+        packet.resize(40, 0);
+        for _ in 0..128 {
+            packet.extend_from_slice(&[60, 0, 1, 4, 0, 0, 0, 0]);
+        }
+        let view = View::parse(&packet).expect("valid");
+        assert_eq!((view.protocol, view.l4, view.extensions), (60, 40 + 8 * 8, Extensions::Other));
+    }
+
+    #[test]
+    fn refuses_what_is_no_ip_packet() {
+        let mut v4 = hex("4500 0014 0000 0000 40 11 0000 0a2a0005 0a340007");
+        assert!(View::parse(&v4).is_ok());
+        assert_eq!(View::parse(&[]), Err(IpError::Short(0)));
+        assert_eq!(View::parse(&v4[..19]), Err(IpError::Short(19)));
+        assert_eq!(View::parse(&[0x60; 39]), Err(IpError::Short(39)));
+        assert_eq!(View::parse(&[0x50; 40]), Err(IpError::Version(5)));
+        v4[3] = 19;
+        assert_eq!(View::parse(&v4), Err(IpError::TotalLength { said: 19, have: 20 }));
+        v4[3] = 21;
+        assert_eq!(View::parse(&v4), Err(IpError::TotalLength { said: 21, have: 20 }));
+        v4[0] = 0x44;
+        assert_eq!(View::parse(&v4), Err(IpError::HeaderLength(16)));
+        let mut v6 = vec![0x60; 40];
+        v6[4..6].copy_from_slice(&[0, 1]);
+        assert_eq!(View::parse(&v6), Err(IpError::TotalLength { said: 41, have: 40 }));
+    }
+}

@@ -17,6 +17,8 @@ pub mod assemble;
 pub mod checksum;
 pub mod coalesce;
 pub mod ecn;
+#[doc(hidden)]
+pub mod fuzz;
 mod headers;
 pub mod icmp;
 pub mod ip;

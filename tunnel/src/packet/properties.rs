@@ -9,7 +9,8 @@ use super::samples::{Sample, judge};
 use super::split::Segments;
 use super::vnet::{self, Gso, VnetHeader};
 
-const ALL: Config = Config { tcp: Merge::Yes, udp: Merge::Yes, checksums: Checksums::Trust };
+/// All merging, with the peer trusted.
+pub const ALL: Config = Config { tcp: Merge::Yes, udp: Merge::Yes, checksums: Checksums::Trust };
 
 prop_compose! {
     fn sample(max_payload: usize)(

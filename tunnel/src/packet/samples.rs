@@ -126,6 +126,12 @@ impl Sample {
     }
 }
 
+/// Bytes from hexadecimal digits; spaces and line ends are for the reader.
+pub fn hex(text: &str) -> Vec<u8> {
+    let digits: Vec<u32> = text.chars().filter_map(|c| c.to_digit(16)).collect();
+    digits.chunks(2).map(|pair| (pair[0] << 4 | pair[1]) as u8).collect()
+}
+
 /// What `etherparse` reads from a packet whose lengths and checksums it has found right.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Seen {

@@ -335,3 +335,154 @@ fn complete(packet: &mut [u8], l4: usize, vnet: &VnetHeader) -> Result<(), Split
     packet[field..field + 2].copy_from_slice(&checksum.to_be_bytes());
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::packet::properties::split;
+    use crate::packet::samples::{Sample, hex, judge};
+
+    /// TCP over IPv4 from 10.42.0.5:443 to 10.52.0.7:5201 with CWR, PSH, ACK and FIN, just before the sequence number wraps.
+    fn tcp_v4() -> (Vec<u8>, VnetHeader) {
+        Sample { id: 0xff, seq: 0xffff_fffe, flags: 0x99, payload: b"abcde".to_vec(), ..Sample::default() }
+            .super_packet(2)
+    }
+
+    #[test]
+    fn cuts_tcp_over_ipv4_into_these_bytes() {
+        let (packet, vnet) = tcp_v4();
+        let expected = [
+            // CWR and ACK; PSH and FIN wait for the last.
+            "4500 002a 00ff 4000 4006 2566 0a2a0005 0a340007
+             01bb 1451 fffffffe 000007d0 5090 0200 19ac 0000 6162",
+            "4500 002a 0100 4000 4006 2565 0a2a0005 0a340007
+             01bb 1451 00000000 000007d0 5010 0200 1829 0000 6364",
+            "4500 0029 0101 4000 4006 2565 0a2a0005 0a340007
+             01bb 1451 00000002 000007d0 5019 0200 1683 0000 65",
+        ];
+        assert_eq!(split(&packet, &vnet, usize::MAX), expected.map(hex));
+    }
+
+    #[test]
+    fn cuts_udp_over_ipv6_into_these_bytes() {
+        let sample = Sample { v6: true, udp: true, payload: b"wxyz1".to_vec(), ..Sample::default() };
+        let (packet, vnet) = sample.super_packet(2);
+        let addresses = "fd000000000000000000000000000001 fd000000000000000000000000000002";
+        let expected =
+            [("000a", "8c6d", "7778"), ("000a", "8a6b", "797a"), ("0009", "d2e7", "31")].map(|(len, sum, payload)| {
+                hex(&format!("600abcde {len} 11 40 {addresses} 01bb 0035 {len} {sum} {payload}"))
+            });
+        assert_eq!(split(&packet, &vnet, usize::MAX), expected);
+    }
+
+    #[test]
+    fn completes_a_partial_checksum_and_cuts_off_what_follows_the_packet() {
+        for (v6, udp) in [(false, false), (false, true), (true, false), (true, true)] {
+            let sample = Sample { v6, udp, payload: b"odd".to_vec(), ..Sample::default() };
+            let complete = sample.bytes();
+            let (mut packet, mut vnet) = sample.super_packet(0);
+            vnet.gso = Gso::None;
+            let field = usize::from(vnet.csum_start + vnet.csum_offset);
+            let l4_len = packet.len() - usize::from(vnet.csum_start);
+            let addresses = if v6 { 8..40 } else { 12..20 };
+            let partial = pseudo_header(&packet[addresses], if udp { 17 } else { 6 }, l4_len).fold();
+            packet[field..field + 2].copy_from_slice(&partial.to_be_bytes());
+            packet.extend_from_slice(&[0xee; 3]);
+            assert_eq!(split(&packet, &vnet, usize::MAX), std::slice::from_ref(&complete));
+            // Nothing to complete: the packet comes out as it is, right or wrong.
+            assert_eq!(split(&packet, &VnetHeader::default(), usize::MAX), [packet[..complete.len()].to_vec()]);
+        }
+    }
+
+    #[test]
+    fn writes_a_udp_checksum_of_zero_as_ffff() {
+        // A datagram whose payload is the checksum that it would have with a payload of zero sums to ffff.
+        let zero = Sample { udp: true, payload: vec![0, 0], ..Sample::default() }.bytes();
+        let sum = [zero[26], zero[27]];
+        let sample = Sample { udp: true, payload: [sum, sum].concat(), ..Sample::default() };
+        let (packet, vnet) = sample.super_packet(2);
+        for segment in split(&packet, &vnet, usize::MAX) {
+            assert_eq!(segment[26..28], [0xff, 0xff]);
+            judge(&segment);
+        }
+    }
+
+    #[test]
+    fn cuts_tcp_smaller_when_the_path_demands_it() {
+        let (mut packet, vnet) = Sample { payload: vec![7; 3000], ..Sample::default() }.super_packet(1460);
+        let lengths = |max| split(&packet, &vnet, max).iter().map(Vec::len).collect::<Vec<_>>();
+        assert_eq!(lengths(1500), [1500, 1500, 120]);
+        assert_eq!(lengths(1420), [1420, 1420, 280]);
+        assert_eq!(lengths(1300), [1300, 1300, 520]);
+        let segments = Segments::new(&mut packet, &vnet, 1500).expect("valid");
+        assert_eq!((segments.remaining(), segments.segment_len(), segments.resized()), (3, 1500, false));
+        let segments = Segments::new(&mut packet, &vnet, 1499).expect("valid");
+        assert_eq!((segments.remaining(), segments.segment_len(), segments.resized()), (3, 1499, true));
+    }
+
+    #[test]
+    fn reports_what_no_smaller_packets_can_carry() {
+        let (packet, vnet) = Sample { udp: true, payload: vec![7; 3000], ..Sample::default() }.super_packet(1400);
+        let single = VnetHeader::default();
+        let tcp = Sample { payload: vec![7; 1400], ..Sample::default() };
+        for (mut packet, vnet, max, size) in [
+            (packet, vnet, 1427, 1428),
+            (tcp.bytes(), single, 1439, 1440),
+            (tcp.bytes(), tcp.super_packet(1000).1, 40, 1040),
+        ] {
+            let before = packet.clone();
+            let error = Segments::new(&mut packet, &vnet, max).expect_err("too big");
+            assert_eq!(error, SplitError::TooBig { size, limit: max });
+            assert_eq!(packet, before);
+        }
+    }
+
+    #[test]
+    fn refuses_super_packets_that_do_not_fit_their_virtio_header() {
+        let (packet, vnet) = tcp_v4();
+        let error = |change: &dyn Fn(&mut Vec<u8>, &mut VnetHeader)| {
+            let (mut packet, mut vnet) = (packet.clone(), vnet);
+            change(&mut packet, &mut vnet);
+            Segments::new(&mut packet, &vnet, usize::MAX).expect_err("refused")
+        };
+        assert_eq!(error(&|_, vnet| vnet.gso = Gso::TcpV6), SplitError::Mismatch);
+        assert_eq!(error(&|_, vnet| vnet.gso = Gso::Udp), SplitError::Mismatch);
+        assert_eq!(error(&|packet, _| packet[9] = 17), SplitError::Mismatch);
+        assert_eq!(error(&|packet, _| packet[6] = 0x20), SplitError::Mismatch, "a fragment");
+        assert_eq!(error(&|packet, _| packet.push(0)), SplitError::Mismatch, "bytes behind the packet");
+        assert_eq!(error(&|_, vnet| vnet.gso_size = 0), SplitError::SegmentSize);
+        assert_eq!(error(&|packet, _| packet[32] = 0x40), SplitError::Layout, "a TCP header of 16 bytes");
+        assert_eq!(error(&|packet, _| packet[32] = 0xf0), SplitError::Layout, "a TCP header beyond the packet");
+        assert_eq!(error(&|_, vnet| vnet.csum_start = 24), SplitError::Checksum { start: 24, offset: 16 });
+        assert_eq!(error(&|_, vnet| vnet.csum_offset = 6), SplitError::Checksum { start: 20, offset: 6 });
+        let whole = |_: &mut Vec<u8>, vnet: &mut VnetHeader| (vnet.gso, vnet.csum_offset) = (Gso::None, u16::MAX);
+        assert_eq!(error(&whole), SplitError::Checksum { start: 20, offset: u16::MAX });
+        let inside_ip = |_: &mut Vec<u8>, vnet: &mut VnetHeader| (vnet.gso, vnet.csum_start) = (Gso::None, 0);
+        assert_eq!(error(&inside_ip), SplitError::Checksum { start: 0, offset: 16 });
+        assert_eq!(error(&|packet, _| packet.truncate(19)), SplitError::Ip(IpError::Short(19)));
+    }
+
+    #[test]
+    fn repeats_ipv6_options_and_refuses_other_extensions() {
+        let (packet, mut vnet) = Sample { v6: true, payload: b"abc".to_vec(), ..Sample::default() }.super_packet(2);
+        vnet.csum_start += 8;
+        let with_extension = |kind: u8| {
+            let mut out = packet[..40].to_vec();
+            (out[5], out[6]) = (packet[5] + 8, kind);
+            out.extend_from_slice(&[6, 0, 1, 4, 0, 0, 0, 0]); // then TCP; 8 bytes; PadN
+            out.extend_from_slice(&packet[40..]);
+            out
+        };
+        for kind in [0, 60] {
+            let segments = split(&with_extension(kind), &vnet, usize::MAX);
+            assert_eq!(segments.iter().map(|segment| judge(segment).payload).collect::<Vec<_>>(), [&b"ab"[..], b"c"]);
+        }
+        for kind in [43, 51] {
+            let mut packet = with_extension(kind);
+            assert_eq!(Segments::new(&mut packet, &vnet, usize::MAX).expect_err("refused"), SplitError::Layout);
+        }
+        let mut fragment = with_extension(44);
+        fragment[42] = 0xff;
+        assert_eq!(Segments::new(&mut fragment, &vnet, usize::MAX).expect_err("refused"), SplitError::Mismatch);
+    }
+}
