@@ -28,10 +28,8 @@ const V6_REDIRECT: u8 = 137;
 ///
 /// `None` when no answer may be sent (RFC 1812, section 4.3.2.7; RFC 4443, section 2.4(e)): to an ICMP error, to a
 /// fragment other than the first, from or to an address that is not one host's, to an IPv4 packet that may be
-/// fragmented; when `source` is of the other version; or when `out` has fewer than
-/// [`MAX_REPLY`] bytes.
-pub fn too_big(packet: &[u8], mtu: usize, source: IpAddr, out: &mut [u8]) -> Option<usize> {
-    let out = out.first_chunk_mut::<MAX_REPLY>()?;
+/// fragmented; or when `source` is of the other version.
+pub fn too_big(packet: &[u8], mtu: usize, source: IpAddr, out: &mut [u8; MAX_REPLY]) -> Option<usize> {
     let view = View::parse(packet).ok()?;
     let packet = &packet[..view.total_len];
     if view.fragment == Fragment::Later || is_error(packet, &view) {
