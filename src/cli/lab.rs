@@ -2,7 +2,7 @@
 
 use std::io::IsTerminal as _;
 use std::net::IpAddr;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -12,7 +12,7 @@ use indicatif::{ProgressBar, ProgressStyle};
 use tokio::signal::unix::{SignalKind, signal};
 
 use crate::lab::proof::{self, Proof};
-use crate::lab::{self, Family, Lab, OnDrop, Prefix, Proxy, Report, Spec, Target, pod};
+use crate::lab::{self, Access, Family, Lab, OnDrop, Prefix, Proxy, Report, Spec, Target, pod};
 
 /// How long the nodes may take to be ready and joined.
 const READY_WITHIN: Duration = Duration::from_secs(30);
@@ -173,7 +173,7 @@ fn dispatch(args: Args) -> Result<ExitCode> {
 
 fn whole(shape: Shape, output: Output) -> Result<ExitCode> {
     let steps = Steps::new();
-    let mut lab = guarded(&shape, &steps)?;
+    let mut lab = built(&shape, &steps)?;
     let mut report = proofs(&mut lab, proof::BEFORE, &steps)?;
     start(&mut lab, &steps)?;
     report.rows.extend(proofs(&mut lab, proof::AFTER, &steps)?.rows);
@@ -185,7 +185,7 @@ fn whole(shape: Shape, output: Output) -> Result<ExitCode> {
 
 fn up(shape: Shape) -> Result<ExitCode> {
     let steps = Steps::new();
-    let mut lab = guarded(&shape, &steps)?;
+    let mut lab = built(&shape, &steps)?;
     start(&mut lab, &steps)?;
     lab.on_drop = OnDrop::Keep;
     steps.done();
@@ -196,12 +196,14 @@ fn up(shape: Shape) -> Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// Builds the lab. From here on an interrupt removes it and ends the program.
-fn guarded(shape: &Shape, steps: &Steps) -> Result<Lab> {
+/// Builds the lab as the arguments say.
+fn built(shape: &Shape, steps: &Steps) -> Result<Lab> {
     let Shape { sites, nodes, pods, family, proxy, ref place } = *shape;
     let spec = Spec { prefix: place.prefix.clone(), sites, nodes, pods, family, proxy };
     steps.say(&format!("building {sites} sites of {nodes} nodes with {pods} pods each"));
-    Lab::build(spec, &binary(place)?)
+    let mut lab = Lab::build(spec, &own_binary()?)?;
+    lab.node_binary = node_binary(place)?;
+    Ok(lab)
 }
 
 fn start(lab: &mut Lab, steps: &Steps) -> Result<()> {
@@ -218,7 +220,7 @@ fn proofs(lab: &mut Lab, proofs: &[Proof], steps: &Steps) -> Result<Report> {
 }
 
 fn prove(place: &PlaceArgs, output: Output) -> Result<ExitCode> {
-    let mut lab = opened(place)?;
+    let mut lab = opened(place, Access::Exclusive)?;
     let steps = Steps::new();
     let report = proofs(&mut lab, proof::AFTER, &steps)?;
     steps.done();
@@ -226,7 +228,7 @@ fn prove(place: &PlaceArgs, output: Output) -> Result<ExitCode> {
 }
 
 fn exec(place: &PlaceArgs, label: &str, command: &[String]) -> Result<ExitCode> {
-    let lab = opened(place)?;
+    let lab = opened(place, Access::Shared)?;
     let Some(target) = lab.plan.find(label) else {
         let known: Vec<_> = lab.plan.pods().map(|place| place.label()).collect();
         bail!("the lab has no pod or node `{label}`; its pods are {}", known.join(", "));
@@ -235,7 +237,7 @@ fn exec(place: &PlaceArgs, label: &str, command: &[String]) -> Result<ExitCode> 
     if let Target::Node(_, node) = target {
         run.current_dir(lab.node_dir(&node.name));
     }
-    // A shell may stay open for long, and other commands shall work beside it.
+    // A shell may stay open for long, and `lab down` shall work beside it.
     drop(lab);
     let status =
         run.stdin(std::process::Stdio::inherit()).status().with_context(|| format!("failed to run {run:?}"))?;
@@ -244,7 +246,7 @@ fn exec(place: &PlaceArgs, label: &str, command: &[String]) -> Result<ExitCode> 
 }
 
 fn status(place: &PlaceArgs, output: Output) -> Result<ExitCode> {
-    let mut lab = opened(place)?;
+    let mut lab = opened(place, Access::Shared)?;
     let overview = lab.overview();
     if output == Output::Json {
         return print_json(&overview);
@@ -259,16 +261,21 @@ fn down(place: &PlaceArgs) -> Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-fn opened(place: &PlaceArgs) -> Result<Lab> {
-    let lab = Lab::open(&place.prefix, &binary(place)?)?;
-    lab.with_context(|| format!("there is no lab `{}`: run `linkspan lab up`", place.prefix))
+fn opened(place: &PlaceArgs, access: Access) -> Result<Lab> {
+    let lab = Lab::open(&place.prefix, &own_binary()?, access)?;
+    let mut lab = lab.with_context(|| format!("there is no lab `{}`: run `linkspan lab up`", place.prefix))?;
+    lab.node_binary = node_binary(place)?;
+    Ok(lab)
 }
 
-fn binary(place: &PlaceArgs) -> Result<PathBuf> {
-    let given = place.binary.as_deref().map(Path::to_owned);
-    let path = given.map_or_else(std::env::current_exe, Ok).context("failed to find this program's own file")?;
+fn own_binary() -> Result<PathBuf> {
+    std::env::current_exe().context("failed to find this program's own file")
+}
+
+fn node_binary(place: &PlaceArgs) -> Result<PathBuf> {
+    let Some(path) = &place.binary else { return own_binary() };
     // The nodes' processes start in another folder.
-    path.canonicalize().with_context(|| format!("failed to find {}", path.display()))
+    path.canonicalize().with_context(|| format!("failed to find the program {}", path.display()))
 }
 
 fn print(report: &Report, output: Output) -> Result<ExitCode> {

@@ -4,6 +4,7 @@ use std::ffi::{OsStr, OsString};
 use std::fmt;
 use std::io::Write as _;
 use std::process::{Child, Command, Output, Stdio};
+use std::sync::{Mutex, PoisonError};
 
 use anyhow::{Context as _, Result, bail};
 
@@ -118,7 +119,10 @@ impl fmt::Display for Run {
     }
 }
 
-/// Runs `work` over `items`, all at the same time, and gives back the results in the order of the items.
+/// How many items [`each`] works on at the same time.
+const AT_ONCE: usize = 32;
+
+/// Runs `work` over `items`, up to 32 at the same time, and gives back the results in the order of the items.
 ///
 /// # Errors
 /// The first error in that order; the others run to their end.
@@ -126,15 +130,17 @@ pub fn each<I: Send, T: Send>(
     items: impl IntoIterator<Item = I>,
     work: impl Fn(I) -> Result<T> + Sync,
 ) -> Result<Vec<T>> {
-    let work = &work;
-    std::thread::scope(|scope| {
-        let threads: Vec<_> = items.into_iter().map(|item| scope.spawn(move || work(item))).collect();
-        let results: Vec<_> = threads
-            .into_iter()
-            .map(|thread| thread.join().unwrap_or_else(|_| bail!("a thread of the lab panicked")))
-            .collect();
-        results.into_iter().collect()
-    })
+    let items: Vec<_> = items.into_iter().collect();
+    let workers = items.len().min(AT_ONCE);
+    let queue = Mutex::new(items.into_iter().enumerate());
+    let next = || queue.lock().unwrap_or_else(PoisonError::into_inner).next();
+    let worker = || std::iter::from_fn(next).map(|(at, item)| (at, work(item))).collect::<Vec<_>>();
+    let mut results: Vec<_> = std::thread::scope(|scope| {
+        let threads: Vec<_> = (0..workers).map(|_| scope.spawn(worker)).collect();
+        threads.into_iter().flat_map(|thread| thread.join().expect("the lab's work does not panic")).collect()
+    });
+    results.sort_by_key(|(at, _)| *at);
+    results.into_iter().map(|(_, result)| result).collect()
 }
 
 #[cfg(test)]

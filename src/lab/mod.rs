@@ -44,6 +44,7 @@ pub use report::{Report, Row};
 pub use site_file::{SITE_FILE, SOCKET, STATUS_LISTEN};
 pub use snapshot::Snapshot;
 pub use spec::{Family, MAX_NODES, MAX_PODS, MAX_SITES, Prefix, Proxy, Spec};
+pub use state::Access;
 pub use tools::check as check_machine;
 
 use processes::Processes;
@@ -66,6 +67,8 @@ pub struct Lab {
     pub plan: Plan,
     /// What happens on drop; [`OnDrop::Remove`] at first.
     pub on_drop: OnDrop,
+    /// The `linkspan` program that runs on the nodes; at first the one that serves in the pods too.
+    pub node_binary: PathBuf,
     binary: PathBuf,
     root: PathBuf,
     processes: Processes,
@@ -75,7 +78,7 @@ pub struct Lab {
 
 impl Lab {
     /// Removes what an earlier lab of this prefix left, builds the namespaces, writes keys and site files, and starts
-    /// the servers in the pods. `binary` is the `linkspan` program; it does not run on the nodes yet.
+    /// the servers in the pods. `binary` is the absolute path of the `linkspan` program; it does not run on the nodes yet.
     ///
     /// # Errors
     /// The machine lacks something, the sizes are out of range, another process works on this lab, or a command fails.
@@ -83,14 +86,10 @@ impl Lab {
     pub fn build(spec: Spec, binary: &Path) -> Result<Self> {
         spec.check()?;
         tools::check()?;
-        let lock = state::lock(&spec.prefix)?;
+        let lock = state::lock(&spec.prefix, Access::Exclusive)?;
         build::remove(&spec.prefix).context("failed to remove what an earlier lab left")?;
-        let root = spec.prefix.state_dir();
-        state::write(&spec, &root)?;
-        let plan = Plan::new(&spec);
-        let processes = Processes::new(root.clone());
-        let mut lab =
-            Self { spec, plan, on_drop: OnDrop::Remove, binary: binary.to_owned(), root, processes, lock: Some(lock) };
+        let mut lab = Self::new(spec, binary, lock, OnDrop::Remove);
+        state::write(&lab.spec, &lab.root)?;
         build::build(&lab.plan)?;
         let lanes = std::thread::available_parallelism().map_or(1, |cores| cores.get().min(4));
         #[expect(clippy::disallowed_methods, reason = "the edge that makes the lab's keys")]
@@ -104,14 +103,18 @@ impl Lab {
     ///
     /// # Errors
     /// Its state cannot be read, or another process works on it.
-    pub fn open(prefix: &Prefix, binary: &Path) -> Result<Option<Self>> {
-        let root = prefix.state_dir();
-        let Some(spec) = state::read(&root)? else { return Ok(None) };
-        let lock = state::lock(prefix)?;
+    pub fn open(prefix: &Prefix, binary: &Path, access: Access) -> Result<Option<Self>> {
+        let Some(spec) = state::read(&prefix.state_dir())? else { return Ok(None) };
+        let lock = state::lock(prefix, access)?;
+        Ok(Some(Self::new(spec, binary, lock, OnDrop::Keep)))
+    }
+
+    fn new(spec: Spec, binary: &Path, lock: File, on_drop: OnDrop) -> Self {
         let plan = Plan::new(&spec);
+        let root = spec.prefix.state_dir();
         let processes = Processes::new(root.clone());
         let binary = binary.to_owned();
-        Ok(Some(Self { spec, plan, on_drop: OnDrop::Keep, binary, root, processes, lock: Some(lock) }))
+        Self { spec, plan, on_drop, node_binary: binary.clone(), binary, root, processes, lock: Some(lock) }
     }
 
     /// Removes the lab of this prefix, or what is left of it. Tells whether there was anything.
@@ -119,7 +122,7 @@ impl Lab {
     /// # Errors
     /// A process, namespace or file cannot be removed, or another process works on the lab.
     pub fn remove(prefix: &Prefix) -> Result<bool> {
-        let lock = state::lock(prefix)?;
+        let lock = state::lock(prefix, Access::Exclusive)?;
         let found = prefix.state_dir().exists() || !build::namespaces(prefix)?.is_empty();
         build::remove(prefix)?;
         state::unlock(prefix, lock);
@@ -169,7 +172,7 @@ impl Lab {
         let file = self.node_dir(name).join(SITE_FILE);
         let node = self.node(name)?;
         let args = ["run", "--config", &file.to_string_lossy(), "--node", name].map(str::to_owned);
-        let run = Run::in_netns(&node.netns, &self.binary, args);
+        let run = Run::in_netns(&node.netns, &self.node_binary, args);
         self.processes.start(name, &run)
     }
 
@@ -197,7 +200,7 @@ impl Lab {
         found.map(|(_, node)| node).with_context(|| format!("the lab has no node {name}"))
     }
 
-    /// The `linkspan` program.
+    /// The `linkspan` program that serves and asks in the pods.
     pub fn binary(&self) -> &Path {
         &self.binary
     }

@@ -39,15 +39,28 @@ pub fn read(root: &Path) -> Result<Option<Spec>> {
     Ok(Some(spec))
 }
 
+/// What a process means to do with a lab.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Access {
+    /// Look at it and run commands in it; others may do so at the same time.
+    Shared,
+    /// Build, change or remove it.
+    Exclusive,
+}
+
 /// Takes the lab's lock; the kernel gives it back when the process ends, however it ends.
 ///
 /// # Errors
-/// Another process holds it.
-pub fn lock(prefix: &Prefix) -> Result<File> {
+/// Another process holds it in a way that excludes this one.
+pub fn lock(prefix: &Prefix, access: Access) -> Result<File> {
     let path = path(prefix);
     loop {
         let file = File::create(&path).with_context(|| format!("failed to create the lock {}", path.display()))?;
-        match file.try_lock() {
+        let locked = match access {
+            Access::Exclusive => file.try_lock(),
+            Access::Shared => file.try_lock_shared(),
+        };
+        match locked {
             // The holder before us may have removed the file after we opened it: then this lock is on no name.
             Ok(()) if same(&file, &path) => return Ok(file),
             Ok(()) => {}

@@ -80,3 +80,41 @@ fn a_command_without_a_lab_says_how_to_get_one() {
     let said = String::from_utf8_lossy(&output.stderr);
     assert!(said.contains("there is no lab `lstn-`: run `linkspan lab up`"), "{said}");
 }
+
+/// A copy of the program that every user may run.
+fn shared_binary(folder: &Path) -> std::path::PathBuf {
+    use std::os::unix::fs::PermissionsExt as _;
+    let copy = folder.join("linkspan");
+    std::fs::copy(binary(), &copy).unwrap();
+    for path in [folder, &copy] {
+        std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o755)).unwrap();
+    }
+    copy
+}
+
+/// What a lab that must not begin says.
+fn refusal(command: &mut Command) -> String {
+    let output = command.stdin(Stdio::null()).output().unwrap();
+    assert_eq!(output.status.code(), Some(2), "{}", String::from_utf8_lossy(&output.stderr));
+    String::from_utf8(output.stderr).unwrap()
+}
+
+#[test]
+fn a_machine_that_lacks_something_is_told_what() {
+    use std::os::unix::process::CommandExt as _;
+    let folder = tempfile::tempdir().unwrap();
+    let program = shared_binary(folder.path());
+    let begin = ["lab", "--prefix", "lstm-"];
+
+    let said = refusal(Command::new(&program).args(begin).uid(65534).gid(65534));
+    assert!(said.contains("needs root: run it with sudo"), "{said}");
+
+    let said = refusal(Command::new(&program).args(begin).env("PATH", folder.path()));
+    assert!(said.contains("`iperf3`, `dig`, `curl`, `ping`, not found in PATH: `apt-get install iproute2"), "{said}");
+
+    let hide = "mount -t tmpfs none /dev/net && exec \"$@\"";
+    let said = refusal(Command::new("unshare").args(["-m", "sh", "-c", hide, "sh"]).arg(&program).args(begin));
+    assert!(said.contains("failed to open /dev/net/tun: load the module with `modprobe tun`"), "{said}");
+
+    assert_eq!(traces("lstm-"), [""; 0]);
+}
