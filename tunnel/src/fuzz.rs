@@ -25,3 +25,5 @@ pub fn fuzz_datagram(data: &[u8]) {
         }
     });
 }
+
+pub use crate::packet::fuzz::{fuzz_coalesce, fuzz_icmp, fuzz_split};

@@ -54,7 +54,7 @@ impl DryLane {
         );
         let device = x25519::PublicKey::from(own.public_key().0);
         let remote = Tunn::new(other.secret(), device, None, None, 0, None);
-        let mut lane = Self { links, peers, rx: Rx::new(Segmentation::TcpUdp), remote, source };
+        let mut lane = Self { links, peers, rx: Rx::new(Segmentation::TcpUdp, false), remote, source };
         lane.shake_hands();
         Ok(lane)
     }

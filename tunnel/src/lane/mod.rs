@@ -245,7 +245,7 @@ impl Lane {
         }
         Ok(Self {
             tx: Tx::new(parts.segmentation),
-            rx: Rx::new(parts.segmentation),
+            rx: Rx::new(parts.segmentation, parts.vanilla.is_some()),
             peers: Peers::new(parts.lane, parts.private_key),
             links: Links {
                 lane: parts.lane,

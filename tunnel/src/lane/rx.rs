@@ -34,7 +34,10 @@ const SHORTEST_DATA: usize = 32;
 #[derive(Debug)]
 pub(crate) struct Rx {
     buffer: Box<[u8]>,
+    /// Frames from Linkspan peers, whose gateways have made sure of the inner checksums.
     assembler: Assembler,
+    /// Frames from vanilla peers, whose inner checksums are verified before they are merged away.
+    vanilla: Option<Assembler>,
     last: LastHit,
     plain: bool,
 }
@@ -48,10 +51,11 @@ enum Outcome {
 }
 
 impl Rx {
-    pub(crate) fn new(segmentation: Segmentation) -> Self {
+    pub(crate) fn new(segmentation: Segmentation, vanilla: bool) -> Self {
         Self {
             buffer: vec![0; BUFFER].into_boxed_slice(),
-            assembler: Assembler::new(merging(segmentation)),
+            assembler: Assembler::new(merging(segmentation, Checksums::Trust)),
+            vanilla: vanilla.then(|| Assembler::new(merging(segmentation, Checksums::Verify))),
             last: LastHit::default(),
             plain: segmentation == Segmentation::None,
         }
@@ -87,8 +91,15 @@ impl Rx {
                 links.drops().count(reason);
             }
         }
-        let Self { assembler, plain, .. } = self;
-        assembler.flush(|frame| write(frame, *plain, links));
+        let plain = self.plain;
+        self.assembler(port).flush(|frame| write(frame, plain, links));
+    }
+
+    fn assembler(&mut self, port: Port) -> &mut Assembler {
+        match (port, &mut self.vanilla) {
+            (Port::Vanilla, Some(assembler)) => assembler,
+            _ => &mut self.assembler,
+        }
     }
 
     fn datagram(
@@ -123,7 +134,7 @@ impl Rx {
         };
         peer.freshen(now, &mut links.wire);
         let mtu = peer.path.mtu();
-        let outcome = match peer.tunn.decapsulate(None, datagram, self.assembler.room()) {
+        let outcome = match peer.tunn.decapsulate(None, datagram, self.assembler(port).room()) {
             TunnResult::WriteToTunnelV4(packet, source) => inner(packet, source.into(), from.tos, mtu),
             TunnResult::WriteToTunnelV6(packet, source) => inner(packet, source.into(), from.tos, mtu),
             TunnResult::Err(error) => Inner::Refused(refusal(&error)),
@@ -135,7 +146,7 @@ impl Rx {
         peer.roam(from.source, &links.wire);
         peer.rx_packets += 1;
         match outcome {
-            Inner::Packet { length, source } => self.inner(length, source, slot, links, peers),
+            Inner::Packet { length, source } => self.inner(length, source, slot, port, links, peers),
             Inner::Probe(message) => {
                 on_probe(message, now, peer, links);
                 Outcome::Done
@@ -149,15 +160,23 @@ impl Rx {
     }
 
     /// Checks the source of an inner packet that lies in the assembler's room, and hands it on.
-    fn inner(&mut self, length: usize, source: IpAddr, slot: Slot, links: &mut Links, peers: &mut Peers) -> Outcome {
+    fn inner(
+        &mut self,
+        length: usize,
+        source: IpAddr,
+        slot: Slot,
+        port: Port,
+        links: &mut Links,
+        peers: &mut Peers,
+    ) -> Outcome {
         if self.last.lookup(&peers.orders.routes, source) != Some(slot) {
             return Outcome::Dropped(Reason::SpoofedSource);
         }
         if let Some(peer) = peers.get(slot) {
             peer.received(length);
         }
-        let Self { assembler, plain, .. } = self;
-        assembler.push(length, |frame| write(frame, *plain, links));
+        let plain = self.plain;
+        self.assembler(port).push(length, |frame| write(frame, plain, links));
         Outcome::Done
     }
 }
@@ -305,12 +324,12 @@ fn refusal(error: &WireGuardError) -> Reason {
 }
 
 /// What may be merged on a queue.
-fn merging(segmentation: Segmentation) -> Config {
+fn merging(segmentation: Segmentation, checksums: Checksums) -> Config {
     let merge = |yes| if yes { Merge::Yes } else { Merge::No };
     Config {
         tcp: merge(segmentation >= Segmentation::Tcp),
         udp: merge(segmentation >= Segmentation::TcpUdp),
-        checksums: if segmentation == Segmentation::None { Checksums::Kernel } else { Checksums::Trust },
+        checksums: if segmentation == Segmentation::None { Checksums::Kernel } else { checksums },
     }
 }
 
