@@ -117,6 +117,16 @@ impl Remote {
         self.socket.send_to(datagram, self.to).unwrap();
     }
 
+    /// The next datagram from the device, within two seconds.
+    pub fn receive_raw(&self, buffer: &mut [u8]) -> usize {
+        loop {
+            match self.socket.recv_from(buffer) {
+                Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
+                result => return result.expect("a datagram from the device").0,
+            }
+        }
+    }
+
     /// Starts and completes a handshake.
     pub fn connect(&mut self) {
         let mut message = [0; 256];
@@ -124,7 +134,9 @@ impl Remote {
             panic!("no initiation");
         };
         self.socket.send_to(initiation, self.to).unwrap();
-        let (length, _) = self.socket.recv_from(&mut self.buffer).expect("a response to the handshake");
+        let mut buffer = std::mem::take(&mut self.buffer);
+        let length = self.receive_raw(&mut buffer);
+        self.buffer = buffer;
         let TunnResult::WriteToNetwork(keepalive) = self.tunn.decapsulate(None, &self.buffer[..length], &mut message)
         else {
             panic!("the response is not authentic");
@@ -151,7 +163,9 @@ impl Remote {
     /// The next inner packet from the device, without allocating; handshakes and keepalives are handled on the way.
     pub fn receive(&mut self) -> &[u8] {
         loop {
-            let (length, _) = self.socket.recv_from(&mut self.buffer).expect("a packet from the device");
+            let mut buffer = std::mem::take(&mut self.buffer);
+            let length = self.receive_raw(&mut buffer);
+            self.buffer = buffer;
             let mut again = false;
             match self.tunn.decapsulate(None, &self.buffer[..length], &mut self.sealed) {
                 TunnResult::WriteToTunnelV4(..) | TunnResult::WriteToTunnelV6(..) => {}
