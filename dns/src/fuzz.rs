@@ -1,4 +1,4 @@
-//! Entry points for fuzzing: bytes that a stranger sends.
+//! Entry points for fuzzing and benchmarks: bytes that a stranger sends, without a socket.
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::{Arc, LazyLock};
@@ -8,26 +8,40 @@ use crate::service::{Endpoint, Port, Protocol, Service, ServiceKind};
 use crate::stats::Stats;
 use crate::zone::{Zone, ZoneConfig};
 
-/// A small zone with every kind of record.
-static RESPONDER: LazyLock<Responder> = LazyLock::new(|| {
-    let responder = Responder::new(1, Arc::new(Stats::default()));
-    responder.publish(Some(Arc::new(Zone::build(&ZoneConfig::default(), &services()))));
-    responder
-});
+/// A server without sockets.
+pub struct Offline(Responder);
 
-/// Answers one datagram from anywhere, and checks what every answer must keep: the question's ID, the answer bit, the
-/// size limit, and that an answer is not answered. Panics when that does not hold.
+impl Offline {
+    /// Answers from this zone; `seed` starts the random order of answers.
+    pub fn new(zone: Arc<Zone>, seed: u64) -> Self {
+        let responder = Responder::new(seed, Arc::new(Stats::default()));
+        responder.publish(Some(zone));
+        Self(responder)
+    }
+
+    /// Answers one datagram into `answer`. False: there is nothing to send.
+    pub fn answer(&self, datagram: &[u8], answer: &mut Vec<u8>) -> bool {
+        let from = SocketAddr::from((Ipv4Addr::LOCALHOST, 53_053));
+        self.0.answer_datagram(datagram, from, answer)
+    }
+}
+
+/// A small zone with every kind of record.
+static SERVER: LazyLock<Offline> =
+    LazyLock::new(|| Offline::new(Arc::new(Zone::build(&ZoneConfig::default(), &services())), 1));
+
+/// Answers one datagram, and checks what every answer must keep: the question's ID, the answer bit, the size limit, and
+/// that an answer is not answered. Panics when that does not hold.
 pub fn fuzz_dns(data: &[u8]) {
-    let from = SocketAddr::from((Ipv4Addr::LOCALHOST, 53_053));
     let mut answer = Vec::new();
-    if !RESPONDER.answer_datagram(data, from, &mut answer) {
+    if !SERVER.answer(data, &mut answer) {
         return;
     }
     assert!(answer.len() >= 12 && answer.len() <= 1232, "an answer of {} bytes", answer.len());
     assert_eq!(answer[..2], data[..2], "the answer has another ID than the question");
     assert_eq!(answer[2] & 0x80, 0x80, "the answer lacks the QR bit");
     let mut echo = Vec::new();
-    assert!(!RESPONDER.answer_datagram(&answer, from, &mut echo), "an answer was answered");
+    assert!(!SERVER.answer(&answer, &mut echo), "an answer was answered");
 }
 
 fn services() -> Vec<Service> {

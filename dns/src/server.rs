@@ -1,8 +1,8 @@
 //! Sockets around the responder.
 //!
 //! TCP is served by hickory's server. UDP has workers of its own: hickory starts a task and crosses a channel for every
-//! datagram, which costs more than the answer itself. A worker owns one socket of a `SO_REUSEPORT` group and answers in
-//! place.
+//! datagram, which makes an answer cost 1.6 times the CPU seconds (`benches/dns/run.sh`, 10.5 against 6.5 us). A worker
+//! owns one socket of a `SO_REUSEPORT` group and answers in place, with hickory reading and writing the messages.
 
 use std::future::Future;
 use std::io;

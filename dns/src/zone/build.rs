@@ -1,6 +1,6 @@
 //! From services to names. Everything that decides which names exist is here.
 
-use std::cmp::Ordering;
+use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::ops::Range;
@@ -12,23 +12,37 @@ use crate::service::{Endpoint, Port, Service, ServiceKind};
 pub(super) fn build(config: &ZoneConfig, services: &[Service]) -> Zone {
     let mut builder = Builder::new(config, services.len());
     builder.put_own_names(config);
-    let mut sorted: Vec<&Service> = services.iter().collect();
-    sorted.sort_by(|a, b| order(a, b));
-    for group in sorted.chunk_by(|a, b| order(a, b).is_eq()) {
-        builder.put_service(group);
+    // DNS compares without regard to case, so folded names decide what is one service.
+    let mut sorted: Vec<Folded<'_>> = services.iter().map(Folded::new).collect();
+    // Stable, because that is quick on input that is sorted already, as a planner's usually is.
+    sorted.sort_by(|a, b| a.place().cmp(&b.place()));
+    for namespace in sorted.chunk_by(|a, b| a.namespace == b.namespace) {
+        builder.put_namespace(namespace);
     }
     builder.zone.skipped.sort_unstable();
     builder.zone.skipped.dedup();
     builder.zone
 }
 
-/// By namespace, then name, both without regard to case, as DNS compares them.
-fn order(a: &Service, b: &Service) -> Ordering {
-    let folded = |text: &str, other: &str| {
-        let (text, other) = (text.bytes(), other.bytes());
-        text.map(|byte| byte.to_ascii_lowercase()).cmp(other.map(|byte| byte.to_ascii_lowercase()))
-    };
-    folded(&a.namespace, &b.namespace).then_with(|| folded(&a.name, &b.name))
+/// A service with its place in lower case.
+struct Folded<'a> {
+    namespace: Cow<'a, str>,
+    name: Cow<'a, str>,
+    service: &'a Service,
+}
+
+impl<'a> Folded<'a> {
+    fn new(service: &'a Service) -> Self {
+        let fold = |text: &'a str| match text.bytes().any(|byte| byte.is_ascii_uppercase()) {
+            true => Cow::Owned(text.to_ascii_lowercase()),
+            false => Cow::Borrowed(text),
+        };
+        Self { namespace: fold(&service.namespace), name: fold(&service.name), service }
+    }
+
+    fn place(&self) -> (&str, &str) {
+        (&self.namespace, &self.name)
+    }
 }
 
 struct Builder {
@@ -36,9 +50,9 @@ struct Builder {
 }
 
 /// One service's parts while its names are made.
-struct Place {
-    /// Text for messages, `namespace/name`.
-    text: String,
+struct Place<'a> {
+    namespace: &'a str,
+    name: &'a str,
     /// Key of the service's own name: below the origin, in wire format.
     key: Vec<u8>,
     /// Named ports with legal names, sorted, each once.
@@ -77,37 +91,44 @@ impl Builder {
     /// The names that every zone has: apex, `svc`, `dns-version`, and the name server's.
     fn put_own_names(&mut self, config: &ZoneConfig) {
         self.put(Vec::new(), Node { role: Role::Apex, ..Node::default() });
-        self.put(key_of(["svc"]), Node::default());
-        self.put(key_of(["dns-version"]), Node { role: Role::Version, ..Node::default() });
-        self.put(key_of(["dns"]), Node::default());
-        let addresses = config.server_addresses.iter().copied().collect();
-        self.put_addresses(key_of(["ns", "dns"]), &addresses);
+        self.put(key_of(&["svc"]), Node::default());
+        self.put(key_of(&["dns-version"]), Node { role: Role::Version, ..Node::default() });
+        self.put(key_of(&["dns"]), Node::default());
+        self.put_addresses(key_of(&["ns", "dns"]), config.server_addresses.clone());
+    }
+
+    /// The names of one namespace: all services of `group` are in it, sorted by name.
+    fn put_namespace(&mut self, group: &[Folded<'_>]) {
+        let [first, ..] = group else { return };
+        let namespace = check_label(&first.namespace);
+        if namespace.is_ok() {
+            self.put(key_of(&[&first.namespace, "svc"]), Node::default());
+        }
+        for service in group.chunk_by(|a, b| a.name == b.name) {
+            let [first, ..] = service else { continue };
+            let labels = [&*first.name, &*first.namespace, "svc"];
+            let place = Place { namespace: labels[1], name: labels[0], key: key_of(&labels), ports: BTreeSet::new() };
+            if let Err(why) = namespace {
+                self.skip(&place, format!("namespace {why}"));
+            } else if let Err(why) = check_label(place.name) {
+                self.skip(&place, format!("name {why}"));
+            } else if !self.fits(&place.key) {
+                self.skip(&place, "its name is longer than 255 bytes".to_owned());
+            } else {
+                self.put_service(place, service);
+            }
+        }
     }
 
     /// The names of one service: all values of `group` have its namespace and name.
-    fn put_service(&mut self, group: &[&Service]) {
-        let [first, ..] = group else { return };
-        let text = format!("service {}/{}", first.namespace, first.name).to_ascii_lowercase();
-        for (what, label) in [("namespace", &first.namespace), ("name", &first.name)] {
-            if let Err(why) = check_label(label) {
-                return self.skip(text, format!("{what} {why}"));
-            }
-        }
-        let key = key_of([first.name.as_str(), first.namespace.as_str(), "svc"]);
-        if !self.fits(&key) {
-            return self.skip(text, "its name is longer than 255 bytes".to_owned());
-        }
-        let namespace = key_of([first.namespace.as_str(), "svc"]);
-        self.zone.names.entry(namespace.into()).or_default();
-
-        let mut place = Place { text, key, ports: BTreeSet::new() };
-        for port in group.iter().flat_map(|service| &service.ports) {
+    fn put_service(&mut self, mut place: Place<'_>, group: &[Folded<'_>]) {
+        for port in group.iter().flat_map(|folded| &folded.service.ports) {
             self.add_port(&mut place, port);
         }
-        let mut ips: Option<BTreeSet<IpAddr>> = None;
+        let mut ips: Option<Vec<IpAddr>> = None;
         let mut endpoints: Vec<&Endpoint> = Vec::new();
-        for service in group {
-            match &service.kind {
+        for folded in group {
+            match &folded.service.kind {
                 ServiceKind::ClusterSetIp { ips: more } => ips.get_or_insert_default().extend(more),
                 ServiceKind::Headless { endpoints: more } => endpoints.extend(more),
             }
@@ -115,15 +136,15 @@ impl Builder {
         match ips {
             Some(ips) => {
                 if !endpoints.is_empty() {
-                    self.skip(place.text.clone(), "headless endpoints beside a clusterset IP, which wins".to_owned());
+                    self.skip(&place, "headless endpoints beside a clusterset IP, which wins".to_owned());
                 }
-                self.put_cluster_set_ip(place, &ips);
+                self.put_cluster_set_ip(&place, ips);
             }
-            None => self.put_headless(place, &endpoints),
+            None => self.put_headless(&place, &endpoints),
         }
     }
 
-    fn add_port(&mut self, place: &mut Place, port: &Port) {
+    fn add_port(&mut self, place: &mut Place<'_>, port: &Port) {
         let Some(name) = port.name.as_deref().filter(|name| !name.is_empty()) else { return };
         // The underscore takes one byte of the label.
         let verdict = if name.len() < MAX_LABEL { check_label(name) } else { Err("has more than 62 bytes") };
@@ -131,62 +152,61 @@ impl Builder {
             Ok(()) => {
                 place.ports.insert((name.to_ascii_lowercase(), port.protocol.label(), port.number));
             }
-            Err(why) => self.skip(place.text.clone(), format!("name of port `{name}` {why}")),
+            Err(why) => self.skip(place, format!("name of port `{name}` {why}")),
         }
     }
 
-    fn put_cluster_set_ip(&mut self, place: Place, ips: &BTreeSet<IpAddr>) {
-        let own = self.absolute(&place.key);
+    fn put_cluster_set_ip(&mut self, place: &Place<'_>, ips: Vec<IpAddr>) {
+        let reachable = !ips.is_empty();
         self.put_addresses(place.key.clone(), ips);
         // A location without an address would only cost the client a second question.
-        if !ips.is_empty() {
-            self.put_locations(&place, &[own]);
+        if reachable && !place.ports.is_empty() {
+            self.put_locations(place, &[self.absolute(&place.key)]);
         }
     }
 
-    fn put_headless(&mut self, place: Place, endpoints: &[&Endpoint]) {
-        let mut all = BTreeSet::new();
-        let mut hosts: BTreeMap<(String, String), BTreeSet<IpAddr>> = BTreeMap::new();
+    fn put_headless(&mut self, place: &Place<'_>, endpoints: &[&Endpoint]) {
+        let mut all = Vec::new();
+        let mut hosts: BTreeMap<(String, String), Vec<IpAddr>> = BTreeMap::new();
         for endpoint in endpoints.iter().filter(|endpoint| endpoint.ready) {
             all.extend(&endpoint.addresses);
             if let Err(why) = check_label(&endpoint.cluster) {
-                self.skip(place.text.clone(), format!("cluster ID `{}` {why}", endpoint.cluster));
+                self.skip(place, format!("cluster ID `{}` {why}", endpoint.cluster));
                 continue;
             }
-            let hostname = self.hostname(&place, endpoint);
+            let hostname = self.hostname(place, endpoint);
             for address in &endpoint.addresses {
                 let host = hostname.clone().unwrap_or_else(|| dashed(*address));
-                hosts.entry((host, endpoint.cluster.to_ascii_lowercase())).or_default().insert(*address);
+                hosts.entry((host, endpoint.cluster.to_ascii_lowercase())).or_default().push(*address);
             }
         }
         // None ready: the name does not exist (specification.md, "should be NXDOMAIN").
         if all.is_empty() {
             return;
         }
-        self.put_addresses(place.key.clone(), &all);
+        self.put_addresses(place.key.clone(), all);
         let mut targets = Vec::with_capacity(hosts.len());
-        for ((host, cluster), addresses) in &hosts {
+        for ((host, cluster), addresses) in hosts {
             // `<cluster>.<service>` itself gets no node: the specification reserves it, so it is NXDOMAIN and not an
             // empty non-terminal.
-            let mut key = key_of([host.as_str(), cluster]);
-            key.extend(&place.key);
+            let key = [key_of(&[&host, &cluster]), place.key.clone()].concat();
             if self.fits(&key) {
                 targets.push(self.absolute(&key));
                 self.put_addresses(key, addresses);
             } else {
-                self.skip(place.text.clone(), format!("name of host {host} in {cluster} is longer than 255 bytes"));
+                self.skip(place, format!("name of host {host} in {cluster} is longer than 255 bytes"));
             }
         }
-        self.put_locations(&place, &targets);
+        self.put_locations(place, &targets);
     }
 
     /// The endpoint's own host name when it is a legal label.
-    fn hostname(&mut self, place: &Place, endpoint: &Endpoint) -> Option<String> {
+    fn hostname(&mut self, place: &Place<'_>, endpoint: &Endpoint) -> Option<String> {
         let hostname = endpoint.hostname.as_deref().filter(|hostname| !hostname.is_empty())?;
         match check_label(hostname) {
             Ok(()) => Some(hostname.to_ascii_lowercase()),
             Err(why) => {
-                self.skip(place.text.clone(), format!("host name `{hostname}` {why}, its addresses are its names"));
+                self.skip(place, format!("host name `{hostname}` {why}, its addresses are its names"));
                 None
             }
         }
@@ -194,7 +214,7 @@ impl Builder {
 
     /// SRV records: every port at every target, under `_port._proto` and, once per number and target, under the bare
     /// name.
-    fn put_locations(&mut self, place: &Place, targets: &[Name]) {
+    fn put_locations(&mut self, place: &Place<'_>, targets: &[Name]) {
         if targets.is_empty() {
             return;
         }
@@ -204,14 +224,12 @@ impl Builder {
         }
         for ((name, protocol), numbers) in by_owner {
             let label = format!("_{name}");
-            let mut key = key_of([label.as_str(), protocol]);
-            key.extend(&place.key);
+            let key = [key_of(&[&label, protocol]), place.key.clone()].concat();
             if !self.fits(&key) {
-                self.skip(place.text.clone(), format!("name of port `{name}` is longer than 255 bytes"));
+                self.skip(place, format!("name of port `{name}` is longer than 255 bytes"));
                 continue;
             }
-            let mut protocol_key = key_of([protocol]);
-            protocol_key.extend(&place.key);
+            let protocol_key = [key_of(&[protocol]), place.key.clone()].concat();
             self.zone.names.entry(protocol_key.into()).or_default();
             let srv = self.add_srv(&numbers, targets);
             self.zone.names.entry(key.into()).or_default().srv = srv;
@@ -233,12 +251,14 @@ impl Builder {
         start..position(self.zone.srv.len())
     }
 
-    fn put_addresses(&mut self, key: Vec<u8>, addresses: &BTreeSet<IpAddr>) {
+    fn put_addresses(&mut self, key: Vec<u8>, mut addresses: Vec<IpAddr>) {
+        addresses.sort_unstable();
+        addresses.dedup();
         let (v4, v6) = (position(self.zone.v4.len()), position(self.zone.v6.len()));
         for address in addresses {
             match address {
-                IpAddr::V4(address) => self.zone.v4.push(*address),
-                IpAddr::V6(address) => self.zone.v6.push(*address),
+                IpAddr::V4(address) => self.zone.v4.push(address),
+                IpAddr::V6(address) => self.zone.v6.push(address),
             }
         }
         let node =
@@ -250,7 +270,8 @@ impl Builder {
         self.zone.names.insert(key.into(), node);
     }
 
-    fn skip(&mut self, what: String, why: String) {
+    fn skip(&mut self, place: &Place<'_>, why: String) {
+        let what = format!("service {}/{}", place.namespace, place.name);
         self.zone.skipped.push(Skipped { what, why });
     }
 
@@ -268,9 +289,11 @@ fn position(len: usize) -> u32 {
     u32::try_from(len).expect("a zone has fewer than 2^32 records of a type")
 }
 
-fn key_of<'a>(labels: impl IntoIterator<Item = &'a str>) -> Vec<u8> {
-    let mut key = Vec::with_capacity(64);
-    labels.into_iter().for_each(|label| push_label(&mut key, label.as_bytes()));
+/// Labels in wire format, without the root. Keys of services that are skipped may hold labels that are too long.
+fn key_of(labels: &[&str]) -> Vec<u8> {
+    // Exact, so that a boxed key needs no second allocation.
+    let mut key = Vec::with_capacity(labels.iter().map(|label| label.len() + 1).sum());
+    labels.iter().for_each(|label| push_label(&mut key, label.as_bytes()));
     key
 }
 
