@@ -236,23 +236,38 @@ fn sources() -> Vec<Source> {
     }
     assert!(files.len() >= SOURCES.len(), "the sources are not where they were: {SOURCES:?}");
     files.sort();
-    files.iter().map(|file| read(&root, file)).collect()
+    let tests: BTreeSet<_> = files.iter().flat_map(|file| test_modules(file)).collect();
+    let is_test = |file: &PathBuf| file.ancestors().any(|path| tests.contains(&path.with_extension("")));
+    files.iter().filter(|file| !is_test(file)).map(|file| read(&root, file)).collect()
 }
 
-/// All `.rs` files below `folder`, but for files that are test modules as a whole.
 fn list(folder: &Path, files: &mut Vec<PathBuf>) {
     for entry in std::fs::read_dir(folder).unwrap_or_else(|error| panic!("{}: {error}", folder.display())) {
         let path = entry.unwrap().path();
-        let stem = path.file_stem().unwrap().to_string_lossy().into_owned();
-        if stem == "tests" || stem.ends_with("_tests") {
-            continue;
-        }
         if path.is_dir() {
             list(&path, files);
         } else if path.extension().is_some_and(|extension| extension == "rs") {
             files.push(path);
         }
     }
+}
+
+/// Where `#[cfg(test)] mod name;` in `file` leads, without the `.rs`.
+fn test_modules(file: &Path) -> Vec<PathBuf> {
+    let parsed = syn::parse_file(&std::fs::read_to_string(file).unwrap()).expect("the sources parse, for they compile");
+    let stem = file.file_stem().unwrap();
+    let below = if matches!(stem.to_str(), Some("mod" | "lib" | "main")) {
+        file.parent().unwrap().to_owned()
+    } else {
+        file.with_extension("")
+    };
+    let names = parsed.items.iter().filter_map(|item| match item {
+        syn::Item::Mod(module) if module.content.is_none() && is_test_only(&module.attrs) => {
+            Some(module.ident.to_string())
+        }
+        _ => None,
+    });
+    names.map(|name| below.join(name)).collect()
 }
 
 fn read(root: &Path, file: &Path) -> Source {
