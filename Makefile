@@ -56,13 +56,21 @@ audit: ## Check the dependencies for published advisories (fetches the RustSec d
 	@$(SETUP) cargo-deny
 	target/peers/cargo-deny check advisories
 
-bench: ## Measure throughput, latency and cost against other WireGuards, then the single stages
+bench: bench-micro bench-dns ## Measure everything; the last line is the tunnel's RESULT
 	@$(SETUP) root packages wireguard-go tailscale-wireguard-go boringtun-cli
 	$(CARGO) bench --locked --bench throughput
 
-bench-quick: ## The same with short runs and one round
+bench-quick: ## Measure the tunnel beside other WireGuards with short runs, one round
 	@$(SETUP) root packages wireguard-go tailscale-wireguard-go boringtun-cli
 	$(CARGO) bench --locked --bench throughput -- --quick
+
+bench-micro: ## Measure single stages: cipher, packets, lookups, names
+	$(CARGO) bench --locked --bench stages
+	$(CARGO) bench --locked --package linkspan-tunnel --bench packet
+
+bench-dns: ## Measure names beside CoreDNS
+	@$(SETUP) root packages coredns
+	benches/dns/run.sh
 
 fuzz: ## Run each fuzz target for TIME seconds (nightly Rust; new inputs stay in tests/fuzz/target)
 	@$(SETUP) cargo-fuzz
