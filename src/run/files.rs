@@ -1,0 +1,136 @@
+//! Follows the site file and the key files: by inotify on their folders, so that edits, renames and the symlink swap
+//! of a Kubernetes volume are all seen, and by the clock in case an event was lost.
+
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use anyhow::Context as _;
+use futures::StreamExt as _;
+use inotify::{EventStream, Inotify, WatchMask};
+
+use super::{Context, plan_now};
+use crate::site::Loaded;
+
+/// Editors and kubelet write several files; they are read together.
+const SETTLE: Duration = Duration::from_millis(50);
+/// Longest time until a change is seen whose event was lost.
+const PERIOD: Duration = Duration::from_secs(30);
+/// Room for some dozens of events with file names.
+const EVENTS: usize = 4096;
+
+/// Puts each good new version of the site into use, and refuses each bad one.
+///
+/// # Errors
+/// When inotify cannot be had.
+pub(super) async fn follow(context: Context) -> anyhow::Result<()> {
+    loop {
+        let files = context.sites.borrow().files(&context.options.config);
+        // Watched first, read then: a change in between is seen twice rather than never.
+        let mut events = watch(&files)?;
+        read(&context).await?;
+        let _ = tokio::time::timeout(PERIOD, events.next()).await;
+        tokio::time::sleep(SETTLE).await;
+    }
+}
+
+fn watch(files: &[PathBuf]) -> anyhow::Result<EventStream<[u8; EVENTS]>> {
+    let inotify = Inotify::init().context("failed to make an inotify instance")?;
+    let changes = WatchMask::CLOSE_WRITE
+        | WatchMask::MOVED_TO
+        | WatchMask::MOVED_FROM
+        | WatchMask::CREATE
+        | WatchMask::DELETE
+        | WatchMask::ATTRIB
+        | WatchMask::ONLYDIR;
+    for folder in folders(files) {
+        // A folder that is missing now is found again by the clock.
+        if let Err(error) = inotify.watches().add(&folder, changes) {
+            tracing::debug!(folder = %folder.display(), %error, "cannot watch a folder");
+        }
+    }
+    inotify.into_event_stream([0; EVENTS]).context("failed to read inotify events")
+}
+
+/// The folders that names and their targets are in.
+fn folders(files: &[PathBuf]) -> BTreeSet<PathBuf> {
+    let mut folders = BTreeSet::new();
+    for file in files {
+        let mut name = file.clone();
+        // At most as many links as the kernel follows (`MAXSYMLINKS` of `linux/namei.h`).
+        for _ in 0..40 {
+            folders.insert(folder(&name));
+            match std::fs::read_link(&name) {
+                Ok(target) => name = folder(&name).join(target),
+                Err(_) => break,
+            }
+        }
+        folders.extend(std::fs::canonicalize(file).ok().map(|target| folder(&target)));
+    }
+    folders
+}
+
+fn folder(file: &Path) -> PathBuf {
+    match file.parent() {
+        Some(parent) if !parent.as_os_str().is_empty() => parent.to_owned(),
+        _ => PathBuf::from("."),
+    }
+}
+
+async fn read(context: &Context) -> anyhow::Result<()> {
+    let options = Arc::clone(&context.options);
+    let read = move || -> anyhow::Result<Loaded> {
+        let loaded = Loaded::read(&options.config, &options.node)?;
+        plan_now(&loaded)?;
+        Ok(loaded)
+    };
+    match tokio::task::spawn_blocking(read).await.context("reading the site file panicked")? {
+        Ok(loaded) if loaded == **context.sites.borrow() => {
+            if context.board.site_refused(None) {
+                tracing::info!("the site file is again the one in use");
+            }
+        }
+        Ok(loaded) => {
+            restart_notes(&context.sites.borrow(), &loaded);
+            context.board.site_accepted(&loaded, Instant::now());
+            tracing::info!(file = %context.options.config.display(), "the site file changed and is in use");
+            context.sites.send_replace(Arc::new(loaded));
+        }
+        Err(error) => {
+            let text = format!("{error:#}");
+            if context.board.site_refused(Some(text.clone())) {
+                tracing::error!("the changed site file is refused, the one before stays in use:\n{text}");
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Tells what of a change waits for a restart.
+fn restart_notes(old: &Loaded, new: &Loaded) {
+    if old.site.status != new.site.status {
+        tracing::warn!("changes of `status` in the site file take effect at the next start");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_folder_on_the_way_to_a_linked_file_is_watched() {
+        let root = tempfile::tempdir().expect("a folder");
+        let at = |name: &str| root.path().join(name);
+        std::fs::create_dir_all(at("volume/..2026")).expect("made");
+        std::fs::write(at("volume/..2026/site.yaml"), "").expect("written");
+        std::os::unix::fs::symlink("..2026", at("volume/..data")).expect("linked");
+        std::os::unix::fs::symlink("..data/site.yaml", at("volume/site.yaml")).expect("linked");
+        let found = folders(&[at("volume/site.yaml")]);
+        assert!(found.contains(&at("volume")), "{found:?}");
+        assert!(found.contains(&at("volume/..data")), "{found:?}");
+        let real = std::fs::canonicalize(at("volume/..2026")).expect("there");
+        assert!(found.contains(&real), "{found:?}");
+        assert_eq!(folder(Path::new("site.yaml")), Path::new("."));
+    }
+}

@@ -1,0 +1,177 @@
+//! Passes over the node: the device, the kernel and the zone are brought to what the site asks for.
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use anyhow::Context as _;
+use controller::node::{Desired, Interest, Kernel, Watch};
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+use tunnel::{Config, Device};
+
+use super::publish::Publisher;
+use super::{Context, plan_now};
+use crate::site::{Loaded, NodePlan};
+use crate::status::PassReport;
+
+/// Longest time between passes.
+const PERIOD: Duration = Duration::from_secs(30);
+/// How long a pass after a failed one waits; each further one waits twice as long, up to [`PERIOD`].
+const FIRST_RETRY: Duration = Duration::from_millis(500);
+/// Kernel events come in bursts, our own writes among them; one pass answers a burst.
+const SETTLE: Duration = Duration::from_millis(50);
+/// How often the states of paths are looked at.
+const PATHS: Duration = Duration::from_millis(250);
+
+/// What made a pass run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Trigger {
+    Start,
+    Site,
+    Kernel,
+    Clock,
+    Retry,
+}
+
+impl fmt::Display for Trigger {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Start => "the start",
+            Self::Site => "a changed site file",
+            Self::Kernel => "a change in the kernel",
+            Self::Clock => "the clock",
+            Self::Retry => "a failure before",
+        })
+    }
+}
+
+/// Passes until it is cancelled.
+///
+/// # Errors
+/// When netlink sockets cannot be had.
+pub(super) async fn follow(context: Context) -> anyhow::Result<()> {
+    let mut connections = JoinSet::new();
+    let (kernel, connection) = Kernel::open().context("failed to open a netlink socket")?;
+    connections.spawn(connection);
+    let (watch, connection) = Watch::open(Interest::default()).context("failed to watch the kernel")?;
+    connections.spawn(connection);
+    let sites = context.sites.subscribe();
+    let publisher = Publisher::new(&context);
+    let mut node = Loop { context, kernel, watch, sites, publisher };
+    let mut trigger = Trigger::Start;
+    loop {
+        let failures = node.pass(trigger).await?;
+        trigger = tokio::select! {
+            trigger = node.wait(failures) => trigger?,
+            _ = connections.join_next() => anyhow::bail!("a netlink connection ended"),
+        };
+    }
+}
+
+struct Loop {
+    context: Context,
+    kernel: Kernel,
+    watch: Watch,
+    sites: watch::Receiver<Arc<Loaded>>,
+    publisher: Publisher,
+}
+
+impl Loop {
+    /// One pass; returns how many in a row have failed.
+    async fn pass(&mut self, trigger: Trigger) -> anyhow::Result<u64> {
+        let begin = Instant::now();
+        let loaded = Arc::clone(&self.sites.borrow_and_update());
+        let mut report = PassReport { trigger: trigger.to_string(), ..Default::default() };
+        match plan_now(&loaded) {
+            Ok(plan) => self.apply(&plan, &mut report).await,
+            Err(error) => report.failed.push(format!("{error:#}")),
+        }
+        let now = Instant::now();
+        report.took_ms = u64::try_from(now.duration_since(begin).as_millis()).unwrap_or(u64::MAX);
+        let report = self.context.board.passed(report, now);
+        // The kernel's part of a pass logs its own actions and failures.
+        tracing::debug!(%trigger, took_ms = report.took_ms, failed = report.failed.len(), "pass");
+        Ok(report.failures_in_row)
+    }
+
+    /// Peers first, then routes, then names: what is named can be reached.
+    async fn apply(&mut self, plan: &NodePlan, report: &mut PassReport) {
+        if let Err(error) = open_device(&self.context, plan.tunnel.clone()).await {
+            tracing::error!("{error:#}");
+            report.failed.push(format!("{error:#}"));
+        }
+        self.kernel_pass(&plan.desired, report).await;
+        self.publisher.publish(plan);
+    }
+
+    async fn kernel_pass(&mut self, desired: &Desired, report: &mut PassReport) {
+        self.watch.set_interest(Interest::of(desired));
+        match controller::node::pass(&self.kernel, desired).await {
+            Ok(done) => {
+                report.applied = done.applied.iter().map(ToString::to_string).collect();
+                report.failed.extend(done.failed.iter().map(ToString::to_string));
+                report.obstacles = done.obstacles.iter().map(ToString::to_string).collect();
+            }
+            Err(error) => {
+                tracing::warn!(%error, "the node could not be looked at");
+                report.failed.push(error.to_string());
+            }
+        }
+    }
+
+    /// Waits for a reason to pass again, and meanwhile keeps names in step with paths.
+    async fn wait(&mut self, failures: u64) -> anyhow::Result<Trigger> {
+        let (pause, reason) = match u32::try_from(failures.min(10)).unwrap_or(10) {
+            0 => (PERIOD, Trigger::Clock),
+            failures => (FIRST_RETRY.saturating_mul(1 << (failures - 1)).min(PERIOD), Trigger::Retry),
+        };
+        let again = tokio::time::sleep(pause);
+        tokio::pin!(again);
+        let mut paths = tokio::time::interval(PATHS);
+        loop {
+            let gateway = self.context.board.device().is_some();
+            tokio::select! {
+                () = &mut again => return Ok(reason),
+                changed = self.sites.changed() => {
+                    changed.context("the site is held as long as the process runs")?;
+                    return Ok(Trigger::Site);
+                }
+                changed = self.watch.changed() => {
+                    changed.context("kernel events ended")?;
+                    // A failing pass must not be driven by its own half-done writes.
+                    if failures == 0 {
+                        tokio::time::sleep(SETTLE).await;
+                        return Ok(Trigger::Kernel);
+                    }
+                }
+                _ = paths.tick(), if gateway => {
+                    self.context.board.beat(Instant::now());
+                    self.publisher.follow_paths();
+                }
+            }
+        }
+    }
+}
+
+/// Opens the device, or changes it. A change that fails is taken back, so that peers stay joined as before.
+///
+/// # Errors
+/// [`tunnel::Error`], with the device as it was.
+pub(super) async fn open_device(context: &Context, config: Option<Config>) -> anyhow::Result<()> {
+    let board = Arc::clone(&context.board);
+    tokio::task::spawn_blocking(move || match (board.device(), config) {
+        (None, None) => Ok(()),
+        (Some(_), None) => {
+            board.set_device(None);
+            Ok(())
+        }
+        (None, Some(config)) => {
+            board.set_device(Some(Arc::new(Device::open(config)?)));
+            Ok(())
+        }
+        (Some(device), Some(config)) => device.configure(config).map_err(anyhow::Error::from),
+    })
+    .await
+    .context("opening the device panicked")?
+}

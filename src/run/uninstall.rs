@@ -1,0 +1,23 @@
+//! Takes everything of Linkspan off a node.
+
+use anyhow::Context as _;
+use controller::node::{Desired, Kernel};
+
+/// Removes every link, address, route, rule and nftables table that bears our mark, and the named TUN links even when
+/// they do not bear it yet. What is not ours is not touched.
+///
+/// # Errors
+/// When something of ours cannot be removed.
+pub async fn uninstall(tunnel_links: Vec<String>) -> anyhow::Result<Vec<String>> {
+    let (kernel, connection) = Kernel::open().context("failed to open a netlink socket")?;
+    let connection = tokio::spawn(connection);
+    let desired = Desired { stale_tunnels: tunnel_links, ..Desired::nothing() };
+    let report = controller::node::pass(&kernel, &desired).await;
+    connection.abort();
+    let report = report.context("failed to look at the node")?;
+    if !report.failed.is_empty() {
+        let failed: Vec<String> = report.failed.iter().map(ToString::to_string).collect();
+        anyhow::bail!("not everything could be removed: {}; run it as root, once more", failed.join("; "));
+    }
+    Ok(report.applied.iter().map(ToString::to_string).collect())
+}
