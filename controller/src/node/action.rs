@@ -6,7 +6,7 @@ use super::mark;
 use super::nft;
 use super::state::{Address, Family, Route, Rule};
 
-/// One write to the kernel; prints as one line. Every action may be applied again without harm.
+/// One write to the kernel; prints as one line.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Action {
     /// Makes the VXLAN link between the nodes.

@@ -245,3 +245,69 @@ pub enum DesiredError {
         local: IpNet,
     },
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn desired() -> Desired {
+        let node = |name: &str, address: &str| Node {
+            name: name.into(),
+            address: address.parse().unwrap(),
+            pod_cidrs: Vec::new(),
+        };
+        Desired {
+            node: "w1".into(),
+            nodes: vec![node("gw", "192.168.7.2"), node("w1", "192.168.7.3")],
+            gateways: vec!["gw".into()],
+            active_gateway: Some("gw".into()),
+            local: vec!["10.42.0.0/16".parse().unwrap()],
+            remote: BTreeMap::from([("berlin".into(), vec!["10.52.0.0/16".parse().unwrap()])]),
+            ..Desired::nothing()
+        }
+    }
+
+    fn message(change: impl FnOnce(&mut Desired)) -> String {
+        let mut desired = desired();
+        change(&mut desired);
+        desired.check().unwrap_err().to_string()
+    }
+
+    fn berlin(prefix: &str) -> BTreeMap<String, Vec<IpNet>> {
+        BTreeMap::from([("berlin".into(), vec![prefix.parse().unwrap()])])
+    }
+
+    #[test]
+    fn a_sound_one_and_nothing_at_all_pass() {
+        assert_eq!(desired().check(), Ok(()));
+        assert_eq!(Desired::nothing().check(), Ok(()));
+    }
+
+    #[test]
+    fn faults_are_told_with_the_object() {
+        assert!(message(|d| d.node = "w2".into()).starts_with("this node \"w2\" is not among the nodes"));
+        assert!(message(|d| d.gateways.push("w9".into())).starts_with("gateway \"w9\" is not among the nodes"));
+        assert!(
+            message(|d| d.active_gateway = Some("w1".into()))
+                .starts_with("active gateway \"w1\" is not among the gateways")
+        );
+        assert!(message(|d| d.vxlan.link = "a-name-of-16-chr".into()).starts_with("link name \"a-name-of-16-chr\""));
+        assert!(message(|d| d.vxlan.id = 1 << 24).starts_with("VXLAN id 16777216 must be below 16777216"));
+        assert!(message(|d| d.vxlan.mtu = Some(1000)).starts_with("MTU 1000 of link \"linkspan-nodes\""));
+        assert!(
+            message(|d| d.remote = berlin("192.168.0.0/16"))
+                .contains("holds the address 192.168.7.2 of this cluster's node \"gw\"")
+        );
+        assert!(
+            message(|d| d.remote = berlin("10.42.3.0/24"))
+                .contains("10.42.3.0/24 of cluster \"berlin\" overlaps 10.42.0.0/16")
+        );
+    }
+
+    #[test]
+    fn the_first_living_gateway_is_preferred() {
+        let desired = Desired { gateways: vec!["a".into(), "b".into(), "c".into()], ..desired() };
+        assert_eq!(desired.preferred_gateway(|name| name != "a"), Some("b"));
+        assert_eq!(desired.preferred_gateway(|_| false), None);
+    }
+}

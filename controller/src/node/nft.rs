@@ -47,9 +47,17 @@ pub struct Content {
     pub sources: Vec<IpAddr>,
 }
 
-/// A whole table: nft's JSON objects but for the table itself, in one fixed order and form.
-#[derive(Debug, Clone, PartialEq, Eq)]
+/// A whole table: nft's JSON objects but for the table itself, in one fixed order. Equal when they mean the same.
+#[derive(Debug, Clone)]
 pub struct Table(Vec<Value>);
+
+impl PartialEq for Table {
+    fn eq(&self, other: &Self) -> bool {
+        self.0.len() == other.0.len() && self.0.iter().zip(&other.0).all(|(a, b)| canonical(a) == canonical(b))
+    }
+}
+
+impl Eq for Table {}
 
 impl Table {
     /// The table for `content`.
@@ -68,7 +76,7 @@ impl Table {
         objects.extend(output_rules(content));
         objects.extend(postrouting_rules(content));
         objects.extend(prerouting_rules(content));
-        Self(normalise(objects))
+        Self(ordered(objects))
     }
 
     /// The table in the output of `nft -j list table inet linkspan`. `None` when the text is not of that form.
@@ -77,7 +85,7 @@ impl Table {
         let Value::Array(objects) = listing.remove("nftables")? else { return None };
         let ours =
             objects.into_iter().filter(|object| object.get("metainfo").is_none() && object.get("table").is_none());
-        Some(Self(normalise(ours.collect())))
+        Some(Self(ordered(ours.collect())))
     }
 
     /// The command batch that puts this table in the place of any earlier one, for `nft -j -f -`. nft commits a batch
@@ -277,10 +285,8 @@ fn prerouting_rules(content: &Content) -> Vec<Value> {
     rules
 }
 
-/// Brings objects into one order and form: sets, then chains, each by name, then the rules of one chain after the
-/// other; without handles and counts.
-fn normalise(mut objects: Vec<Value>) -> Vec<Value> {
-    objects.iter_mut().for_each(normalise_object);
+/// Brings objects into one order: sets, then chains, each by name, then the rules of one chain after the other.
+fn ordered(mut objects: Vec<Value>) -> Vec<Value> {
     // The sort is stable: rules keep their order within a chain.
     objects.sort_by_cached_key(|object| {
         let text = |kind: &str, field: &str| object[kind][field].as_str().unwrap_or_default().to_owned();
@@ -295,26 +301,135 @@ fn normalise(mut objects: Vec<Value>) -> Vec<Value> {
     objects
 }
 
-fn normalise_object(object: &mut Value) {
-    let Some(body) =
-        object.as_object_mut().and_then(|object| object.values_mut().next()).and_then(Value::as_object_mut)
-    else {
-        return;
-    };
-    body.remove("handle");
-    // Some versions of nft print a lone flag without its list.
-    if let Some(flag) = body.get_mut("flags").filter(|flags| flags.is_string()) {
-        *flag = Value::Array(vec![flag.take()]);
-    }
-    if let Some(elements) = body.get_mut("elem").and_then(Value::as_array_mut) {
-        elements.sort_by_cached_key(Value::to_string);
-    }
-    for expression in body.get_mut("expr").and_then(Value::as_array_mut).into_iter().flatten() {
-        if let Some(counter) = expression.get_mut("counter") {
-            *counter = Value::Null;
+/// One form for all that means the same: without handles and counts, elements of sets in one order, and a list of one
+/// as the one itself, because versions of nft differ in that.
+fn canonical(value: &Value) -> Value {
+    match value {
+        Value::Array(values) if values.len() == 1 => canonical(&values[0]),
+        Value::Array(values) => values.iter().map(canonical).collect(),
+        Value::Object(fields) => {
+            let meant = fields.iter().filter(|(name, _)| *name != "handle");
+            let form = |(name, value): (&String, &Value)| {
+                let mut value = if name == "counter" { Value::Null } else { canonical(value) };
+                if let (Value::Array(elements), "elem") = (&mut value, name.as_str()) {
+                    elements.sort_by_cached_key(Value::to_string);
+                }
+                (name.clone(), value)
+            };
+            Value::Object(meant.map(form).collect())
         }
-        if let Some(flags) = expression.pointer_mut("/match/left/fib/flags").filter(|flags| flags.is_string()) {
-            *flags = Value::Array(vec![flags.take()]);
+        value => value.clone(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn content() -> Content {
+        Content {
+            tunnel: Some("linkspan0".into()),
+            vxlan: Some(("linkspan-nodes".into(), 4790)),
+            local: vec!["10.42.0.0/16".parse().unwrap()],
+            remote: vec![
+                "10.52.0.0/16".parse().unwrap(),
+                "10.53.0.7/32".parse().unwrap(),
+                "fd52::/56".parse().unwrap(),
+            ],
+            nodes: vec!["192.168.7.2".parse().unwrap()],
+            sources: vec!["10.42.0.1".parse().unwrap()],
+        }
+    }
+
+    /// As nft lists it: with what the kernel adds, and elements in its own order.
+    fn listing(table: &Table) -> Value {
+        let mut objects = vec![json!({ "metainfo": { "version": "1.0.6" } }), table_with_handle()];
+        objects.extend(table.0.iter().cloned());
+        for (handle, object) in objects.iter_mut().enumerate() {
+            for kind in ["set", "chain", "rule"] {
+                if let Some(body) = object.get_mut(kind) {
+                    body["handle"] = handle.into();
+                    body.get_mut("elem")
+                        .and_then(Value::as_array_mut)
+                        .into_iter()
+                        .for_each(|elements| elements.reverse());
+                }
+            }
+            for expression in object.pointer_mut("/rule/expr").and_then(Value::as_array_mut).into_iter().flatten() {
+                if let Some(counter) = expression.get_mut("counter") {
+                    *counter = json!({ "packets": 7, "bytes": 700 });
+                }
+            }
+        }
+        json!({ "nftables": objects })
+    }
+
+    fn table_with_handle() -> Value {
+        json!({ "table": { "family": "inet", "name": "linkspan", "handle": 3 } })
+    }
+
+    #[test]
+    fn a_listing_of_the_table_equals_it() {
+        let table = Table::render(&content());
+        assert_eq!(Table::from_listing(listing(&table)), Some(table));
+    }
+
+    #[test]
+    fn a_lone_flag_may_be_listed_without_its_list() {
+        let table = Table::render(&content());
+        let mut listing = listing(&table);
+        for object in listing["nftables"].as_array_mut().unwrap() {
+            if let Some(flags) = object.pointer_mut("/set/flags") {
+                *flags = "interval".into();
+            }
+        }
+        assert_eq!(Table::from_listing(listing), Some(table));
+    }
+
+    #[test]
+    fn an_element_a_rule_or_an_order_of_rules_makes_another_table() {
+        let table = Table::render(&content());
+        let change = |change: fn(&mut Vec<Value>)| {
+            let mut listing = listing(&table);
+            change(listing["nftables"].as_array_mut().unwrap());
+            Table::from_listing(listing).unwrap()
+        };
+        assert_eq!(change(|_| ()), table);
+        assert_ne!(change(|objects| drop(objects.pop())), table);
+        assert_ne!(change(|objects| objects.last_mut().unwrap()["rule"]["expr"][0] = verdict("accept")), table);
+        assert_ne!(
+            change(|objects| {
+                let last = objects.len() - 1;
+                objects.swap(last, last - 1)
+            }),
+            table
+        );
+        let lost_element = change(|objects| {
+            let set = objects.iter_mut().find(|object| object["set"]["name"] == "remote4").unwrap();
+            set["set"]["elem"].as_array_mut().unwrap().pop();
+        });
+        assert_ne!(lost_element, table);
+    }
+
+    #[test]
+    fn sources_are_translated_to_themselves_by_family() {
+        let rules = postrouting_rules(&content());
+        assert_eq!(
+            rules[0]["rule"]["expr"],
+            json!([
+                { "match": { "op": "==", "left": { "payload": { "protocol": "ip", "field": "saddr" } }, "right": "@local4" } },
+                { "match": { "op": "==", "left": { "payload": { "protocol": "ip", "field": "daddr" } }, "right": "@remote4" } },
+                { "snat": { "family": "ip", "addr": { "payload": { "protocol": "ip", "field": "saddr" } } } },
+            ])
+        );
+        // Three for IPv4; two for IPv6, where the node has no source of its own.
+        assert_eq!(rules.len(), 5);
+    }
+
+    #[test]
+    fn other_text_is_no_table() {
+        for text in [json!(null), json!([]), json!({}), json!({ "nftables": 1 })] {
+            assert_eq!(Table::from_listing(text), None);
         }
     }
 }

@@ -96,7 +96,9 @@ fn plan_routes(target: &Target, observed: &Observed, actions: &mut Vec<Action>) 
 }
 
 fn plan_removal(target: &Target, desired: &Desired, observed: &Observed, actions: &mut Vec<Action>) {
-    let stale_rules: BTreeSet<_> = observed.rules.iter().filter(|rule| !target.rules.contains(rule)).collect();
+    // One by one: two processes at a time may have left a rule twice.
+    let mut stale_rules: Vec<_> = observed.rules.iter().filter(|rule| !target.rules.contains(rule)).collect();
+    stale_rules.sort();
     actions.extend(stale_rules.into_iter().cloned().map(Action::DeleteRule));
 
     let wanted: BTreeSet<_> = target.routes.iter().map(|route| route.key()).collect();

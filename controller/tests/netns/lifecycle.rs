@@ -153,6 +153,7 @@ fn changes_by_others_are_healed_within_a_second() {
         "ip route flush table 10811",
         "ip rule del priority 450",
         "ip -6 rule del priority 449",
+        "ip rule del priority 450; ip rule add priority 450 from 10.42.0.7 lookup 10810 protocol 108",
         "nft flush ruleset",
         "nft delete table inet linkspan",
         "nft flush chain inet linkspan postrouting",
@@ -225,4 +226,45 @@ fn a_large_clusterset_is_written_at_once_and_then_left_alone() {
     assert_eq!(actions, 10_011);
     assert!(took < Duration::from_secs(5), "{took:?}");
     assert_eq!(node.pass(&large()), "");
+}
+
+#[test]
+fn a_worker_changes_to_another_gateway_in_place() {
+    let mut lab = Lab::new();
+    let node = node(&mut lab);
+    let gateway = |name: &str, address: &str| Node {
+        name: name.into(),
+        address: address.parse().unwrap(),
+        pod_cidrs: Vec::new(),
+    };
+    let mut worker = small();
+    worker.nodes.extend([gateway("n2", "192.168.42.4")]);
+    worker.gateways = vec!["n1".into(), "n2".into()];
+    worker.active_gateway = Some("n1".into());
+    worker.tunnel = None;
+    node.pass(&worker);
+    worker.active_gateway = Some("n2".into());
+    assert_eq!(
+        node.pass(&worker),
+        "replace route 10.52.0.0/16 encap ip id 10810 src 192.168.42.2 dst 192.168.42.4 dev linkspan-nodes src 10.42.0.1 table 10810 metric 100\n\
+         replace route fd52::/56 encap ip id 10810 src 192.168.42.2 dst 192.168.42.4 dev linkspan-nodes src fd42::1 table 10810 metric 100\n"
+    );
+    // The link's MTU is that of eth0 less 36 bytes of outer IPv4, UDP and VXLAN.
+    assert!(node.run("ip link show linkspan-nodes").contains("mtu 1464"));
+}
+
+#[test]
+fn a_vxlan_link_of_another_port_or_name_is_made_anew() {
+    let mut lab = Lab::new();
+    let node = node(&mut lab);
+    add_tun(&node);
+    node.pass(&small());
+    for vxlan in
+        [Vxlan { port: 4791, ..Vxlan::default() }, Vxlan { link: "other".into(), port: 4791, ..Vxlan::default() }]
+    {
+        let changed = Desired { vxlan, ..small() };
+        node.pass(&changed);
+        assert_eq!(node.plan(&changed), "");
+        assert_eq!(node.run("ip -d link show type vxlan | grep -c dstport").trim(), "1");
+    }
 }

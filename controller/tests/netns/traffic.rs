@@ -4,6 +4,7 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 use controller::node::Desired;
+use controller::node::state::Family;
 
 use crate::lab::{Lab, Namespace, eventually, text};
 use crate::site::{KubeProxy, Site, attach, join};
@@ -15,13 +16,24 @@ struct Joined {
 }
 
 fn joined() -> Joined {
+    joined_over(Family::V4)
+}
+
+/// Two clusters, whose nodes reach each other over this family.
+fn joined_over(underlay: Family) -> Joined {
     let mut lab = Lab::new();
     let paris = Site::new(&mut lab, 42, KubeProxy::Iptables);
     let berlin = Site::new(&mut lab, 52, KubeProxy::Nftables);
     join(&mut lab, [&paris, &berlin]);
     for (site, other) in [(&paris, &berlin), (&berlin, &paris)] {
         for index in [0, 1] {
-            site.nodes[index].namespace.pass(&site.desired(index, &[other]));
+            let mut desired = site.desired(index, &[other]);
+            if underlay == Family::V6 {
+                desired.nodes.iter_mut().zip(2..).for_each(|(node, last)| {
+                    node.address = format!("fdaa:{}::{last}", site.number).parse().unwrap();
+                });
+            }
+            site.nodes[index].namespace.pass(&desired);
         }
     }
     let joined = Joined { lab, paris, berlin };
@@ -41,8 +53,21 @@ fn source_seen(client: &Namespace, to: &str, port: u16) -> Result<IpAddr, String
 
 #[test]
 fn pods_of_all_nodes_reach_each_other_with_their_own_source() {
-    let Joined { paris, berlin, lab: _lab } = joined();
-    for (from, to) in [(&paris, &berlin), (&berlin, &paris)] {
+    assert_all_pods_reach_each_other(&joined());
+}
+
+#[test]
+fn nodes_may_reach_each_other_over_ipv6() {
+    let joined = joined_over(Family::V6);
+    assert_all_pods_reach_each_other(&joined);
+    // Large packets go through the VXLAN link, too: its MTU leaves room for IPv6.
+    let worker = &joined.paris.nodes[1];
+    assert!(worker.namespace.run("ip link show linkspan-nodes").contains("mtu 1444"));
+    worker.pod.run(&format!("ping -c1 -W2 -s 1300 {}", joined.berlin.pod_address(1)));
+}
+
+fn assert_all_pods_reach_each_other(Joined { paris, berlin, .. }: &Joined) {
+    for (from, to) in [(paris, berlin), (berlin, paris)] {
         for (client, server) in [(0, 0), (0, 1), (1, 0), (1, 1)] {
             let pod = &from.nodes[client].pod;
             let seen = source_seen(pod, &to.pod_address(server).to_string(), 8080);

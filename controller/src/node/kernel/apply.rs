@@ -112,9 +112,10 @@ async fn apply_one(kernel: &Kernel, action: &Action) -> Result<(), ApplyError> {
         Action::ReplaceNftTable(table) => nft::commit(&table.replace_commands(), "replace our table").await?,
         Action::DeleteNftTable => nft::commit(&delete_commands(), "delete our table").await?,
         Action::AddRule(rule) => {
+            // Without NLM_F_EXCL: for that the kernel takes a rule that is narrower than ours, such as `from` one pod,
+            // for the same one (fib4_rule_compare) and refuses.
             let message = RouteNetlinkMessage::NewRule(message::rule_message(rule));
-            // A rule has no more to it than what it is told apart by.
-            allow(kernel.change(message, NLM_F_CREATE | NLM_F_EXCL).await, libc::EEXIST)?;
+            kernel.change(message, NLM_F_CREATE).await?;
         }
         Action::DeleteRule(rule) => {
             let message = RouteNetlinkMessage::DelRule(message::rule_message(rule));

@@ -333,17 +333,23 @@ fn ip_address(address: &RouteAddress) -> Option<IpAddr> {
 
 // === Rules ===
 
-/// `None` for rules that are not ours.
+/// `None` for rules that are not ours: of another protocol or priority, or for fewer packets than a rule of ours.
 pub(super) fn read_rule(message: &RuleMessage) -> Option<Rule> {
-    let mut found = Rule { family: family(message.header.family)?, input_link: None, table: Table::Remote };
-    let (mut protocol, mut priority, mut table) = (None, None, u32::from(message.header.table));
+    let header = &message.header;
+    if header.action != RuleAction::ToTable || header.src_len != 0 || header.dst_len != 0 || header.tos != 0 {
+        return None;
+    }
+    let mut found = Rule { family: family(header.family)?, input_link: None, table: Table::Remote };
+    let (mut protocol, mut priority, mut table) = (None, None, u32::from(header.table));
     for attribute in &message.attributes {
         match attribute {
             RuleAttribute::Protocol(number) => protocol = Some(*number),
             RuleAttribute::Priority(number) => priority = Some(*number),
             RuleAttribute::Table(number) => table = *number,
             RuleAttribute::Iifname(name) => found.input_link = Some(name.clone()),
-            _ => {}
+            // What the kernel lists for "none".
+            RuleAttribute::SuppressPrefixLen(u32::MAX) | RuleAttribute::SuppressIfGroup(u32::MAX) => {}
+            _ => return None,
         }
     }
     found.table = Table::from_id(table)?;

@@ -171,3 +171,50 @@ fn names_our_table(datagram: &[u8]) -> bool {
     }
     false
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    /// One message: headers, then attributes of a kind and a value.
+    fn message(attributes: &[(u16, &[u8])]) -> Vec<u8> {
+        let mut body = vec![0; 20];
+        for (kind, value) in attributes {
+            body.extend(u16::try_from(4 + value.len()).unwrap().to_ne_bytes());
+            body.extend(kind.to_ne_bytes());
+            body.extend(*value);
+            body.resize(body.len().next_multiple_of(4), 0);
+        }
+        let length = u32::try_from(body.len()).unwrap();
+        body[..4].copy_from_slice(&length.to_ne_bytes());
+        body
+    }
+
+    #[test]
+    fn the_table_of_an_event_is_its_first_attribute() {
+        assert!(names_our_table(&message(&[(1, b"linkspan\0"), (2, b"postrouting\0")])));
+        assert!(!names_our_table(&message(&[(1, b"kube-proxy\0"), (2, b"linkspan\0")])));
+        assert!(!names_our_table(&message(&[(1, b"linkspan2\0")])));
+        assert!(!names_our_table(&message(&[])));
+    }
+
+    #[test]
+    fn any_message_of_a_datagram_counts() {
+        let mut datagram = message(&[(1, b"kube-proxy\0")]);
+        datagram.extend(message(&[(3, &[1, 2, 3]), (1, b"linkspan\0")]));
+        assert!(names_our_table(&datagram));
+    }
+
+    proptest! {
+        #[test]
+        fn any_bytes_are_read_to_their_end(start in any::<[u8; 2]>(), rest in proptest::collection::vec(any::<u8>(), 0..200)) {
+            let mut datagram = vec![start[0], 0, 0, 0];
+            datagram.extend(rest);
+            names_our_table(&datagram);
+            datagram[1] = start[1];
+            names_our_table(&datagram);
+        }
+    }
+}
