@@ -11,12 +11,13 @@ use std::path::{Path, PathBuf};
 type Target = fn(&[u8]);
 
 /// Each file of `tests/fuzz/fuzz_targets`, and the function that it calls.
-const TARGETS: [(&str, Target); 5] = [
+const TARGETS: [(&str, Target); 6] = [
     ("coalescing", tunnel::packet::fuzz::fuzz_coalesce),
     ("datagram", tunnel::fuzz::fuzz_datagram),
     ("dns", dns::fuzz::fuzz_dns),
     ("icmp", tunnel::packet::fuzz::fuzz_icmp),
     ("segmentation", tunnel::packet::fuzz::fuzz_split),
+    ("site", linkspan::site::fuzz_site),
 ];
 
 /// Mutations of one seed, at most: more is what `make fuzz` is for.

@@ -17,18 +17,20 @@ fail() { say "$*"; exit 1; }
 
 # command:Debian package
 commands=(
-  cc:gcc cmp:diffutils curl:curl dig:bind9-dnsutils dnsperf:dnsperf ethtool:ethtool ip:iproute2 iperf3:iperf3
-  iptables:iptables nft:nftables ping:iputils-ping sysctl:procps tcpdump:tcpdump wg:wireguard-tools
+  bridge:iproute2 cc:gcc curl:curl dig:bind9-dnsutils dnsperf:dnsperf ethtool:ethtool ip:iproute2 iperf3:iperf3
+  iptables:iptables modprobe:kmod nft:nftables nsenter:util-linux ping:iputils-ping sysctl:procps tcpdump:tcpdump
+  wg:wireguard-tools
 )
 
 step_root() {
   [[ $(id -u) == 0 ]] || fail "run this as root: it makes network namespaces and TUN links"
   [[ -e /dev/net/tun ]] || modprobe tun 2>/dev/null || true
+  # The lab's bridges shall filter as Kubernetes nodes do; in the kernel already, or a module.
+  [[ -e /proc/sys/net/bridge ]] || modprobe br_netfilter 2>/dev/null || true
   if [[ ! -e /dev/net/tun ]]; then
     say "making /dev/net/tun"
     mkdir -p /dev/net && mknod /dev/net/tun c 10 200
   fi
-  ip netns list >/dev/null 2>&1 || return 0 # iproute2 itself comes with the next step
 }
 
 step_packages() {
