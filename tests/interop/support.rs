@@ -25,7 +25,7 @@ pub const LINKSPAN_INNER6: &str = "fd42::1";
 pub const OTHER_INNER6: &str = "fd52::1";
 
 /// Longest time for anything that shall happen at once, on a machine that is busy with other tests.
-const PATIENCE: Duration = Duration::from_secs(20);
+const PATIENCE: Duration = Duration::from_secs(40);
 
 /// Which program is the other end.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
