@@ -37,16 +37,23 @@ fn joined_over(underlay: Family) -> Joined {
         }
     }
     let joined = Joined { lab, paris, berlin };
-    // The relay needs a moment to attach to its link.
-    let (client, server) = (&joined.paris.nodes[0].pod, joined.berlin.pod_address(0));
-    eventually("the relay", Duration::from_secs(10), || source_seen(client, &server.to_string(), 8080).is_ok());
+    let limit = Duration::from_secs(20);
+    for (site, index) in [(&joined.paris, 0), (&joined.paris, 1), (&joined.berlin, 0), (&joined.berlin, 1)] {
+        let pod = &site.nodes[index].pod;
+        for own in [site.pod_address(index), site.pod_address_v6(index)] {
+            eventually("a pod's server", limit, || source_seen(pod, &own.to_string(), 8080).is_ok());
+        }
+    }
+    // The relays need a moment to attach to their links.
+    let (pod, to) = (&joined.paris.nodes[0].pod, joined.berlin.pod_address(0));
+    eventually("the relays", limit, || pod.attempt(&format!("ping -c1 -W1 {to}")).status.success());
     joined
 }
 
 /// The address that a server at `to` sees when a program in `client` connects to it.
 fn source_seen(client: &Namespace, to: &str, port: u16) -> Result<IpAddr, String> {
     let to = if to.contains(':') { format!("TCP6:[{to}]") } else { format!("TCP4:{to}") };
-    let output = client.attempt(&format!("timeout 2 socat -u {to}:{port},connect-timeout=2 -"));
+    let output = client.attempt(&format!("timeout 5 socat -u {to}:{port},connect-timeout=5 -"));
     let answer = text(&output.stdout);
     answer.trim().trim_matches(['[', ']']).parse().map_err(|_| format!("{answer}{}", text(&output.stderr)))
 }
