@@ -65,7 +65,7 @@ enum Output {
 pub(super) fn run(args: Args) -> anyhow::Result<()> {
     let path = match (&args.socket, &args.config) {
         (Some(path), _) => path.clone(),
-        (None, Some(file)) => site::beside(file, &site::read(file)?.status.socket),
+        (None, Some(file)) => site::read_socket(file)?,
         (None, None) => PathBuf::from(site::DEFAULT_SOCKET),
     };
     loop {

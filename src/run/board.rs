@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use tunnel::Device;
+use tunnel::{Config, Device};
 
 use super::Options;
 use crate::site::Loaded;
@@ -17,7 +17,14 @@ use crate::status::{
 pub(super) struct Board {
     started: Instant,
     facts: Mutex<Facts>,
-    device: Mutex<Option<Arc<Device>>>,
+    device: Mutex<Option<Opened>>,
+}
+
+/// The device, with the last configuration that it took.
+#[derive(Clone)]
+pub(super) struct Opened {
+    pub(super) device: Arc<Device>,
+    pub(super) config: Config,
 }
 
 struct Facts {
@@ -80,15 +87,15 @@ impl Board {
     // === The device ===
 
     pub(super) fn device(&self) -> Option<Arc<Device>> {
+        lock(&self.device).as_ref().map(|opened| Arc::clone(&opened.device))
+    }
+
+    pub(super) fn opened(&self) -> Option<Opened> {
         lock(&self.device).clone()
     }
 
-    pub(super) fn set_device(&self, device: Option<Arc<Device>>) {
-        *lock(&self.device) = device;
-    }
-
-    pub(super) fn take_device(&self) -> Option<Arc<Device>> {
-        lock(&self.device).take()
+    pub(super) fn set_device(&self, opened: Option<Opened>) {
+        *lock(&self.device) = opened;
     }
 
     // === What tasks tell ===

@@ -160,9 +160,7 @@ async fn drain(context: &Context, serving: Tasks, working: Tasks) -> anyhow::Res
     systemd::stopping();
     serving.stop().await;
     working.stop().await;
-    if let Some(device) = context.board.take_device() {
-        tokio::task::spawn_blocking(move || drop(device)).await.context("the device ends without a panic")?;
-    }
+    node::open_device(context, None).await?;
     if context.options.at_exit == AtExit::Remove {
         let links = vec![context.sites.borrow().site.tunnel.link.clone()];
         uninstall(links).await?;

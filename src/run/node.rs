@@ -10,6 +10,7 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tunnel::{Config, Device};
 
+use super::board::Opened;
 use super::publish::Publisher;
 use super::{Context, plan_now};
 use crate::site::{Loaded, NodePlan};
@@ -154,24 +155,37 @@ impl Loop {
     }
 }
 
-/// Opens the device, or changes it. A change that fails is taken back, so that peers stay joined as before.
+/// Opens the device, changes it, or closes it when there is to be none. A change that fails is taken back, so that peers
+/// stay joined as before.
 ///
 /// # Errors
-/// [`tunnel::Error`], with the device as it was.
+/// [`tunnel::Error`]; the device is then as it was, unless the message says otherwise.
 pub(super) async fn open_device(context: &Context, config: Option<Config>) -> anyhow::Result<()> {
     let board = Arc::clone(&context.board);
-    tokio::task::spawn_blocking(move || match (board.device(), config) {
+    let work = move || match (board.opened(), config) {
         (None, None) => Ok(()),
         (Some(_), None) => {
             board.set_device(None);
             Ok(())
         }
         (None, Some(config)) => {
-            board.set_device(Some(Arc::new(Device::open(config)?)));
+            let device = Arc::new(Device::open(config.clone())?);
+            board.set_device(Some(Opened { device, config }));
             Ok(())
         }
-        (Some(device), Some(config)) => device.configure(config).map_err(anyhow::Error::from),
-    })
-    .await
-    .context("opening the device panicked")?
+        (Some(Opened { device, config: old }), Some(config)) => {
+            change(&device, &old, &config)?;
+            board.set_device(Some(Opened { device, config }));
+            Ok(())
+        }
+    };
+    tokio::task::spawn_blocking(work).await.context("opening the device panicked")?
+}
+
+fn change(device: &Device, old: &Config, new: &Config) -> anyhow::Result<()> {
+    let Err(error) = device.configure(new.clone()) else { return Ok(()) };
+    match device.configure(old.clone()) {
+        Ok(()) => Err(anyhow::Error::from(error).context("the tunnel stays as it was")),
+        Err(second) => Err(anyhow::anyhow!("{error}; going back failed too, so the tunnel is down: {second}")),
+    }
 }

@@ -168,7 +168,7 @@ pub struct TunnelFile {
     pub vanilla_port: Option<At<u64>>,
     /// Threads that encrypt, 1 to 16. `auto` (the default): one per CPU core, at most 4.
     pub lanes: Option<At<AutoOr>>,
-    /// Largest packet in the tunnel in bytes, 1280 to 65455. `auto` (the default): that of the link to the peers, less
+    /// Largest packet in the tunnel in bytes, 1280 to 9216. `auto` (the default): that of the link to the peers, less
     /// the 80 bytes that WireGuard over IPv6 adds.
     pub mtu: Option<At<AutoOr>>,
     /// The traffic class of the encrypted packets: `zero` (the default) or `copy` from the packet inside.

@@ -11,7 +11,7 @@ use std::str::FromStr;
 use tunnel::config::{PresharedKey, PrivateKey};
 use zeroize::Zeroizing;
 
-use super::check::{MAX_BYTES, Problem, parse};
+use super::check::{MAX_BYTES, Problem, parse, socket};
 use super::types::Site;
 
 /// Largest key file in bytes; a key is 44 characters and a line end.
@@ -124,6 +124,18 @@ impl Loaded {
 pub fn read(path: &Path) -> Result<Site, LoadError> {
     let bytes = read_limited("the site file", path, MAX_BYTES)?;
     parse(&bytes).map_err(|problems| LoadError::Wrong { path: path.to_owned(), problems })
+}
+
+/// The status socket that a site file names, even if the rest of the file is wrong: then above all people ask for the
+/// status.
+///
+/// # Errors
+/// [`LoadError`], when the file is missing or no YAML.
+pub fn read_socket(path: &Path) -> Result<PathBuf, LoadError> {
+    let bytes = read_limited("the site file", path, MAX_BYTES)?;
+    let socket =
+        socket(&bytes).map_err(|problem| LoadError::Wrong { path: path.to_owned(), problems: vec![problem] })?;
+    Ok(super::beside(path, &socket))
 }
 
 impl Secrets {

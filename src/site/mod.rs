@@ -4,7 +4,7 @@
 //! Reading is in stages, each of them pure except the second:
 //! 1. [`parse`]: bytes to a checked [`Site`]; every mistake is one line with its place and a fix.
 //! 2. [`Loaded::read`]: the file and the key files beside it.
-//! 3. [`plan`]: what one node has to be: [`tunnel::Config`], and what the controller and the name server need.
+//! 3. [`plan()`]: what one node has to be: [`tunnel::Config`], and what the controller and the name server need.
 
 mod check;
 mod file;
@@ -18,7 +18,7 @@ mod tests;
 
 pub use check::{DEFAULT_SOCKET, Problem, parse};
 pub use file::Position;
-pub use load::{LoadError, Loaded, Secrets, read, read_key};
+pub use load::{LoadError, Loaded, Secrets, read, read_key, read_socket};
 pub use plan::{Machine, NodePlan, PlanError, plan};
 pub use types::*;
 

@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use std::num::NonZeroU8;
 
 use controller::node::{Desired, TunnelLink, Vxlan};
-use tunnel::config::{Config, Peer, PeerKind};
+use tunnel::config::{Config, MAX_MTU, MIN_MTU, Peer, PeerKind};
 
 use super::load::Secrets;
 use super::types::{Choice, Export, ExportKind, Node, Port, Protocol, Site};
@@ -183,8 +183,7 @@ fn lanes(site: &Site, machine: Machine) -> NonZeroU8 {
 fn mtu(site: &Site, machine: Machine) -> u16 {
     match site.tunnel.mtu {
         Choice::Fixed(mtu) => mtu,
-        // 1280 is the least that IPv6 allows on a link (RFC 8200, section 5).
-        Choice::Auto => machine.underlay_mtu.saturating_sub(WIREGUARD_OVERHEAD).clamp(1280, 65_455),
+        Choice::Auto => machine.underlay_mtu.saturating_sub(WIREGUARD_OVERHEAD).clamp(MIN_MTU, MAX_MTU),
     }
 }
 

@@ -9,7 +9,9 @@ use std::fmt;
 use std::path::PathBuf;
 
 use ipnet::IpNet;
-use tunnel::config::{Dscp, Offloads};
+use serde::Deserialize;
+use serde::de::DeserializeOwned;
+use tunnel::config::{Dscp, MAX_MTU, MIN_MTU, Offloads};
 
 use super::file::{At, AutoOr, DnsFile, DscpFile, NodeFile, Position, SiteFile, StatusFile, TunnelFile};
 use super::types::{Choice, Dns, Node, Site, Status, Tunnel};
@@ -48,7 +50,7 @@ impl fmt::Display for Problem {
 /// # Errors
 /// Every problem of the file in the order of lines, or the first one when it is not YAML of the right shape.
 pub fn parse(bytes: &[u8]) -> Result<Site, Vec<Problem>> {
-    let file = shape(bytes).map_err(|problem| vec![problem])?;
+    let file: SiteFile = yaml(bytes).map_err(|problem| vec![problem])?;
     let mut checker = Checker::default();
     let site = checker.site(&file);
     let mut problems = checker.problems;
@@ -70,8 +72,24 @@ fn cut(mut problems: Vec<Problem>) -> Vec<Problem> {
     problems
 }
 
+/// The status socket alone, whatever else is wrong.
+pub(super) fn socket(bytes: &[u8]) -> Result<PathBuf, Problem> {
+    #[derive(Default, Deserialize)]
+    #[serde(default)]
+    struct Rest {
+        status: Socket,
+    }
+    #[derive(Default, Deserialize)]
+    #[serde(default)]
+    struct Socket {
+        socket: Option<String>,
+    }
+    let rest: Rest = yaml(bytes)?;
+    Ok(PathBuf::from(rest.status.socket.as_deref().unwrap_or(DEFAULT_SOCKET)))
+}
+
 /// Text to fields. Sizes, depth and aliases are bounded, so that a small file cannot grow to gigabytes.
-fn shape(bytes: &[u8]) -> Result<SiteFile, Problem> {
+fn yaml<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Problem> {
     let problem = |message: String| Problem { position: Position::default(), field: String::new(), message };
     if bytes.len() > MAX_BYTES {
         return Err(problem(format!("the file has {} bytes; at most {MAX_BYTES} are read", bytes.len())));
@@ -333,7 +351,7 @@ fn socket_path(text: &str) -> Result<PathBuf, String> {
 
 fn mtu(number: u64) -> Result<u16, String> {
     match u16::try_from(number) {
-        Ok(mtu @ 1280..=65_455) => Ok(mtu),
-        _ => Err(format!("{number} is not an MTU; use 1280 to 65455 bytes")),
+        Ok(mtu @ MIN_MTU..=MAX_MTU) => Ok(mtu),
+        _ => Err(format!("{number} is not an MTU; use {MIN_MTU} to {MAX_MTU} bytes")),
     }
 }

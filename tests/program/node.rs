@@ -1,0 +1,269 @@
+//! `linkspan run` on a node that is a network namespace.
+
+use std::os::unix::fs::PermissionsExt as _;
+use std::os::unix::net::UnixDatagram;
+
+use serde_json::Value;
+
+use super::*;
+
+/// A network namespace with a loopback and one link; gone when the test ends.
+struct Netns(String);
+
+impl Netns {
+    fn new(name: &str) -> Self {
+        let netns = Self(format!("lsp-{name}-{}", std::process::id()));
+        run("ip", &["netns", "add", &netns.0]);
+        run("ip", &["-n", &netns.0, "link", "set", "lo", "up"]);
+        run("ip", &["-n", &netns.0, "link", "add", "uplink", "type", "bridge"]);
+        run("ip", &["-n", &netns.0, "address", "add", "192.0.2.1/24", "dev", "uplink"]);
+        run("ip", &["-n", &netns.0, "link", "set", "uplink", "up"]);
+        netns
+    }
+
+    /// A command inside.
+    fn inside(&self, program: &str) -> Command {
+        let mut command = Command::new("ip");
+        command.args(["netns", "exec", &self.0, program]);
+        command
+    }
+
+    fn has_link(&self, link: &str) -> bool {
+        Command::new("ip").args(["-n", &self.0, "link", "show", link]).output().unwrap().status.success()
+    }
+}
+
+impl Drop for Netns {
+    fn drop(&mut self) {
+        let _ = Command::new("ip").args(["netns", "delete", &self.0]).status();
+    }
+}
+
+fn run(program: &str, arguments: &[&str]) {
+    let output = Command::new(program).args(arguments).output().unwrap();
+    let error = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{program} {arguments:?}: {error}; these tests need root");
+}
+
+/// A running node.
+struct Node {
+    child: Killed,
+    netns: Netns,
+    folder: Folder,
+}
+
+impl Node {
+    fn start(name: &str, node: &str, text: &str) -> Self {
+        Self::start_with(name, node, Folder::new(text), |_| {})
+    }
+
+    fn start_with(name: &str, node: &str, folder: Folder, more: impl FnOnce(&mut Command)) -> Self {
+        let netns = Netns::new(name);
+        let log = std::fs::File::create(folder.path().join("log")).unwrap();
+        let mut command = netns.inside(env!("CARGO_BIN_EXE_linkspan"));
+        command.args(["run", "--node", node, "--config"]).arg(folder.site()).stderr(log);
+        more(&mut command);
+        Self { child: Killed(command.spawn().unwrap()), netns, folder }
+    }
+
+    fn log(&self) -> String {
+        std::fs::read_to_string(self.folder.path().join("log")).unwrap()
+    }
+
+    fn status(&self) -> Result<Value, String> {
+        let (code, out, error) = ended(linkspan(["status", "-o", "json", "--config"]).arg(self.folder.site()));
+        if code == Some(0) { serde_json::from_str(&out).map_err(|error| error.to_string()) } else { Err(error) }
+    }
+
+    /// Waits for a status of which something is true.
+    fn until(&self, what: &str, so: impl Fn(&Value) -> bool) {
+        eventually(what, || match self.status() {
+            Ok(status) if so(&status) => Ok(()),
+            Ok(status) => Err(format!("{status:#}\n{}", self.log())),
+            Err(error) => Err(format!("{error}\n{}", self.log())),
+        });
+    }
+
+    /// Replaces the site file by renaming, as editors do.
+    fn replace(&self, text: &str) {
+        let new = self.folder.path().join("new.yaml");
+        std::fs::write(&new, text).unwrap();
+        std::fs::rename(new, self.folder.site()).unwrap();
+    }
+
+    fn signal(&mut self, signal: &str) -> Option<i32> {
+        run("kill", &["-s", signal, &self.child.0.id().to_string()]);
+        let mut code = None;
+        eventually("the process ends", || {
+            code = self.child.0.try_wait().unwrap().map(|status| status.code());
+            code.map(|_| ()).ok_or_else(|| self.log())
+        });
+        code.flatten()
+    }
+}
+
+fn peers(status: &Value) -> Vec<&str> {
+    status["tunnel"]["peers"]
+        .as_array()
+        .map_or_else(Vec::new, |peers| peers.iter().filter_map(|peer| peer["name"].as_str()).collect())
+}
+
+const ROME: &str =
+    "  - { cluster: rome, publicKey: TrMvSoP4jYQlY6RIzBgbssQqY3vxI2Pi+y71lOWWXX0=, allowedIPs: [10.62.0.0/16] }\n";
+
+#[test]
+fn a_gateway_gets_ready_follows_its_file_and_drains() {
+    let mut node = Node::start("life", "gw", &site(""));
+    node.until("it gets ready", |status| status["ready"] == true && peers(status) == ["berlin"]);
+    let socket = node.folder.path().join("run/linkspan.sock");
+    assert_eq!(std::fs::metadata(&socket).unwrap().permissions().mode() & 0o777, 0o600);
+
+    node.replace(&site(ROME));
+    node.until("a new peer is taken over", |status| peers(status) == ["berlin", "rome"]);
+    eventually("its route follows", || {
+        let routes = ended(Command::new("ip").args(["-n", &node.netns.0, "route", "show", "table", "all"])).1;
+        if routes.contains("10.62.0.0/16 dev linkspan0") { Ok(()) } else { Err(routes) }
+    });
+
+    node.replace(&site(ROME).replace("10.62.0.0/16", "10.42.7.0/24"));
+    node.until("a wrong file is refused", |status| {
+        let refused = status["site"]["refused"].as_str().unwrap_or_default();
+        refused.contains("overlaps 10.42.0.0/16 of network.podCIDRs[0]") && status["ready"] == true
+    });
+    assert_eq!(peers(&node.status().unwrap()), ["berlin", "rome"]);
+    assert!(node.log().contains("the changed site file is refused, the one before stays in use"), "{}", node.log());
+
+    node.replace(&site(""));
+    node.until("a right one is taken again", |status| {
+        peers(status) == ["berlin"] && status["site"]["refused"].is_null()
+    });
+
+    assert_eq!(node.signal("TERM"), Some(0), "{}", node.log());
+    assert!(!socket.exists());
+    assert!(node.netns.has_link("linkspan0"), "a restart shall find the link");
+    assert!(!node.log().contains(PRIVATE));
+}
+
+#[test]
+fn a_volume_whose_links_are_swapped_is_followed() {
+    let folder = Folder::new("");
+    std::fs::remove_file(folder.site()).unwrap();
+    let at = |name: &str| folder.path().join(name);
+    let version = |name: &str, text: &str| {
+        std::fs::create_dir(at(name)).unwrap();
+        std::fs::write(at(name).join("site.yaml"), text).unwrap();
+    };
+    version("..1", &site(""));
+    version("..2", &site(ROME));
+    std::os::unix::fs::symlink("..1", at("..data")).unwrap();
+    std::os::unix::fs::symlink("..data/site.yaml", folder.site()).unwrap();
+    let node = Node::start_with("swap", "gw", folder, |_| {});
+    node.until("it gets ready", |status| peers(status) == ["berlin"]);
+    let at = |name: &str| node.folder.path().join(name);
+    std::os::unix::fs::symlink("..2", at("..new")).unwrap();
+    std::fs::rename(at("..new"), at("..data")).unwrap();
+    node.until("the swap is seen", |status| peers(status) == ["berlin", "rome"]);
+}
+
+#[test]
+fn a_worker_runs_without_a_key_and_uninstall_leaves_nothing() {
+    let folder = Folder::new(&site(""));
+    std::fs::remove_file(folder.path().join("private.key")).unwrap();
+    let mut node = Node::start_with("work", "w1", folder, |_| {});
+    // The worker's address is that of nobody here, so its pass may have something to say; names are served anyway.
+    node.until("names are served", |status| status["names"]["synced"] == true && status["tunnel"].is_null());
+    let refused = ended(
+        node.netns.inside(env!("CARGO_BIN_EXE_linkspan")).args(["uninstall", "--config"]).arg(node.folder.site()),
+    );
+    assert_eq!(refused.0, Some(1), "{refused:?}");
+    assert!(refused.2.contains("still runs here"), "{refused:?}");
+    node.signal("INT");
+    let done = ended(
+        node.netns.inside(env!("CARGO_BIN_EXE_linkspan")).args(["uninstall", "--config"]).arg(node.folder.site()),
+    );
+    assert_eq!(done.0, Some(0), "{done:?}");
+    let rules = ended(Command::new("ip").args(["-n", &node.netns.0, "rule"])).1;
+    assert_eq!(rules.lines().count(), 3, "{rules}");
+    let tables = ended(node.netns.inside("nft").args(["list", "tables"])).1;
+    assert_eq!(tables, "");
+}
+
+#[test]
+fn remove_on_exit_takes_the_link_away() {
+    let mut node = Node::start_with("gone", "gw", Folder::new(&site("")), |command| {
+        command.arg("--remove-on-exit");
+    });
+    node.until("it gets ready", |status| status["ready"] == true);
+    assert!(node.netns.has_link("linkspan0"));
+    assert_eq!(node.signal("TERM"), Some(0), "{}", node.log());
+    assert!(!node.netns.has_link("linkspan0"));
+}
+
+#[test]
+fn a_gateway_that_may_not_make_links_says_what_it_needs() {
+    let netns = Netns::new("caps");
+    let folder = Folder::new(&site(""));
+    let without = ["--bounding-set=-net_admin", "--inh-caps=-net_admin", "--", env!("CARGO_BIN_EXE_linkspan")];
+    let mut command = netns.inside("setpriv");
+    let (code, _, error) = ended(command.args(without).args(["run", "--node", "gw", "--config"]).arg(folder.site()));
+    assert_eq!(code, Some(1), "{error}");
+    assert!(error.contains("linkspan0") && error.contains("CAP_NET_ADMIN"), "{error}");
+}
+
+#[test]
+fn a_second_process_on_the_node_is_refused() {
+    let node = Node::start("twice", "gw", &site(""));
+    node.until("it gets ready", |status| status["ready"] == true);
+    let mut second = node.netns.inside(env!("CARGO_BIN_EXE_linkspan"));
+    let (code, _, error) = ended(second.args(["run", "--node", "gw", "--config"]).arg(node.folder.site()));
+    assert_eq!(code, Some(1));
+    assert!(error.contains("another process serves the status socket"), "{error}");
+}
+
+#[test]
+fn systemd_is_told_of_readiness_state_and_end() {
+    let folder = Folder::new(&site(""));
+    let path = folder.path().join("notify");
+    let systemd = UnixDatagram::bind(&path).unwrap();
+    systemd.set_read_timeout(Some(PATIENCE)).unwrap();
+    let mut node = Node::start_with("unit", "gw", folder, |command| {
+        command.env("NOTIFY_SOCKET", &path);
+    });
+    let mut told = String::new();
+    let mut receive = |until: &str| {
+        while !told.contains(until) {
+            let mut buffer = [0; 4096];
+            let count = systemd.recv(&mut buffer).unwrap_or_else(|error| panic!("no {until}: {error}: {told}"));
+            told.push_str(&String::from_utf8_lossy(&buffer[..count]));
+        }
+    };
+    receive("READY=1");
+    receive("STATUS=ready, 0 of 1 peers up");
+    receive("WATCHDOG=1");
+    assert_eq!(node.signal("TERM"), Some(0));
+    receive("STOPPING=1");
+}
+
+#[test]
+fn metrics_and_probes_answer_over_http() {
+    let node = Node::start("http", "gw", &site(""));
+    node.until("it gets ready", |status| status["ready"] == true);
+    let get = |path: &str| {
+        let url = format!("http://127.0.0.1:9808{path}");
+        let (_, out, error) = ended(node.netns.inside("curl").args(["-s", "-w", "%{http_code}", &url]));
+        assert_eq!(error, "");
+        out
+    };
+    assert_eq!(get("/healthz"), "ok\n200");
+    assert_eq!(get("/readyz"), "ready\n200");
+    let metrics = get("/metrics");
+    for line in [
+        "linkspan_ready{} 1.0",
+        "linkspan_peer_up{peer=\"berlin\"} 0.0",
+        "linkspan_dns_synced{} 1.0",
+        "# TYPE linkspan_dropped_packets counter",
+        "# EOF",
+    ] {
+        assert!(metrics.lines().any(|other| other.starts_with(line)), "{line}: {metrics}");
+    }
+}
