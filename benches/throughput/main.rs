@@ -15,6 +15,8 @@ mod measure;
 mod net;
 mod report;
 
+use std::time::Duration;
+
 use anyhow::{Context as _, Result, bail};
 use clap::{Parser, Subcommand};
 
@@ -58,6 +60,8 @@ pub struct Plan {
     seconds: u32,
     flood_seconds: f64,
     pings: u32,
+    /// After so long without traffic a tunnel counts as idle.
+    settle: Duration,
 }
 
 fn main() -> Result<()> {
@@ -84,6 +88,9 @@ fn main() -> Result<()> {
             record.add(contender, sample);
         }
     }
+    for contender in contenders.iter().filter(|contender| **contender != Contender::Bare) {
+        record.idle(*contender, measure::idle_wakeups_per_s(*contender, plan)?);
+    }
     if contenders.contains(&Contender::Linkspan2) {
         record.rss100(measure::rss_with_peers(100).context("measuring Linkspan with 100 peers")?);
     }
@@ -92,8 +99,16 @@ fn main() -> Result<()> {
 }
 
 fn plan(options: &Options) -> Plan {
-    let (rounds, seconds, flood_seconds, pings) = if options.quick { (1, 2, 0.5, 100) } else { (5, 5, 1.5, 300) };
-    Plan { rounds: options.rounds.unwrap_or(rounds), seconds: options.seconds.unwrap_or(seconds), flood_seconds, pings }
+    let (rounds, seconds, flood_seconds, pings, settle) =
+        if options.quick { (1, 2, 0.5, 100, 3) } else { (5, 5, 1.5, 300, 25) };
+    let settle = Duration::from_secs(settle);
+    Plan {
+        settle,
+        rounds: options.rounds.unwrap_or(rounds),
+        seconds: options.seconds.unwrap_or(seconds),
+        flood_seconds,
+        pings,
+    }
 }
 
 fn choose(only: &[String]) -> Result<Vec<Contender>> {

@@ -47,8 +47,6 @@ pub struct Sample {
     pub rtt_load_p99_ms: f64,
     /// Resident memory of the larger end after all this, in MiB.
     pub rss_mib: f64,
-    /// Times that the two processes were woken per second while idle.
-    pub idle_wakeups_per_s: f64,
     /// Share of the machine that others used just before, 0 to 1.
     pub noise: f64,
 }
@@ -84,7 +82,6 @@ pub fn turn(contender: Contender, plan: Plan) -> Result<Sample> {
     let bench = Bench { net: &net, contender, plan };
 
     let rtt_ms = median(&mut bench.ping(plan.pings, "0.01")?)?;
-    let idle_wakeups_per_s = wakeups(&tunnel, Duration::from_secs(1))?;
     let before = Cost::now(&tunnel)?;
     let one = bench.tcp(&["-P", "1"])?;
     let cost = Cost::now(&tunnel)?.since(&before);
@@ -105,7 +102,6 @@ pub fn turn(contender: Contender, plan: Plan) -> Result<Sample> {
         rtt_load_ms,
         rtt_load_p99_ms: loaded[loaded.len() * 99 / 100],
         rss_mib: rss_mib(&tunnel)?,
-        idle_wakeups_per_s,
         noise,
     };
     drop(server);
@@ -118,6 +114,14 @@ pub fn rss_with_peers(peers: usize) -> Result<f64> {
     let tunnel = contender::linkspan_with_peers(&net, peers)?;
     std::thread::sleep(Duration::from_secs(2));
     rss_mib(&tunnel)
+}
+
+/// Times per second that the two processes are woken when nothing has passed for `plan.settle`.
+pub fn idle_wakeups_per_s(contender: Contender, plan: Plan) -> Result<f64> {
+    let net = Net::new()?;
+    let tunnel = contender.start(&net)?;
+    std::thread::sleep(plan.settle);
+    wakeups(&tunnel, Duration::from_secs(5))
 }
 
 /// Cores of this machine.
