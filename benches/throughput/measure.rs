@@ -10,7 +10,7 @@ use serde_json::Value;
 
 use crate::Plan;
 use crate::contender::{self, Contender, Tunnel};
-use crate::net::{Net, Side, finish};
+use crate::net::{Net, Running, Side, finish};
 
 const IPERF_PORT: &str = "5201";
 const FLOOD_PORT: u16 = 5300;
@@ -76,9 +76,6 @@ pub fn turn(contender: Contender, plan: Plan) -> Result<Sample> {
     let net = Net::new()?;
     let noise = busy_share(Duration::from_millis(500))?;
     let tunnel = contender.start(&net)?;
-    let mut server = net.command(Side::B, "iperf3");
-    let server = net.spawn(server.args(["-s", "-p", IPERF_PORT]).stdout(Stdio::null()))?;
-    std::thread::sleep(Duration::from_millis(300));
     let bench = Bench { net: &net, contender, plan };
 
     let rtt_ms = median(&mut bench.ping(plan.pings, "0.01")?)?;
@@ -89,7 +86,7 @@ pub fn turn(contender: Contender, plan: Plan) -> Result<Sample> {
     let bidir_gbps = bench.tcp(&["--bidir"])?.gbps;
     let mut loaded = bench.ping_under_load()?;
     let rtt_load_ms = median(&mut loaded)?;
-    let sample = Sample {
+    Ok(Sample {
         tcp1_gbps: one.gbps,
         cpu_s_per_gb: cost.machine / one.gigabytes,
         process_cpu_s_per_gb: cost.processes / one.gigabytes,
@@ -103,9 +100,7 @@ pub fn turn(contender: Contender, plan: Plan) -> Result<Sample> {
         rtt_load_p99_ms: loaded[loaded.len() * 99 / 100],
         rss_mib: rss_mib(&tunnel)?,
         noise,
-    };
-    drop(server);
-    Ok(sample)
+    })
 }
 
 /// Resident memory of a Linkspan with `peers` peers, in MiB.
@@ -150,8 +145,23 @@ impl Bench<'_> {
         command
     }
 
+    /// A server for one run. One that serves several stops listening for a moment after each.
+    fn server(&self) -> Result<Running> {
+        let mut server = self.net.command(Side::B, "iperf3");
+        let server = self.net.spawn(server.args(["-s", "-1", "-p", IPERF_PORT]).stdout(Stdio::null()))?;
+        for _ in 0..500 {
+            let mut listening = self.net.command(Side::B, "ss");
+            if !finish(listening.args(["-ltnH", &format!("sport = :{IPERF_PORT}")]))?.stdout.is_empty() {
+                return Ok(server);
+            }
+            std::thread::sleep(Duration::from_millis(10));
+        }
+        bail!("iperf3 does not listen on port {IPERF_PORT}");
+    }
+
     /// One iperf3 run: what the receivers got.
     fn tcp(&self, options: &[&str]) -> Result<Tcp> {
+        let _server = self.server()?;
         let output = finish(&mut self.iperf(options))?;
         let report: Value = serde_json::from_slice(&output.stdout).context("reading what iperf3 printed")?;
         let mut tcp = Tcp { gbps: 0.0, gigabytes: 0.0 };
@@ -182,6 +192,7 @@ impl Bench<'_> {
     }
 
     fn ping_under_load(&self) -> Result<Vec<f64>> {
+        let _server = self.server()?;
         let mut load = self.iperf(&["-P", "1"]);
         let load = self.net.spawn(load.stdout(Stdio::null()))?;
         std::thread::sleep(Duration::from_millis(500));
