@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
 use controller::node::{Desired, Interest, Kernel, Watch};
+use tokio::net::UnixStream;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tunnel::{Config, Device};
@@ -22,8 +23,8 @@ const PERIOD: Duration = Duration::from_secs(30);
 const FIRST_RETRY: Duration = Duration::from_millis(500);
 /// Kernel events come in bursts, our own writes among them; one pass answers a burst.
 const SETTLE: Duration = Duration::from_millis(50);
-/// How often the states of paths are looked at.
-const PATHS: Duration = Duration::from_millis(250);
+/// How often the loop shows that it lives while there is nothing to do.
+const HEARTBEAT: Duration = Duration::from_secs(5);
 
 /// What made a pass run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -129,9 +130,11 @@ impl Loop {
         };
         let again = tokio::time::sleep(pause);
         tokio::pin!(again);
-        let mut paths = tokio::time::interval(PATHS);
+        let mut heartbeat = tokio::time::interval(HEARTBEAT);
+        let paths = self.context.board.device().map(|device| UnixStream::from_std(device.changes()?)).transpose()?;
+        // A state may have changed before this wait began.
+        self.publisher.follow_paths();
         loop {
-            let gateway = self.context.board.device().is_some();
             tokio::select! {
                 () = &mut again => return Ok(reason),
                 changed = self.sites.changed() => {
@@ -146,11 +149,26 @@ impl Loop {
                         return Ok(Trigger::Kernel);
                     }
                 }
-                _ = paths.tick(), if gateway => {
-                    self.context.board.beat(Instant::now());
+                changed = path_change(paths.as_ref()) => {
+                    changed.context("failed to wait for path states")?;
                     self.publisher.follow_paths();
                 }
+                _ = heartbeat.tick() => self.context.board.beat(Instant::now()),
             }
+        }
+    }
+}
+
+/// Waits until the state of a path changes; for ever where there is no device.
+async fn path_change(paths: Option<&UnixStream>) -> std::io::Result<()> {
+    let Some(paths) = paths else { return std::future::pending().await };
+    paths.readable().await?;
+    loop {
+        match paths.try_read(&mut [0; 64]) {
+            // The device has closed; the next pass opens another.
+            Ok(0) => return std::future::pending().await,
+            Ok(_) => {}
+            Err(_) => return Ok(()),
         }
     }
 }

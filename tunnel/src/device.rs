@@ -1,13 +1,14 @@
 //! A device: its lanes, its link and its peers, opened, changed and told about as a whole.
 
 use std::collections::HashMap;
+use std::os::unix::net::UnixStream;
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 
 use crate::config::{Config, MAX_LANES, MAX_MTU, MAX_PEERS, MIN_MTU, Peer, PeerKind, PublicKey};
 use crate::error::Error;
 use crate::io::clock::Clock;
-use crate::io::poll::Bell;
+use crate::io::poll::{Announcer, Bell};
 use crate::ladder::{Ladder, Rungs};
 use crate::lane::{self, Identity, Mailbox, Orders, Parts, PeerOrder, Port};
 use crate::report;
@@ -19,6 +20,8 @@ use crate::status::Status;
 #[derive(Debug)]
 pub struct Device {
     control: Mutex<Control>,
+    announcer: Arc<Announcer>,
+    changes: UnixStream,
 }
 
 /// Everything that the owner knows. Taken by callers only, never by a lane.
@@ -57,9 +60,11 @@ impl Device {
     /// # Errors
     /// [`Error`] names what could not be had. An offload that the kernel lacks is no error: see [`Status::offloads`].
     pub fn open(config: Config) -> Result<Self, Error> {
+        let (announcer, changes) = Announcer::new().map_err(|source| Error::Lane { lane: 0, source })?;
+        let announcer = Arc::new(announcer);
         let mut control = Control::start(config)?;
-        control.deliver();
-        Ok(Self { control: Mutex::new(control) })
+        control.deliver(&announcer);
+        Ok(Self { control: Mutex::new(control), announcer, changes })
     }
 
     /// Makes the device do what `config` says. Sessions of peers that stay as they are go on; a change of the link, the
@@ -80,13 +85,22 @@ impl Device {
             check(&config)?;
             control.config = config;
         }
-        control.deliver();
+        control.deliver(&self.announcer);
         Ok(())
     }
 
     /// A snapshot of the device; takes nothing from the packet path.
     pub fn status(&self) -> Status {
         report::status(&lock(&self.control))
+    }
+
+    /// Tells when the state of a peer's path changes, so that nobody has to poll: bytes come, whose number and value mean
+    /// nothing. The stream does not block, and is meant for one reader: empty it, then ask for the [`Status`].
+    ///
+    /// # Errors
+    /// `EMFILE` or `ENFILE` when descriptors have run out.
+    pub fn changes(&self) -> std::io::Result<UnixStream> {
+        self.changes.try_clone()
     }
 
     /// Stops the lanes and waits for them. The link stays.
@@ -154,7 +168,7 @@ impl Control {
     }
 
     /// Sends the lanes what the configuration asks for.
-    fn deliver(&mut self) {
+    fn deliver(&mut self, announcer: &Arc<Announcer>) {
         let own = self.lanes.len() as u8;
         let mut before = std::mem::take(&mut self.slots);
         let mut free = free_slots(&before);
@@ -170,7 +184,7 @@ impl Control {
                     known
                 }
                 None => {
-                    let shared = Arc::new(SharedPeer::new(peer.endpoint, lanes));
+                    let shared = Arc::new(SharedPeer::new(peer.endpoint, lanes, Arc::clone(announcer)));
                     Known { slot: free.next().unwrap_or(0), lanes, shared, configured: peer.clone() }
                 }
             };

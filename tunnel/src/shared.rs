@@ -2,10 +2,11 @@
 
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use crate::drops::{Counter, Drops};
+use crate::io::poll::Announcer;
 use crate::status::{LaneStatus, PeerState};
 
 /// Locks a mutex whose data are plain values, valid whatever a panicking thread left in them.
@@ -19,16 +20,28 @@ pub(crate) struct SharedPeer {
     endpoint: Mutex<Option<SocketAddr>>,
     /// Counts changes of the endpoint: lanes compare it per batch and take the lock only when it moved.
     generation: AtomicU32,
+    /// Rung when the state of a path changes.
+    changes: Arc<Announcer>,
     /// One per lane that the peer has.
     pub(crate) paths: Vec<SharedPath>,
 }
 
 impl SharedPeer {
-    pub(crate) fn new(endpoint: Option<SocketAddr>, lanes: u8) -> Self {
+    pub(crate) fn new(endpoint: Option<SocketAddr>, lanes: u8, changes: Arc<Announcer>) -> Self {
         Self {
             endpoint: Mutex::new(endpoint),
             generation: AtomicU32::new(1),
+            changes,
             paths: (0..lanes).map(|_| SharedPath::default()).collect(),
+        }
+    }
+
+    /// Takes a lane's report on its path, and tells the owner when the state is another than before.
+    pub(crate) fn report(&self, path: &SharedPath, report: &PathReport) {
+        let before = path.state();
+        path.report(report);
+        if before != report.state {
+            self.changes.announce();
         }
     }
 
@@ -80,7 +93,7 @@ fn nanos(duration: Duration) -> u64 {
 }
 
 impl SharedPath {
-    pub(crate) fn report(&self, report: &PathReport) {
+    fn report(&self, report: &PathReport) {
         let (rtt, jitter) = report.rtt.unwrap_or_default();
         self.handshake_at.set(report.handshake_at.map_or(0, |at| nanos(at) + 1));
         self.rtt.set(nanos(rtt));

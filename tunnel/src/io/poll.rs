@@ -1,7 +1,9 @@
 //! Waiting: one epoll set per lane, and an eventfd by which the owner wakes it.
 
 use std::io;
+use std::io::Write as _;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
+use std::os::unix::net::UnixStream;
 use std::time::Duration;
 
 use super::{check, check_len};
@@ -100,5 +102,30 @@ impl Bell {
     /// The raw descriptor, for the poll set.
     pub fn raw(&self) -> RawFd {
         self.fd.as_raw_fd()
+    }
+}
+
+/// The lanes' end of a stream on which the owner hears that something has changed. A stream rather than an eventfd,
+/// because an async runtime takes one without `unsafe`.
+#[derive(Debug)]
+pub struct Announcer {
+    stream: UnixStream,
+}
+
+impl Announcer {
+    /// Both ends, neither of which blocks.
+    ///
+    /// # Errors
+    /// `EMFILE` or `ENFILE` when descriptors have run out.
+    pub fn new() -> io::Result<(Self, UnixStream)> {
+        let (stream, listener) = UnixStream::pair()?;
+        stream.set_nonblocking(true)?;
+        listener.set_nonblocking(true)?;
+        Ok((Self { stream }, listener))
+    }
+
+    /// Makes the other end readable. When the stream is full, it is readable anyway.
+    pub fn announce(&self) {
+        let _ = (&self.stream).write(&[0]);
     }
 }

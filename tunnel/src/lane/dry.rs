@@ -12,7 +12,7 @@ use super::rx::Rx;
 use super::wire::{Port, Wire};
 use super::{Identity, Links, Orders, PeerOrder, Peers};
 use crate::config::{Dscp, PrivateKey};
-use crate::io::poll::Bell;
+use crate::io::poll::{Announcer, Bell};
 use crate::io::tun::{Queue, Segmentation};
 use crate::io::udp::{Received, UdpSocket};
 use crate::routes::AllowedIps;
@@ -46,7 +46,8 @@ impl DryLane {
             port: Port::Linkspan,
             mtu: 1420,
         };
-        let order = PeerOrder { identity, lanes: 1, shared: Arc::new(SharedPeer::new(None, 1)) };
+        let order =
+            PeerOrder { identity, lanes: 1, shared: Arc::new(SharedPeer::new(None, 1, Arc::new(Announcer::new()?.0))) };
         let any = ["0.0.0.0/1", "8000::/1"].map(|net| (net.parse().expect("a literal prefix"), 0));
         peers.obey(
             Arc::new(Orders { routes: AllowedIps::build(any), peers: vec![order], dscp: Dscp::Zero }),

@@ -314,13 +314,14 @@ impl LanePeer {
     }
 
     pub(crate) fn publish(&self) {
-        self.shared_path().report(&PathReport {
+        let report = PathReport {
             handshake_at: self.handshake_at,
             rtt: self.path.rtt(),
             loss: self.path.loss(),
             mtu: self.path.mtu(),
             state: self.state(),
             attempts: self.attempts,
-        });
+        };
+        self.shared.report(self.shared_path(), &report);
     }
 }

@@ -1,5 +1,6 @@
 //! Lanes, probes and configuration changes.
 
+use std::io::Read as _;
 use std::num::NonZeroU8;
 
 use tunnel::PeerKind;
@@ -54,9 +55,14 @@ fn probes_measure_the_path_and_their_silence_brings_the_peer_down() {
         std::thread::sleep(std::time::Duration::from_millis(250));
     }
     eventually("up", || device.status().peers[0].state == PeerState::Up);
+    let mut changes = device.changes().unwrap();
+    while changes.read(&mut [0; 64]).is_ok() {}
     let up = device.status().peers[0].lanes[0].clone();
     assert!(up.rtt.is_some() && up.jitter.is_some(), "{up:?}");
     // Nobody reads the probes any more.
+    changes.set_nonblocking(false).unwrap();
+    changes.set_read_timeout(Some(std::time::Duration::from_secs(2))).unwrap();
+    changes.read_exact(&mut [0]).expect("the device tells of the change");
     eventually("down", || device.status().peers[0].state == PeerState::Down);
     assert!(device.status().peers[0].reason.contains("no answer"), "{}", device.status().peers[0].reason);
 }
