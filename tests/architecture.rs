@@ -27,17 +27,16 @@ const UNSAFE_ALLOWED: &str = "tunnel/src/io";
 /// The adapter between our zone and hickory's server; the rest of `dns` is free of it.
 const HICKORY_FILES: usize = 2;
 /// Edges: files and folders that may read the real clock, with what they do with it.
-const CLOCK_EDGES: [(&str, &str); 4] = [
+const CLOCK_EDGES: [(&str, &str); 3] = [
     ("tunnel/src/io", "lanes read the clock once per wake-up and hand it down"),
-    ("tunnel/src/device.rs", "opens the lanes"),
-    ("src/run", "starts the roles"),
-    ("src/lab", "waits for processes and measures them"),
+    ("src/run", "roles read it when they begin a step, and hand it down"),
+    ("src/lab/clock.rs", "the lab waits for programs and measures them"),
 ];
 /// Edges that may draw real randomness.
 const RANDOM_EDGES: [(&str, &str); 3] = [
-    ("tunnel/src/io", "seeds the lanes"),
-    ("tunnel/src/device.rs", "seeds the lanes"),
-    ("src", "makes keys, and seeds the roles"),
+    ("src/cli/key.rs", "makes keys"),
+    ("src/run/names.rs", "seeds the order of DNS answers"),
+    ("src/lab/mod.rs", "seeds the lab"),
 ];
 
 #[test]
@@ -77,12 +76,14 @@ fn nothing_is_left_unwritten() {
 
 #[test]
 fn the_clock_is_read_at_the_edges_only() {
+    assert_edges_are_used(&CLOCK_EDGES, |file| &file.found.clock_at);
     let found = collect(|file| outside(&file.path, &CLOCK_EDGES, &file.found.clock_at));
     assert!(found.is_empty(), "take the time as an argument, or name the file in CLOCK_EDGES and say why:\n{found}");
 }
 
 #[test]
 fn randomness_is_drawn_at_the_edges_only() {
+    assert_edges_are_used(&RANDOM_EDGES, |file| &file.found.random_at);
     let found = collect(|file| outside(&file.path, &RANDOM_EDGES, &file.found.random_at));
     assert!(found.is_empty(), "take a seed or a generator as an argument, or name the file in RANDOM_EDGES:\n{found}");
 }
@@ -124,13 +125,14 @@ fn the_scanner_sees_what_it_shall_and_spares_tests_comments_and_strings() {
         fn h() { let s = "todo!() SystemTime::now()"; println!("{:?}", std::time::Instant::now()); }
         fn i() { todo!() }
         use std::time::SystemTime as Wall; fn j() { SystemTime::now(); let r = rand::rng(); }
+        fn k() { rand::rngs::OsRng.try_fill_bytes(&mut b) }
         #[cfg(test)] mod tests { fn k() { unsafe {} unimplemented!() } }
         "#,
     );
     assert_eq!(lines(&found.unsafe_at), [3, 4]);
     assert_eq!(lines(&found.unfinished_at), [6]);
     assert_eq!(lines(&found.clock_at), [5, 7]);
-    assert_eq!(lines(&found.random_at), [7]);
+    assert_eq!(lines(&found.random_at), [7, 8]);
 }
 
 // === The crate graph ===
@@ -306,7 +308,9 @@ impl Found {
         let tail: Vec<_> = tail.iter().map(String::as_str).collect();
         match tail.as_slice() {
             ["Instant" | "SystemTime", "now"] => self.clock_at.push((line, path)),
-            ["rand", "rng" | "random" | "thread_rng"] | ["OsRng", ..] => self.random_at.push((line, path)),
+            ["rand", "rng" | "random" | "thread_rng"] | ["OsRng", _] | [_, "OsRng"] => {
+                self.random_at.push((line, path))
+            }
             _ => (),
         }
     }
@@ -421,6 +425,15 @@ fn collect(pick: impl Fn(&Source) -> Vec<(usize, String)>) -> String {
 
 fn outside(path: &str, edges: &[(&str, &str)], found: &[(usize, String)]) -> Vec<(usize, String)> {
     if edges.iter().any(|(edge, _)| under(path, edge)) { Vec::new() } else { found.to_vec() }
+}
+
+/// An edge that is no longer one must not stay open.
+fn assert_edges_are_used(edges: &[(&str, &str)], found: fn(&Source) -> &[(usize, String)]) {
+    let files = sources();
+    for (edge, _) in edges {
+        let used = files.iter().any(|file| under(&file.path, edge) && !found(file).is_empty());
+        assert!(used, "{edge} is named as an edge, and is none");
+    }
 }
 
 /// Whether `path` is `place`, lies in the folder `place`, or is the file of the module `place`.
