@@ -102,7 +102,12 @@ enum Command {
     Down(PlaceArgs),
     /// Serve in a pod
     #[command(hide = true)]
-    PodServe { label: String },
+    PodServe {
+        label: String,
+        /// Prefix of the lab that the process belongs to, for readers of process lists
+        #[arg(long)]
+        lab: Prefix,
+    },
     /// Ask servers from a pod
     #[command(hide = true)]
     PodAsk { questions: Vec<pod::Question> },
@@ -165,7 +170,9 @@ fn dispatch(args: Args) -> Result<ExitCode> {
         Some(Command::Exec { place, target, command }) => exec(&place, &target, &command),
         Some(Command::Status { place, output }) => status(&place, output),
         Some(Command::Down(place)) => down(&place),
-        Some(Command::PodServe { label }) => pod::serve(&label).map(|()| ExitCode::SUCCESS),
+        Some(Command::PodServe { label, lab }) => {
+            pod::serve(&label).with_context(|| format!("in lab {lab}")).map(|()| ExitCode::SUCCESS)
+        }
         Some(Command::PodAsk { questions }) => print_json(&pod::ask(&questions)),
         Some(Command::PodBeat { to, millis }) => print_json(&pod::beat(to, BEAT, Duration::from_millis(millis))?),
     }

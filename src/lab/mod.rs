@@ -69,6 +69,8 @@ pub struct Lab {
     pub on_drop: OnDrop,
     /// The `linkspan` program that runs on the nodes; at first the one that serves in the pods too.
     pub node_binary: PathBuf,
+    /// More arguments of `linkspan run` on the nodes; none at first.
+    pub node_args: Vec<String>,
     binary: PathBuf,
     root: PathBuf,
     processes: Processes,
@@ -114,7 +116,8 @@ impl Lab {
         let root = spec.prefix.state_dir();
         let processes = Processes::new(root.clone());
         let binary = binary.to_owned();
-        Self { spec, plan, on_drop, node_binary: binary.clone(), binary, root, processes, lock: Some(lock) }
+        let (node_binary, node_args, lock) = (binary.clone(), Vec::new(), Some(lock));
+        Self { spec, plan, on_drop, node_binary, node_args, binary, root, processes, lock }
     }
 
     /// Removes the lab of this prefix, or what is left of it. Tells whether there was anything.
@@ -148,6 +151,7 @@ impl Lab {
     }
 
     fn tear_down(&mut self) -> Result<()> {
+        self.processes.kill_children();
         build::remove(&self.spec.prefix)?;
         if let Some(lock) = self.lock.take() {
             state::unlock(&self.spec.prefix, lock);
@@ -172,7 +176,7 @@ impl Lab {
         let file = self.node_dir(name).join(SITE_FILE);
         let node = self.node(name)?;
         let args = ["run", "--config", &file.to_string_lossy(), "--node", name].map(str::to_owned);
-        let run = Run::in_netns(&node.netns, &self.node_binary, args);
+        let run = Run::in_netns(&node.netns, &self.node_binary, args.iter().chain(&self.node_args));
         self.processes.start(name, &run)
     }
 
@@ -181,14 +185,13 @@ impl Lab {
     /// # Errors
     /// There is no such node, it does not run, or it does not end.
     pub fn stop_node(&mut self, name: &str, signal: Signal) -> Result<()> {
-        let netns = self.node(name)?.netns.clone();
-        self.processes.stop(name, &netns, signal)
+        self.node(name)?;
+        self.processes.stop(name, signal)
     }
 
     /// The process ID of `linkspan run` on a node while it runs.
     pub fn node_pid(&mut self, name: &str) -> Option<u32> {
-        let netns = self.node(name).ok()?.netns.clone();
-        self.processes.running(name, &netns)
+        self.processes.running(name)
     }
 
     /// A node by its name.
@@ -236,7 +239,8 @@ impl Lab {
         let mut servers: Vec<_> = self.plan.pods().map(|place| (place.label(), place.pod.netns.clone())).collect();
         servers.push(("world".to_owned(), self.plan.world.clone()));
         for (label, netns) in &servers {
-            let run = Run::in_netns(netns, &self.binary, ["lab", "pod-serve", label]);
+            let run =
+                Run::in_netns(netns, &self.binary, ["lab", "pod-serve", "--lab", self.spec.prefix.as_str(), label]);
             self.processes.start(&format!("serve-{}", label.replace('/', "-")), &run)?;
         }
         for (label, netns) in &servers {

@@ -223,6 +223,7 @@ pub fn beat(to: IpAddr, interval: Duration, time: Duration) -> Result<Heartbeat>
     let udp = udp_to(to)?;
     let mut tcp = TcpStream::connect_timeout(&(to, WHOAMI_PORT).into(), PATIENCE).context("no TCP connection")?;
     tcp.set_nodelay(true)?;
+    tcp.set_write_timeout(Some(interval * 4))?;
     let reader = tcp.try_clone()?;
     let over = AtomicBool::new(false);
     println!("beating");
@@ -239,7 +240,9 @@ pub fn beat(to: IpAddr, interval: Duration, time: Duration) -> Result<Heartbeat>
             }
         });
         scope.spawn(|| {
-            while !over.load(Ordering::Relaxed) && tcp.write_all(b"beat").is_ok() {
+            while !over.load(Ordering::Relaxed) {
+                // A full send buffer is a gap too; writing must not hold up the end.
+                let _ = tcp.write(b"beat");
                 pause(interval);
             }
         });

@@ -2,9 +2,8 @@
 
 use std::collections::BTreeMap;
 use std::fs::{self, File};
-use std::os::unix::fs::MetadataExt as _;
 use std::os::unix::process::CommandExt as _;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::{Child, Stdio};
 use std::time::Duration;
 
@@ -47,31 +46,34 @@ impl Processes {
         let pid = child.id();
         self.children.insert(name.to_owned(), child);
         let file = self.folder.join(format!("{name}.pid"));
-        fs::write(&file, pid.to_string()).with_context(|| format!("failed to write {}", file.display()))?;
+        let started = Stat::read(pid).map_or(0, |stat| stat.started);
+        fs::write(&file, format!("{pid} {started}")).with_context(|| format!("failed to write {}", file.display()))?;
         Ok(pid)
     }
 
-    /// The process's ID while it runs in `netns`; `None` when it ended or its ID is another process's by now.
-    pub fn running(&mut self, name: &str, netns: &str) -> Option<u32> {
+    /// The process's ID while it runs; `None` when it ended or its ID is another process's by now.
+    pub fn running(&mut self, name: &str) -> Option<u32> {
         if let Some(child) = self.children.get_mut(name) {
             return matches!(child.try_wait(), Ok(None)).then(|| child.id());
         }
-        let pid = fs::read_to_string(self.folder.join(format!("{name}.pid"))).ok()?.trim().parse().ok()?;
-        is_in(pid, netns).then_some(pid)
+        let text = fs::read_to_string(self.folder.join(format!("{name}.pid"))).ok()?;
+        let (pid, started) = text.trim().split_once(' ')?;
+        let (pid, started): (u32, u64) = (pid.parse().ok()?, started.parse().ok()?);
+        Stat::read(pid).filter(|stat| stat.started == started && !stat.ended).map(|_| pid)
     }
 
     /// Ends a process by a signal and waits until it is gone. SIGTERM is followed by SIGKILL after 5 seconds.
     ///
     /// # Errors
     /// It does not run, or is still there 5 seconds after SIGKILL.
-    pub fn stop(&mut self, name: &str, netns: &str, signal: Signal) -> Result<()> {
-        let Some(pid) = self.running(name, netns) else {
+    pub fn stop(&mut self, name: &str, signal: Signal) -> Result<()> {
+        let Some(pid) = self.running(name) else {
             bail!("{name} does not run; its last words are in {}", self.log(name).display());
         };
         send(pid, signal);
-        if !wait_until(GRACE, || self.running(name, netns).is_none()) {
+        if !wait_until(GRACE, || self.running(name).is_none()) {
             send(pid, Signal::KILL);
-            if !wait_until(GRACE, || self.running(name, netns).is_none()) {
+            if !wait_until(GRACE, || self.running(name).is_none()) {
                 bail!("process {pid} ({name}) is still there {} s after SIGKILL", GRACE.as_secs());
             }
             if signal == Signal::TERM {
@@ -80,6 +82,16 @@ impl Processes {
         }
         self.children.remove(name);
         Ok(())
+    }
+
+    /// Kills and reaps every process that this value started, also those that had not entered their namespace yet.
+    pub fn kill_children(&mut self) {
+        for child in self.children.values_mut() {
+            // A child that has ended already needs no killing, and is reaped all the same.
+            let _ = child.kill();
+            let _ = child.wait();
+        }
+        self.children.clear();
     }
 
     /// Where a process's output goes.
@@ -93,16 +105,6 @@ impl Processes {
         let text = String::from_utf8_lossy(&text);
         let all: Vec<_> = text.lines().collect();
         all[all.len().saturating_sub(lines)..].join("\n")
-    }
-}
-
-/// Reaps children that ended, so that none stays as a zombie when the lab is dropped.
-impl Drop for Processes {
-    fn drop(&mut self) {
-        for child in self.children.values_mut() {
-            // A process that goes on (`lab up`) becomes init's child; one that ended is reaped here.
-            let _ = child.try_wait();
-        }
     }
 }
 
@@ -139,9 +141,46 @@ fn send(pid: u32, signal: Signal) {
     let _ = pid.map(|pid| kill_process(pid, signal));
 }
 
-/// Whether a process lives in a namespace: the kernel names a namespace by device and inode (`namespaces(7)`).
-fn is_in(pid: u32, netns: &str) -> bool {
-    let id = |path: &Path| fs::metadata(path).map(|meta| (meta.dev(), meta.ino())).ok();
-    let process = id(Path::new(&format!("/proc/{pid}/ns/net")));
-    process.is_some() && process == id(Path::new(&format!("/run/netns/{netns}")))
+/// What the kernel tells of a process (`proc_pid_stat(5)`).
+struct Stat {
+    /// Start time in clock ticks since boot, which with the ID names a process for ever.
+    started: u64,
+    /// Whether it is a zombie without threads: only then its files, sockets and TUN queues are closed.
+    ended: bool,
+}
+
+impl Stat {
+    fn read(pid: u32) -> Option<Self> {
+        let text = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+        let threads = fs::read_dir(format!("/proc/{pid}/task")).map_or(0, Iterator::count);
+        Self::parse(&text, threads)
+    }
+
+    fn parse(text: &str, threads: usize) -> Option<Self> {
+        // The name in parentheses may hold spaces and parentheses; field 3, the state, follows its end.
+        let fields: Vec<_> = text.rsplit_once(')')?.1.split_whitespace().collect();
+        let started = fields.get(19)?.parse().ok()?;
+        Some(Self { started, ended: fields.first() == Some(&"Z") && threads <= 1 })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_process_has_ended_when_its_last_thread_has() {
+        let line = |state: &str| {
+            format!("42 (link) span) {state} 1 42 42 0 -1 4194560 5 0 0 0 1 2 0 0 20 0 7 0 123456 10 20 30\n")
+        };
+        let ended = |state, threads| {
+            let stat = Stat::parse(&line(state), threads).expect("a line of the kernel's");
+            assert_eq!(stat.started, 123_456);
+            stat.ended
+        };
+        assert!(!ended("S", 7));
+        assert!(!ended("Z", 3), "the first thread is gone, others still hold the sockets");
+        assert!(ended("Z", 1));
+        assert!(Stat::parse("", 1).is_none());
+    }
 }

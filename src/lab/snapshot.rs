@@ -13,8 +13,8 @@ pub struct Snapshot {
 }
 
 const PARTS: &[(&str, &str)] = &[
-    ("links", "ip -d link"),
-    ("addresses", "ip addr"),
+    ("links", "ip link"),
+    ("addresses", "ip -o addr"),
     ("rules", "ip rule; ip -6 rule"),
     ("routes", "ip route show table all; ip -6 route show table all"),
     ("nft", "nft -s list ruleset"),

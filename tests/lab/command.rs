@@ -27,7 +27,10 @@ fn traces(prefix: &str) -> Vec<String> {
     for entry in std::fs::read_dir("/proc").unwrap() {
         let line = std::fs::read(entry.unwrap().path().join("cmdline")).unwrap_or_default();
         let line = String::from_utf8_lossy(&line).replace('\0', " ");
-        if line.contains(&state.display().to_string()) || line.contains(&format!("/run/netns/{prefix}")) {
+        if line.contains(&state.display().to_string())
+            || line.contains(&format!("/run/netns/{prefix}"))
+            || line.contains(&format!("--lab {prefix} "))
+        {
             found.push(line);
         }
     }
@@ -117,4 +120,32 @@ fn a_machine_that_lacks_something_is_told_what() {
     assert!(said.contains("failed to open /dev/net/tun: load the module with `modprobe tun`"), "{said}");
 
     assert_eq!(traces("lstm-"), [""; 0]);
+}
+
+#[test]
+fn a_lab_that_stays_up_is_shown_used_proven_and_removed() {
+    let place = ["--prefix", "lstu-"];
+    let said = |args: &[&str]| {
+        let output = lab(&[&args[..1], &place, &args[1..]].concat()).output().unwrap();
+        let (said, errors) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+        assert!(output.status.success(), "{args:?}: {said}{errors}");
+        said.into_owned()
+    };
+    said(&["up", "--pods", "1"]);
+    let members: serde_json::Value = serde_json::from_str(&said(&["status", "-o", "json"])).unwrap();
+    let members = members.as_array().unwrap();
+    assert_eq!(members.len(), 8);
+    assert!(
+        members
+            .iter()
+            .filter(|member| member["kind"] != "pod")
+            .all(|member| { member["state"].as_str().unwrap().starts_with("ready (process ") })
+    );
+    assert_eq!(said(&["exec", "paris/pod-1", "--", "sh", "-c", "echo hello"]), "hello\n");
+    let report: serde_json::Value = serde_json::from_str(&said(&["prove", "-o", "json"])).unwrap();
+    assert_eq!(report["passed"], true);
+    let killed: Vec<_> = report["rows"].as_array().unwrap().iter().filter_map(|row| row["check"].as_str()).collect();
+    assert!(killed.contains(&"kill -9 paris-gw") && killed.contains(&"kill -9 berlin-gw"), "{killed:?}");
+    assert_eq!(said(&["down"]), "The lab is removed.\n");
+    assert_eq!(traces("lstu-"), [""; 0]);
 }

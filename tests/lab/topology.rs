@@ -24,8 +24,18 @@ fn route_plainly(lab: &Lab) {
 
 #[test]
 fn flannels_rules_hide_pods_from_another_site_unless_something_keeps_them() {
-    let lab = lab("lstb-", Spec { proxy: Proxy::Iptables, ..Spec::default() });
+    let mut lab = lab("lstb-", Spec { proxy: Proxy::Iptables, ..Spec::default() });
     route_plainly(&lab);
+    // The proof that must hold with Linkspan sees it, over each protocol: pings are answered, but not from the pods.
+    let report = proof::run(&mut lab, &[("reach", proof::reach)], |_| ()).unwrap();
+    for row in &report.rows {
+        assert_eq!(row.passed, row.from == row.to, "{}", report.table());
+    }
+    let ping = report.of("ping").find(|row| row.from == "paris" && row.to == "berlin").unwrap();
+    assert_eq!(
+        ping.failures[0],
+        "paris/pod-1 to berlin/pod-1 at 10.52.0.2: answered, but 10.42.0.2 is not the source that arrived"
+    );
     for over in [Tcp, Udp] {
         // The sender's node masquerades what leaves the cluster.
         assert_eq!(seen(&lab, "paris/pod-1", over, "10.52.0.2"), Ok("198.51.100.2".to_owned()));

@@ -22,7 +22,7 @@ pub fn isolation(lab: &mut Lab) -> Result<Vec<Row>> {
         let failures = reached.map(|answer| format!("{} reaches {}", from.label(), answer.question.to)).collect();
         Ok(Row::counted("apart before", &site.name, "other sites", questions.len(), "pods unreachable", failures))
     })?;
-    rows.extend(seen_as_nodes(lab)?);
+    rows.extend(seen_as_nodes(lab, "masquerade before")?);
     Ok(rows)
 }
 
@@ -31,10 +31,10 @@ pub fn isolation(lab: &mut Lab) -> Result<Vec<Row>> {
 /// # Errors
 /// A client cannot be run.
 pub fn egress(lab: &mut Lab) -> Result<Vec<Row>> {
-    seen_as_nodes(lab)
+    seen_as_nodes(lab, "masquerade still")
 }
 
-fn seen_as_nodes(lab: &Lab) -> Result<Vec<Row>> {
+fn seen_as_nodes(lab: &Lab, check: &str) -> Result<Vec<Row>> {
     let hosts: Vec<_> = lab.plan.world_hosts.iter().map(IpNet::addr).collect();
     each(&lab.plan.sites, |site: &Site| {
         let mut failures = Vec::new();
@@ -53,6 +53,6 @@ fn seen_as_nodes(lab: &Lab) -> Result<Vec<Row>> {
                 }
             }
         }
-        Ok(Row::counted("masquerade", &site.name, "the world", total, "pods seen as their node", failures))
+        Ok(Row::counted(check, &site.name, "the world", total, "pods seen as their node", failures))
     })
 }

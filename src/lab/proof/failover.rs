@@ -47,7 +47,11 @@ fn kill_one(lab: &mut Lab, killed: usize) -> Result<Row> {
     let said = next()?;
     child.wait()?;
     let beats: Heartbeat = serde_json::from_str(&said).with_context(|| format!("`{run}` said `{said}`"))?;
-    Ok(Row::new(&format!("kill -9 {gateway}"), &labels.0, &labels.1, judge(&beats, killed_at, started_at)))
+    let found = match lab.node_pid(&gateway) {
+        Some(_) => judge(&beats, killed_at, started_at),
+        None => Err(format!("linkspan on {gateway} ended again: {}", lab.last_words(&gateway, 1))),
+    };
+    Ok(Row::new(&format!("kill -9 {gateway}"), &labels.0, &labels.1, found))
 }
 
 /// Judges by datagrams; TCP adds its own retransmission timer to the gap, and only has to survive.
