@@ -308,7 +308,7 @@ pub struct PeerFile {
     /// The prefixes that are reached through it: its pods and services.
     #[serde(rename = "allowedIPs")]
     pub allowed_ips: Vec<At<String>>,
-    /// Lanes of the other gateway, 1 to 16; both ends use the smaller number. Default: 1.
+    /// Lanes of the other gateway, 1 to 16; both ends use the smaller number. Default: as many as this one.
     pub lanes: Option<At<u64>>,
     /// File with a key that both ends share on top, as `wg genpsk` prints it.
     pub preshared_key_file: Option<At<String>>,

@@ -41,7 +41,8 @@ impl Checker {
                 None
             }
             Some(at) => self.number(&format!("{field}.lanes"), at, values::lanes),
-            None => Some(std::num::NonZeroU8::MIN),
+            // Both ends use the smaller number, and a lane that finds no partner passes its packets to lane 0.
+            None => std::num::NonZeroU8::new(tunnel::config::MAX_LANES),
         };
         let keepalive = match &peer.persistent_keepalive {
             Some(at) => self.number(&format!("{field}.persistentKeepalive"), at, keepalive).flatten(),

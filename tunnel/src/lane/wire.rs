@@ -203,3 +203,37 @@ fn retry_when_full<T>(socket: &UdpSocket, mut send: impl FnMut() -> io::Result<T
         other => other,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn wire() -> Wire {
+        let socket = UdpSocket::bind(0).expect("a socket");
+        Wire::new(socket, None, true, Arc::new(SharedLane::default()))
+    }
+
+    #[test]
+    fn a_device_that_cannot_checksum_ends_segmented_sends_for_good_and_others_for_one_batch() {
+        let wire = wire();
+        wire.note_gso_failure(&io::Error::from_raw_os_error(22)); // EINVAL
+        assert!(wire.gso());
+        wire.note_gso_failure(&io::Error::from_raw_os_error(5)); // EIO
+        assert!(!wire.gso());
+        assert_eq!(wire.shared.offloads.udp_gso.count.get(), 2);
+    }
+
+    #[test]
+    fn what_one_segmented_send_cannot_carry_goes_out_datagram_by_datagram() {
+        let (mut wire, receiver) = (wire(), UdpSocket::bind(0).expect("a socket"));
+        let port = receiver.port().expect("bound");
+        let to = wire.main.destination((std::net::Ipv4Addr::LOCALHOST, port).into());
+        // More than 64 segments are refused as one send.
+        wire.buffer[..700].fill(7);
+        assert_eq!(wire.transmit(&to, Port::Linkspan, 0, 700, 7, 0), Sent::All);
+        let mut buffer = [0; 64];
+        let received = (0..100).filter(|_| receiver.receive(&mut buffer).is_ok_and(|r| r.length == 7)).count();
+        assert_eq!(received, 100);
+        assert!(wire.gso(), "one refused batch does not end segmented sends");
+    }
+}
