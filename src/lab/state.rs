@@ -27,7 +27,7 @@ pub fn write(spec: &Spec, root: &Path) -> Result<()> {
 /// Reads the shape; `None` when there is no lab.
 ///
 /// # Errors
-/// The file cannot be read, or is not what [`write`] writes.
+/// The file cannot be read, or is not what [`write()`] writes.
 pub fn read(root: &Path) -> Result<Option<Spec>> {
     let file = root.join(FILE);
     let text = match fs::read_to_string(&file) {
