@@ -282,7 +282,6 @@ impl Lane {
                 }
             }
             more = self.step(ready) == Progress::More;
-            self.links.wire.flush();
             self.note_too_big();
             if std::mem::take(&mut self.links.wire.replan) || self.links.now >= self.deadline {
                 self.tick();
@@ -296,23 +295,22 @@ impl Lane {
 
     /// One turn of both directions.
     fn step(&mut self, ready: Ready) -> Progress {
-        let mut progress = Progress::Dry;
-        let mut note = |turn: Progress| {
-            if turn == Progress::More {
-                progress = Progress::More;
-            }
-        };
+        let (mut inward, mut outward) = (Progress::Dry, Progress::Dry);
         if ready.has(TOKEN_UDP) {
-            note(self.rx.run(Port::Linkspan, &mut self.links, &mut self.peers));
+            inward = inward.max(self.rx.run(Port::Linkspan, &mut self.links, &mut self.peers));
         }
         if ready.has(TOKEN_VANILLA) {
-            note(self.rx.run(Port::Vanilla, &mut self.links, &mut self.peers));
+            inward = inward.max(self.rx.run(Port::Vanilla, &mut self.links, &mut self.peers));
         }
         if ready.has(TOKEN_TUN) {
-            note(self.tx.run(&mut self.links, &mut self.peers));
+            outward = outward.max(self.tx.run(&mut self.links, &mut self.peers));
         }
-        note(self.tx.run_inbox(&mut self.links, &mut self.peers));
-        progress
+        outward = outward.max(self.tx.run_inbox(&mut self.links, &mut self.peers));
+        // Packets that wait in the queue may fill up the batch; it never waits for others.
+        if outward == Progress::Dry {
+            self.links.wire.flush();
+        }
+        inward.max(outward)
     }
 
     fn obey(&mut self, orders: Arc<Orders>) {

@@ -14,8 +14,10 @@ use crate::packet::vnet::{self, VnetHeader};
 use crate::packet::{ecn, icmp, mss};
 use crate::routes::LastHit;
 
-/// Packets (each may be a super-packet) that are read before the other direction has its turn.
-const BURST: usize = 4;
+/// Packets that are read before the other direction has its turn: as many as one segmented send holds.
+const BURST: usize = crate::io::udp::MAX_SEGMENTS;
+/// Bytes that are read before the other direction has its turn, so that super-packets do not make it wait: about four.
+const BURST_BYTES: usize = 4 * 65_536;
 /// A super-packet is at most 64 KB (`IP_MAX_MTU`), behind its virtio header.
 const BUFFER: usize = 65_536 + vnet::LEN;
 /// Between ICMP answers of one lane (RFC 1812, section 4.3.2.8, and RFC 4443, section 2.4(f), ask for a limit).
@@ -33,12 +35,12 @@ pub(crate) struct Tx {
 }
 
 /// Whether a direction has more to do.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Progress {
-    /// It ended at its burst limit.
-    More,
     /// It ran dry.
     Dry,
+    /// It ended at its burst limit.
+    More,
 }
 
 impl Tx {
@@ -65,10 +67,15 @@ impl Tx {
 
     /// Reads and sends up to a burst of packets from the queue.
     pub(crate) fn run(&mut self, links: &mut Links, peers: &mut Peers) -> Progress {
+        let mut bytes = 0;
         for _ in 0..BURST {
             // An error other than an empty queue says that the link is going away; the owner will close us.
             let Ok(length) = links.queue.read(&mut self.buffer) else { return Progress::Dry };
             self.handle(length, links, peers);
+            bytes += length;
+            if bytes >= BURST_BYTES {
+                break;
+            }
         }
         Progress::More
     }
