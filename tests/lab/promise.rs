@@ -8,7 +8,7 @@ use linkspan::lab::{Family, Lab, Proxy, Run, Signal, Snapshot, Spec, proof, wait
 use crate::support::{assert_passed, lab, output, seen};
 
 /// A lab whose nodes are ready and joined.
-fn joined(prefix: &str, spec: Spec) -> Lab {
+pub(crate) fn joined(prefix: &str, spec: Spec) -> Lab {
     let mut lab = lab(prefix, spec);
     lab.start().unwrap();
     lab.wait_ready(Duration::from_secs(30)).unwrap_or_else(|error| panic!("{error:#}"));
