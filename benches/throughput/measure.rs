@@ -139,8 +139,9 @@ impl Bench<'_> {
     fn iperf(&self, options: &[&str]) -> std::process::Command {
         let mut command = self.net.command(Side::A, "iperf3");
         let (from, to) = (self.contender.address(Side::A), self.contender.address(Side::B));
+        // CUBIC is Linux's default. A host may have BBR instead, whose pace settles on another value in every run.
         command
-            .args(["-c", to, "-B", from, "-p", IPERF_PORT, "-J", "-t", &self.plan.seconds.to_string()])
+            .args(["-c", to, "-B", from, "-p", IPERF_PORT, "-J", "-C", "cubic", "-t", &self.plan.seconds.to_string()])
             .args(options);
         command
     }
