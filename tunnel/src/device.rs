@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::os::unix::net::UnixStream;
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 
@@ -68,16 +69,18 @@ impl Device {
     }
 
     /// Makes the device do what `config` says. Sessions of peers that stay as they are go on; a change of the link, the
-    /// key, a port, the lanes, the MTU or the offloads restarts the lanes, and peers re-handshake.
+    /// key, a port, the lanes, the MTU or the offloads restarts the lanes, and peers re-handshake. So does a link that
+    /// somebody has deleted: it is made anew.
     ///
     /// # Errors
     /// As [`Device::open`]. After a failed restart the device has no lanes, and the next call tries again.
     pub fn configure(&self, config: Config) -> Result<(), Error> {
         let mut control = lock(&self.control);
-        if control.config == config && !control.lanes.is_empty() {
+        let broken = control.lanes.is_empty() || control.lanes.iter().any(LaneHandle::is_lost);
+        if control.config == config && !broken {
             return Ok(());
         }
-        if control.lanes.is_empty() || needs_restart(&control.config, &config) {
+        if broken || needs_restart(&control.config, &config) {
             check(&config)?;
             control.stop();
             *control = Control::start(config)?;
@@ -112,6 +115,13 @@ impl Device {
 impl Drop for Device {
     fn drop(&mut self) {
         lock(&self.control).stop();
+    }
+}
+
+impl LaneHandle {
+    /// Whether its thread has ended or its link is gone.
+    fn is_lost(&self) -> bool {
+        self.shared.lost.load(Ordering::Acquire) || self.thread.as_ref().is_none_or(JoinHandle::is_finished)
     }
 }
 

@@ -123,6 +123,8 @@ impl Path {
         }
         self.sequence = self.sequence.wrapping_add(1);
         let size = match self.search {
+            // Every other probe is small: its loss tells a dead path from a narrow one.
+            Search::Between { .. } if self.sequence.is_multiple_of(2) => None,
             Search::Between { low, high } => Some(if high > self.limit { self.limit } else { low + (high - low) / 2 }),
             Search::Settled if !self.answered => None,
             Search::Settled if self.sequence % CONFIRM_EVERY == 2 || self.size_failures > 0 => Some(self.mtu),

@@ -1,7 +1,7 @@
 //! What lanes and their owner share: numbers that a lane writes and anyone reads, and a peer's newest endpoint.
 
 use std::net::SocketAddr;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -146,6 +146,8 @@ impl SharedPath {
 pub(crate) struct SharedLane {
     pub(crate) drops: Drops,
     pub(crate) offloads: LaneOffloads,
+    /// The TUN queue is gone: somebody has deleted the link.
+    pub(crate) lost: AtomicBool,
 }
 
 /// Offloads that a lane gave up at run time: how often, and why the last time (an `errno`).

@@ -50,6 +50,16 @@ impl Poll {
         Ok(())
     }
 
+    /// Watches `fd` no longer.
+    ///
+    /// # Errors
+    /// `ENOENT` when it was not watched.
+    pub fn remove(&self, fd: RawFd) -> io::Result<()> {
+        // SAFETY: no event is read for a removal.
+        check(unsafe { libc::epoll_ctl(self.epoll.as_raw_fd(), libc::EPOLL_CTL_DEL, fd, std::ptr::null_mut()) })?;
+        Ok(())
+    }
+
     /// Waits until something is readable or `timeout` has passed; `None` waits for ever. Rounds up to a millisecond, so
     /// that a deadline is never met too early and then polled in a loop.
     ///

@@ -364,7 +364,11 @@ pub fn lacks_checksums(error: &io::Error) -> bool {
 
 /// Tells an IPv4-mapped address as the IPv4 address that it is.
 fn unmap(address: SocketAddr) -> SocketAddr {
-    SocketAddr::new(address.ip().to_canonical(), address.port())
+    match address.ip().to_canonical() {
+        IpAddr::V4(v4) => SocketAddr::from((v4, address.port())),
+        // As it came: a link-local address means nothing without its scope.
+        IpAddr::V6(_) => address,
+    }
 }
 
 #[cfg(test)]

@@ -304,6 +304,11 @@ impl Lane {
         }
         if ready.has(TOKEN_TUN) {
             outward = outward.max(self.tx.run(&mut self.links, &mut self.peers));
+            if self.links.wire.shared.lost.load(Ordering::Acquire) {
+                tracing::warn!(lane = self.links.lane, "the TUN link is gone: it was deleted by somebody else");
+                // A queue without its link is readable for ever.
+                let _ = self.poll.remove(self.links.queue.raw());
+            }
         }
         outward = outward.max(self.tx.run_inbox(&mut self.links, &mut self.peers));
         // Packets that wait in the queue may fill up the batch; it never waits for others.

@@ -216,6 +216,11 @@ impl LanePeer {
         self.publish();
     }
 
+    /// Whether a session is in use. A responder has none before the initiator's first packet.
+    pub(crate) fn has_session(&self) -> bool {
+        self.handshake_at.is_some()
+    }
+
     /// Learns from boringtun whether there is a session, and since when.
     pub(crate) fn see_session(&mut self, now: Duration) {
         let age = self.tunn.time_since_last_handshake();
@@ -261,7 +266,8 @@ impl LanePeer {
     }
 
     fn probe_due(&self, now: Duration) -> Duration {
-        let wanted = self.lane == 0 || self.is_active(now);
+        // A path that is down is watched until it answers, or its lane would call the peer for ever.
+        let wanted = self.lane == 0 || self.is_active(now) || self.path.alive() == Some(false);
         if self.port == Port::Vanilla || self.handshake_at.is_none() || !wanted {
             return Duration::MAX;
         }

@@ -145,6 +145,11 @@ impl Rx {
         }
         peer.roam(from.source, &links.wire);
         peer.rx_packets += 1;
+        if !peer.has_session() {
+            peer.session_made(now);
+            links.wire.replan = true;
+            flush_waiting(peer, links);
+        }
         match outcome {
             Inner::Packet { length, source } => self.inner(length, source, slot, port, links, peers),
             Inner::Probe(message) => {
@@ -257,6 +262,8 @@ fn answer(
     if to.1 != links.lane {
         return Outcome::Dropped(Reason::WrongLane);
     }
+    // The limiter counts answers too, and a lane that only calls others gets nothing else.
+    peers.limiter.reset_count();
     handshake(datagram, to.0, source, port, links, peers)
 }
 
@@ -292,14 +299,17 @@ fn handshake(
     peer.roam(source, &links.wire);
     peer.session_made(now);
     links.wire.replan = true;
-    flush_waiting(peer, links);
+    // Without a session in use, boringtun would call the peer anew and forget the call that is under way.
+    if peer.has_session() {
+        flush_waiting(peer, links);
+    }
     Outcome::Done
 }
 
 /// Sends what boringtun has kept since before the session.
 fn flush_waiting(peer: &mut LanePeer, links: &mut Links) {
-    // Cold: once per session. The largest inner packet and what WireGuard adds.
-    let mut message = vec![0; super::MAX_PROBE + super::wire::OVERHEAD];
+    // Cold: once per session. The largest packet that a queue can hand over, and what WireGuard adds.
+    let mut message = vec![0; 65_536 + super::wire::OVERHEAD];
     while let TunnResult::WriteToNetwork(packet) = peer.tunn.decapsulate(None, &[], &mut message) {
         let Some(to) = peer.destination().cloned() else { return };
         links.wire.send_now(&to, peer.port, packet);

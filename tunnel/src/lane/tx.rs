@@ -1,6 +1,8 @@
 //! From the TUN queue to the peers: read, route, cut, seal, send.
 
+use std::io::ErrorKind;
 use std::net::IpAddr;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use super::peer::LanePeer;
@@ -69,8 +71,17 @@ impl Tx {
     pub(crate) fn run(&mut self, links: &mut Links, peers: &mut Peers) -> Progress {
         let mut bytes = 0;
         for _ in 0..BURST {
-            // An error other than an empty queue says that the link is going away; the owner will close us.
-            let Ok(length) = links.queue.read(&mut self.buffer) else { return Progress::Dry };
+            let length = match links.queue.read(&mut self.buffer) {
+                Ok(length) => length,
+                Err(error) => {
+                    // Anything but an empty queue says that the link is gone. The owner makes a new one.
+                    let empty = matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted);
+                    if !empty {
+                        links.wire.shared.lost.store(true, Ordering::Release);
+                    }
+                    return Progress::Dry;
+                }
+            };
             self.handle(length, links, peers);
             bytes += length;
             if bytes >= BURST_BYTES {

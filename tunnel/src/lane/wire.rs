@@ -143,6 +143,8 @@ impl Wire {
         if length <= segment || self.gso() {
             match retry_when_full(socket, || socket.send(to, payload, segment, tos)) {
                 Ok(()) => return Sent::All,
+                // Still full: trying each datagram would only make the lane wait longer.
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return self.note_failure(&error),
                 Err(error) if length > segment => self.note_gso_failure(&error),
                 Err(error) => return self.note_failure(&error),
             }
@@ -156,6 +158,7 @@ impl Wire {
         while !rest.is_empty() {
             let sent = match retry_when_full(socket, || socket.send_each(to, rest, segment, tos)) {
                 Ok(sent) => sent.max(1),
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return self.note_failure(&error),
                 Err(error) => {
                     outcome = self.note_failure(&error);
                     1

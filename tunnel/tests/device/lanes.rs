@@ -94,6 +94,26 @@ fn a_new_peer_joins_without_touching_the_sessions_of_others() {
 }
 
 #[test]
+fn a_link_that_somebody_deletes_is_made_anew() {
+    enter_new_namespace();
+    let mut config = None;
+    let device = device(PeerKind::Vanilla, |c| config = Some(c.clone()));
+    let config = config.unwrap();
+    crate::support::ip("link delete tun0");
+    eventually("a new link", || {
+        device.configure(config.clone()).unwrap();
+        std::process::Command::new("ip").args(["link", "show", "tun0"]).output().unwrap().status.success()
+    });
+    for setting in ["address add 10.9.1.1/24 dev tun0", "link set tun0 up mtu 1420", "route add 10.9.2.0/24 dev tun0"] {
+        crate::support::ip(setting);
+    }
+    let mut remote = Remote::new(2, device.status().vanilla_port.unwrap(), 0);
+    remote.connect();
+    remote.send(&ping(PEER, DEVICE, 1, 56));
+    assert!(is_pong(remote.receive(), 1));
+}
+
+#[test]
 fn wrong_configurations_are_refused_in_words() {
     enter_new_namespace();
     let mut config = None;
