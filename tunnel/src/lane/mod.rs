@@ -141,7 +141,6 @@ pub(crate) struct Peers {
     private_key: PrivateKey,
     secret: x25519::StaticSecret,
     public: x25519::PublicKey,
-    dscp: Dscp,
     lane: u8,
 }
 
@@ -158,7 +157,6 @@ impl Peers {
             private_key,
             secret,
             public,
-            dscp: Dscp::Zero,
             lane,
         }
     }
@@ -209,7 +207,6 @@ impl Peers {
             self.table.resize_with(self.table.len().max(slot + 1), || None);
             self.table[slot] = Some(peer);
         }
-        self.dscp = orders.dscp;
         self.orders = orders;
     }
 }

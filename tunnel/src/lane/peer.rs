@@ -182,7 +182,7 @@ impl LanePeer {
     /// when the peer runs fewer lanes than it was said to.
     #[inline]
     pub(crate) fn should_use_lane_0(&self) -> bool {
-        let ready = self.handshake_at.is_some() && self.path.alive() != Some(false);
+        let ready = self.has_session() && self.path.alive() != Some(false);
         !ready && self.lane != 0 && self.shared.paths.first().is_some_and(|path| path.state() == PeerState::Up)
     }
 
@@ -196,7 +196,7 @@ impl LanePeer {
         let mut message = [0; 256];
         if let TunnResult::WriteToNetwork(bytes) = self.tunn.update_timers(&mut message) {
             let is_handshake = bytes[0] == super::INITIATION;
-            if let Some(to) = self.endpoint.as_ref().map(|(_, to)| to.clone()) {
+            if let Some(to) = self.destination().cloned() {
                 wire.send_now(&to, self.port, bytes);
             }
             if is_handshake {
@@ -241,11 +241,10 @@ impl LanePeer {
 
     /// Sends a handshake when the peer is wanted and has no session, or has one that no longer answers (it restarted).
     fn connect(&mut self, now: Duration, wire: &mut Wire) {
-        let mute = self.path.alive() == Some(false);
-        if !(mute || self.handshake_at.is_none() && self.wants_session()) || now < self.next_attempt {
+        if !self.wants_handshake() || now < self.next_attempt {
             return;
         }
-        let Some(to) = self.endpoint.as_ref().map(|(_, to)| to.clone()) else { return };
+        let Some(to) = self.destination().cloned() else { return };
         let mut message = [0; 256];
         if let TunnResult::WriteToNetwork(bytes) = self.tunn.format_handshake_initiation(&mut message, true) {
             wire.send_now(&to, self.port, bytes);
@@ -254,6 +253,11 @@ impl LanePeer {
             // Spread the retries of many peers, as WireGuard's jitter of up to a third of a second does.
             self.next_attempt = now + wait + Duration::from_millis(u64::from(self.slot) * 37 % 333);
         }
+    }
+
+    /// Whether the peer is to be called: its session no longer answers, or there is none and one is wanted.
+    fn wants_handshake(&self) -> bool {
+        self.path.alive() == Some(false) || !self.has_session() && self.wants_session()
     }
 
     /// Lane 0 keeps a session to every Linkspan peer, so that its state is known; others connect once, then on traffic.
@@ -268,7 +272,7 @@ impl LanePeer {
     fn probe_due(&self, now: Duration) -> Duration {
         // A path that is down is watched until it answers, or its lane would call the peer for ever.
         let wanted = self.lane == 0 || self.is_active(now) || self.path.alive() == Some(false);
-        if self.port == Port::Vanilla || self.handshake_at.is_none() || !wanted {
+        if self.port == Port::Vanilla || !self.has_session() || !wanted {
             return Duration::MAX;
         }
         self.path.due(self.last_traffic, now)
@@ -301,8 +305,7 @@ impl LanePeer {
             (false, Some(_)) => self.last_tick + IDLE_TICK,
             (false, None) => Duration::MAX,
         };
-        let mute = self.path.alive() == Some(false) || self.handshake_at.is_none() && self.wants_session();
-        let attempt = if mute && self.endpoint.is_some() { self.next_attempt } else { Duration::MAX };
+        let attempt = if self.wants_handshake() && self.endpoint.is_some() { self.next_attempt } else { Duration::MAX };
         // boringtun's clock and ours started a moment apart.
         let keepalive = self.next_keepalive.map_or(Duration::MAX, |at| at + Duration::from_millis(5));
         timers.min(attempt).min(keepalive).min(self.probe_due(now))

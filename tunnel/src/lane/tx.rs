@@ -117,7 +117,7 @@ impl Tx {
         if lane != links.lane {
             return self.pass(lane, length, links);
         }
-        let dscp = peers.dscp;
+        let dscp = peers.orders.dscp;
         let now = links.now;
         let Some(peer) = peers.get(slot) else {
             links.drops().count(Reason::NoPeer);
