@@ -11,6 +11,7 @@ use tunnel::packet::checksum::Sum;
 use tunnel::packet::coalesce::{Checksums, Config, Merge};
 use tunnel::packet::ip::View;
 use tunnel::packet::split::Segments;
+use tunnel::packet::translate::{Direction, LastHit, Table, translate};
 use tunnel::packet::vnet::{Gso, VnetHeader};
 use tunnel::packet::{ecn, icmp, mss};
 
@@ -171,5 +172,45 @@ fn per_packet(c: &mut Criterion) {
     group.bench_function("too big", |b| b.iter(|| icmp::too_big(black_box(&packet), 1400, source, &mut out)));
 }
 
-criterion_group!(benches, checksum, split, coalesce, per_packet);
+/// What a translated packet costs more: once for each packet inward, and once for each super-packet outward.
+fn translation(c: &mut Criterion) {
+    let mut group = c.benchmark_group("translate");
+    group.throughput(Throughput::Elements(1));
+    let net = |text: String| text.parse::<ipnet::IpNet>().expect("a prefix");
+    let packet = packets(1).remove(0);
+    for entries in [1, 16, 1000] {
+        // The packet's source is in the last prefix, 10.42.0.0/24, which stays, so that it can be translated again.
+        let pair = |i: usize| {
+            let [a, b] = [i >> 8, i & 255];
+            let own = net("10.42.0.0/24".to_owned());
+            let others = || (net(format!("10.{}.{b}.0/24", 20 + a)), net(format!("100.{}.{b}.0/24", 64 + a)));
+            if i == 0 { (own, own) } else { others() }
+        };
+        let table = Table::build((0..entries).map(pair));
+        let (mut packet, mut last) = (packet.clone(), LastHit::default());
+        let mut run = |forget: bool| {
+            let view = View::parse(black_box(&packet)).expect("valid");
+            if forget {
+                last = LastHit::default();
+            }
+            translate(&mut packet, &view, &VnetHeader::default(), Direction::Outward, &table, &mut last)
+        };
+        group.bench_function(format!("TCP, {entries} prefixes, last hit"), |b| b.iter(|| run(false)));
+        group.bench_function(format!("TCP, {entries} prefixes, searched"), |b| b.iter(|| run(true)));
+    }
+    // An ICMP error: the dear kind.
+    let table = Table::build([(net("10.42.0.0/24".to_owned()), net("10.42.0.0/24".to_owned()))]);
+    let mut error = [0; icmp::MAX_REPLY];
+    let length = icmp::too_big(&packet, 1400, IpAddr::from([10, 52, 0, 7]), &mut error).expect("an answer");
+    let mut last = LastHit::default();
+    group.bench_function("ICMP error", |b| {
+        b.iter(|| {
+            let packet = black_box(&mut error[..length]);
+            let view = View::parse(packet).expect("valid");
+            translate(packet, &view, &VnetHeader::default(), Direction::Inward, &table, &mut last)
+        });
+    });
+}
+
+criterion_group!(benches, checksum, split, coalesce, per_packet, translation);
 criterion_main!(benches);

@@ -22,6 +22,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         mtu: 1420,
         dscp: tunnel::config::Dscp::Zero,
         offloads: tunnel::config::Offloads::default(),
+        translation: Vec::new(),
         peers: vec![Peer {
             name: "peer".to_owned(),
             public_key: peer_key.parse()?,
@@ -30,6 +31,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
             allowed_ips: allowed.iter().map(|net| net.parse()).collect::<Result<_, _>>()?,
             persistent_keepalive: None,
             kind: PeerKind::Linkspan { lanes },
+            knows_us_by: tunnel::Addresses::Native,
         }],
     })?;
     loop {

@@ -7,6 +7,7 @@ use std::num::{NonZeroU8, NonZeroU16};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use ipnet::IpNet;
+use serde::Serialize;
 use zeroize::{Zeroize, ZeroizeOnDrop};
 
 /// Most lanes that a device may have. The low byte of a session index names the lane; beyond 16, a virtual Ethernet
@@ -40,8 +41,35 @@ pub struct Config {
     pub dscp: Dscp,
     /// Which offloads may be used. An allowed offload is still probed at start and dropped when it fails.
     pub offloads: Offloads,
+    /// Prefixes of this cluster that others know by virtual addresses. Neither the native nor the virtual ones overlap
+    /// each other. Empty where nobody has the same addresses.
+    pub translation: Vec<Translation>,
     /// Peers, in any order; keys are unique.
     pub peers: Vec<Peer>,
+}
+
+/// One prefix and what others call it: the same host bits behind another prefix. Only the gateway of the cluster that
+/// has it translates; the other ends know virtual addresses alone.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]
+pub struct Translation {
+    /// As this cluster uses it.
+    pub native: IpNet,
+    /// As others know it: of the same family and length.
+    pub r#virtual: IpNet,
+}
+
+impl Translation {
+    /// Whether both are of one family and length, so that each host has its counterpart.
+    pub fn is_one_to_one(&self) -> bool {
+        self.native.addr().is_ipv4() == self.r#virtual.addr().is_ipv4()
+            && self.native.prefix_len() == self.r#virtual.prefix_len()
+    }
+}
+
+impl fmt::Display for Translation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} as {}", self.native, self.r#virtual)
+    }
 }
 
 /// One gateway at the other end, or one vanilla WireGuard peer.
@@ -61,6 +89,20 @@ pub struct Peer {
     pub persistent_keepalive: Option<NonZeroU16>,
     /// Whether the other end speaks lanes and probes.
     pub kind: PeerKind,
+    /// By which addresses it knows this cluster.
+    pub knows_us_by: Addresses,
+}
+
+/// By which of its addresses a cluster is known to a peer. A peer knows it by one kind alone, so that a reply goes back to
+/// the address that was called.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Addresses {
+    /// Its own. What the peer sends to virtual ones arrives, but is answered from native ones.
+    #[default]
+    Native,
+    /// Those of [`Config::translation`]. What has a source in none of its prefixes, while the family has any, is dropped:
+    /// it could not be answered. A family without any is known by native addresses.
+    Virtual,
 }
 
 /// Whether a peer is a Linkspan gateway or any other WireGuard.

@@ -6,12 +6,15 @@ use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 
-use crate::config::{Config, MAX_LANES, MAX_MTU, MAX_PEERS, MIN_MTU, Peer, PeerKind, PublicKey};
+use ipnet::IpNet;
+
+use crate::config::{Config, MAX_LANES, MAX_MTU, MAX_PEERS, MIN_MTU, Peer, PeerKind, PublicKey, Translation};
 use crate::error::Error;
 use crate::io::clock::Clock;
 use crate::io::poll::{Announcer, Bell};
-use crate::ladder::{Ladder, Rungs};
-use crate::lane::{self, Identity, Mailbox, Orders, Parts, PeerOrder, Port};
+use crate::ladder::{self, Ladder, Rungs};
+use crate::lane::{self, Identity, Mailbox, Orders, Parts, PeerOrder, Port, Receive};
+use crate::packet::translate::Table;
 use crate::report;
 use crate::routes::{AllowedIps, Slot};
 use crate::shared::{SharedLane, SharedPeer, lock};
@@ -68,12 +71,13 @@ impl Device {
         Ok(Self { control: Mutex::new(control), announcer, changes })
     }
 
-    /// Makes the device do what `config` says. Sessions of peers that stay as they are go on; a change of the link, the
-    /// key, a port, the lanes, the MTU or the offloads restarts the lanes, and peers re-handshake. So does a link that
-    /// somebody has deleted: it is made anew.
+    /// Makes the device do what `config` says. Sessions of peers that stay as they are go on, also when the vanilla port
+    /// is opened, moved or closed; a change of the link, the key, the listen port, the lanes, the MTU or the offloads
+    /// restarts the lanes, and peers re-handshake. So does a link that somebody has deleted: it is made anew.
     ///
     /// # Errors
-    /// As [`Device::open`]. After a failed restart the device has no lanes, and the next call tries again.
+    /// As [`Device::open`]. After a failed restart the device has no lanes, and the next call tries again; when only the
+    /// vanilla port cannot be had, the device goes on as before.
     pub fn configure(&self, config: Config) -> Result<(), Error> {
         let mut control = lock(&self.control);
         let broken = control.lanes.is_empty() || control.lanes.iter().any(LaneHandle::is_lost);
@@ -86,6 +90,9 @@ impl Device {
             *control = Control::start(config)?;
         } else {
             check(&config)?;
+            if control.config.vanilla_port != config.vanilla_port {
+                control.change_vanilla_port(config.vanilla_port)?;
+            }
             control.config = config;
         }
         control.deliver(&self.announcer);
@@ -144,6 +151,7 @@ impl Control {
                 socket: rung.socket,
                 vanilla: rung.vanilla,
                 gso: control.rungs.udp_gso.is_ok(),
+                receive: if control.rungs.udp_gro.is_ok() { Receive::Merged } else { Receive::Many },
                 inbox,
                 outboxes,
                 mailbox: Arc::clone(&mailbox),
@@ -177,6 +185,16 @@ impl Control {
         self.lanes.clear();
     }
 
+    /// Opens, moves or closes the port for vanilla peers, whose socket lane 0 has.
+    fn change_vanilla_port(&mut self, port: Option<u16>) -> Result<(), Error> {
+        let socket = port.map(|port| ladder::bind(port, &mut self.rungs)).transpose()?;
+        self.rungs.vanilla_port = socket.as_ref().map(ladder::port_of).transpose()?;
+        if let Some(lane) = self.lanes.first() {
+            lane.mailbox.hand_over(socket);
+        }
+        Ok(())
+    }
+
     /// Sends the lanes what the configuration asks for.
     fn deliver(&mut self, announcer: &Arc<Announcer>) {
         let own = self.lanes.len() as u8;
@@ -188,7 +206,7 @@ impl Control {
             let known = match known {
                 Some(mut known) => {
                     if known.configured.endpoint != peer.endpoint && peer.endpoint.is_some() {
-                        known.shared.set_endpoint(peer.endpoint);
+                        known.shared.set_endpoint(peer.endpoint.map(Into::into));
                     }
                     known.configured = peer.clone();
                     known
@@ -220,10 +238,13 @@ impl Control {
                 port: if peer.kind == PeerKind::Vanilla { Port::Vanilla } else { Port::Linkspan },
                 mtu: self.config.mtu,
             };
-            PeerOrder { identity, lanes: *lanes, shared: Arc::clone(shared) }
+            PeerOrder { identity, lanes: *lanes, shared: Arc::clone(shared), knows_us_by: peer.knows_us_by }
         };
+        let translation = &self.config.translation;
         Orders {
             routes: AllowedIps::build(prefixes),
+            outward: Table::build(translation.iter().map(|pair| (pair.native, pair.r#virtual))),
+            inward: Table::build(translation.iter().map(|pair| (pair.r#virtual, pair.native))),
             peers: self.config.peers.iter().map(order).collect(),
             dscp: self.config.dscp,
         }
@@ -246,7 +267,7 @@ fn free_slots(known: &HashMap<PublicKey, Known>) -> impl Iterator<Item = Slot> +
 
 /// Whether a change touches what the lanes were built from.
 fn needs_restart(old: &Config, new: &Config) -> bool {
-    let built_from = |c: &Config| (c.link.clone(), c.listen_port, c.vanilla_port, c.lanes, c.mtu, c.offloads);
+    let built_from = |c: &Config| (c.link.clone(), c.listen_port, c.lanes, c.mtu, c.offloads);
     built_from(old) != built_from(new) || old.private_key != new.private_key
 }
 
@@ -262,6 +283,7 @@ fn check(config: &Config) -> Result<(), Error> {
     if config.peers.len() > MAX_PEERS {
         return wrong(format!("{} peers; the most is {MAX_PEERS}", config.peers.len()));
     }
+    check_translation(&config.translation).or_else(wrong)?;
     let mut keys = HashMap::new();
     for peer in &config.peers {
         if let Some(other) = keys.insert(peer.public_key, &peer.name) {
@@ -272,6 +294,24 @@ fn check(config: &Config) -> Result<(), Error> {
         }
         if peer.kind == PeerKind::Vanilla && config.vanilla_port.is_none() {
             return wrong(format!("peer {} is vanilla WireGuard, but no vanilla port is set", peer.name));
+        }
+    }
+    Ok(())
+}
+
+/// Whether each prefix has one other to become, and one alone.
+fn check_translation(translation: &[Translation]) -> Result<(), String> {
+    for pair in translation {
+        let [native, foreign] = [pair.native, pair.r#virtual];
+        if native.max_prefix_len() != foreign.max_prefix_len() || native.prefix_len() != foreign.prefix_len() {
+            return Err(format!("{native} cannot be known as {foreign}: family and length must be equal"));
+        }
+    }
+    for side in [|pair: &Translation| pair.native, |pair: &Translation| pair.r#virtual] {
+        let mut nets: Vec<IpNet> = translation.iter().map(side).map(|net| net.trunc()).collect();
+        nets.sort_by_key(|net| (net.network(), net.prefix_len()));
+        if let Some([a, b]) = nets.array_windows::<2>().find(|[a, b]| a.contains(b)) {
+            return Err(format!("translated prefixes {a} and {b} overlap"));
         }
     }
     Ok(())

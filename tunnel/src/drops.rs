@@ -47,6 +47,8 @@ macro_rules! reasons {
 reasons! {
     /// An inner packet to an address that no peer accepts.
     NoPeer = "no-peer",
+    /// An inner packet to a peer that knows this cluster by virtual addresses, from a source that has none.
+    NoVirtualSource = "no-virtual-source",
     /// A packet to a peer whose address is not known yet.
     NoEndpoint = "no-endpoint",
     /// An inner packet that is not IP, or whose lengths disagree.

@@ -39,6 +39,18 @@ pub enum Error {
 }
 
 impl Error {
+    /// Whether somebody else holds what is needed, who may let go of it in a moment: the process before this one, when it
+    /// was killed just now.
+    pub fn is_held(&self) -> bool {
+        match self {
+            Self::Tun { source, .. } => {
+                matches!(source.kind(), io::ErrorKind::ResourceBusy | io::ErrorKind::ArgumentListTooLong)
+            }
+            Self::Bind { source, .. } => source.kind() == io::ErrorKind::AddrInUse,
+            Self::Config(_) | Self::Lane { .. } => false,
+        }
+    }
+
     pub(crate) fn tun(link: &str, source: io::Error) -> Self {
         let hint = match source.kind() {
             io::ErrorKind::PermissionDenied => "; run as root or with CAP_NET_ADMIN",

@@ -26,4 +26,4 @@ pub fn fuzz_datagram(data: &[u8]) {
     });
 }
 
-pub use crate::packet::fuzz::{fuzz_coalesce, fuzz_icmp, fuzz_split};
+pub use crate::packet::fuzz::{fuzz_coalesce, fuzz_icmp, fuzz_split, fuzz_translate};

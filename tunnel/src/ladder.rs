@@ -37,6 +37,10 @@ pub(crate) struct Ladder {
     pub(crate) lanes: Vec<LaneLinks>,
 }
 
+/// How often a port that is not free is tried, and the pause between: starting a program takes milliseconds.
+const PORT_TRIES: u32 = 40;
+const PORT_PAUSE: std::time::Duration = std::time::Duration::from_millis(5);
+
 const SWITCHED_OFF: &str = "switched off in the configuration";
 
 impl Ladder {
@@ -80,6 +84,7 @@ fn allowed(allowed: bool) -> Rung {
 
 /// One socket per lane on one port, steered; or one lane where the kernel does not steer.
 fn bind_lanes(config: &Config, rungs: &mut Rungs) -> Result<Vec<UdpSocket>, Error> {
+    wait_until_free(config.listen_port)?;
     let first = bind(config.listen_port, rungs)?;
     rungs.listen_port = port_of(&first)?;
     let mut sockets = vec![first];
@@ -96,7 +101,23 @@ fn bind_lanes(config: &Config, rungs: &mut Rungs) -> Result<Vec<UdpSocket>, Erro
     Ok(sockets)
 }
 
-fn bind(port: u16, rungs: &mut Rungs) -> Result<UdpSocket, Error> {
+/// Waits a moment for a port that is being closed: a program that some other thread starts has copies of our sockets
+/// until it runs.
+fn wait_until_free(port: u16) -> Result<(), Error> {
+    let mut tries = PORT_TRIES;
+    loop {
+        tries -= 1;
+        match UdpSocket::is_free(port) {
+            Err(error) if error.kind() == std::io::ErrorKind::AddrInUse && tries > 0 => {
+                std::thread::sleep(PORT_PAUSE);
+            }
+            other => return other.map_err(|source| Error::bind(port, source)),
+        }
+    }
+}
+
+/// A socket on `port`, with the offloads that are in use.
+pub(crate) fn bind(port: u16, rungs: &mut Rungs) -> Result<UdpSocket, Error> {
     let socket = UdpSocket::bind(port).map_err(|source| Error::bind(port, source))?;
     if rungs.udp_gro.is_ok() {
         rungs.udp_gro = socket.enable_gro().map_err(|error| format!("the kernel has no UDP_GRO: {error}"));
@@ -107,7 +128,7 @@ fn bind(port: u16, rungs: &mut Rungs) -> Result<UdpSocket, Error> {
     Ok(socket)
 }
 
-fn port_of(socket: &UdpSocket) -> Result<u16, Error> {
+pub(crate) fn port_of(socket: &UdpSocket) -> Result<u16, Error> {
     socket.port().map_err(|source| Error::bind(0, source))
 }
 

@@ -18,9 +18,10 @@ pub mod path;
 mod probe;
 mod report;
 pub mod routes;
+mod segments;
 mod shared;
 pub mod status;
 
-pub use config::{Config, Peer, PeerKind};
+pub use config::{Addresses, Config, Peer, PeerKind, Translation};
 pub use device::Device;
 pub use error::Error;

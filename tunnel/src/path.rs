@@ -108,7 +108,8 @@ impl Path {
     /// When the next probe is due. `last_traffic` is when data last went either way.
     pub fn due(&self, last_traffic: Option<Duration>, now: Duration) -> Duration {
         let active = last_traffic.is_some_and(|at| now.saturating_sub(at) < ACTIVE_AFTER_TRAFFIC);
-        let in_doubt = !self.answered || self.lost_in_row > 0 || self.search != Search::Settled;
+        let in_doubt =
+            !self.answered || self.lost_in_row > 0 || self.size_failures > 0 || self.search != Search::Settled;
         let interval =
             if active || in_doubt && self.lost_in_row < 2 * DOWN_AFTER { ACTIVE_INTERVAL } else { IDLE_INTERVAL };
         self.next_at + interval
@@ -123,11 +124,15 @@ impl Path {
         }
         self.sequence = self.sequence.wrapping_add(1);
         let size = match self.search {
+            // First of all, whether the path lives; large probes would not tell.
+            _ if self.lost_in_row > 0 => None,
             // Every other probe is small: its loss tells a dead path from a narrow one.
             Search::Between { .. } if self.sequence.is_multiple_of(2) => None,
             Search::Between { low, high } => Some(if high > self.limit { self.limit } else { low + (high - low) / 2 }),
             Search::Settled if !self.answered => None,
-            Search::Settled if self.sequence % CONFIRM_EVERY == 2 || self.size_failures > 0 => Some(self.mtu),
+            // As above: the one that was lost may have been lost with the path.
+            Search::Settled if self.size_failures > 0 => self.sequence.is_multiple_of(2).then_some(self.mtu),
+            Search::Settled if self.sequence % CONFIRM_EVERY == 2 => Some(self.mtu),
             Search::Settled => None,
         };
         let slot = &mut self.sent[self.sequence as usize % WINDOW];
@@ -318,6 +323,21 @@ mod tests {
         let probe = path.next_probe(now + ACTIVE_INTERVAL);
         path.answer(probe.sequence, now + ACTIVE_INTERVAL + MS);
         assert_eq!(path.alive(), Some(true));
+    }
+
+    #[test]
+    fn a_path_that_dies_under_any_probe_is_down_within_a_second_and_a_half() {
+        for probes in 10..=22 {
+            let mut path = Path::new(1420);
+            let up = run(&mut path, MS, probes, MS, 1420);
+            let mut now = up;
+            while path.alive() == Some(true) && now < up + 5 * IDLE_INTERVAL {
+                now = path.due(Some(now), now);
+                path.next_probe(now);
+            }
+            assert_eq!(path.alive(), Some(false), "after {probes} probes");
+            assert!(now - up <= 1500 * MS, "after {probes} probes: down after {:?}", now - up);
+        }
     }
 
     #[test]

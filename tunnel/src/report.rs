@@ -6,8 +6,8 @@ use crate::config::Peer;
 use crate::device::{Control, Known};
 use crate::drops::Reason;
 use crate::ladder::Rung;
-use crate::shared::Fallback;
-use crate::status::{DropCount, LaneStatus, OffloadStatus, PeerState, PeerStatus, Status};
+use crate::shared::{Fallback, SharedPath};
+use crate::status::{DropCount, LaneStatus, OffloadStatus, PeerState, PeerStatus, Status, TranslatedCount};
 
 pub(crate) fn status(control: &Control) -> Status {
     let mut peers: Vec<_> = control.config.peers.iter().map(|peer| peer_status(control, peer)).collect();
@@ -22,6 +22,16 @@ pub(crate) fn status(control: &Control) -> Status {
         offloads: offloads(control),
         peers,
         drops: drops(control),
+        translation: control.config.translation.clone(),
+        translated: translated(control),
+    }
+}
+
+fn translated(control: &Control) -> TranslatedCount {
+    let lanes = || control.lanes.iter().map(|lane| &lane.shared.translated);
+    TranslatedCount {
+        outward: lanes().map(|translated| translated.outward.get()).sum(),
+        inward: lanes().map(|translated| translated.inward.get()).sum(),
     }
 }
 
@@ -36,7 +46,7 @@ fn offloads(control: &Control) -> Vec<OffloadStatus> {
     vec![
         offload("tun-tso", &rungs.tun_tso, lanes().map(|o| &o.tun_gso)),
         offload("tun-uso", &rungs.tun_uso, std::iter::empty()),
-        offload("udp-gso", &rungs.udp_gso, lanes().map(|o| &o.udp_gso)),
+        without_vanishing(control, offload("udp-gso", &rungs.udp_gso, lanes().map(|o| &o.udp_gso))),
         offload("udp-gro", &rungs.udp_gro, std::iter::empty()),
         offload("steering", &rungs.steering, std::iter::empty()),
     ]
@@ -58,6 +68,18 @@ fn offload<'a>(name: &'static str, rung: &Rung, lanes: impl Iterator<Item = &'a 
     status
 }
 
+/// Says towards whom segmented sends are given up, because they vanish on the way.
+fn without_vanishing(control: &Control, mut gso: OffloadStatus) -> OffloadStatus {
+    let given_up = |peer: &&Peer| control.slots[&peer.public_key].shared.paths.iter().any(SharedPath::is_plain);
+    let mut names: Vec<_> = control.config.peers.iter().filter(given_up).map(|peer| peer.name.as_str()).collect();
+    if gso.active && !names.is_empty() {
+        names.sort_unstable();
+        gso.active = names.len() < control.config.peers.len();
+        gso.reason = format!("given up towards {}: segmented sends vanish there, others arrive", names.join(", "));
+    }
+    gso
+}
+
 fn peer_status(control: &Control, peer: &Peer) -> PeerStatus {
     let known = &control.slots[&peer.public_key];
     let now = control.clock.now();
@@ -66,35 +88,38 @@ fn peer_status(control: &Control, peer: &Peer) -> PeerStatus {
     PeerStatus {
         name: peer.name.clone(),
         public_key: peer.public_key,
-        endpoint: known.shared.endpoint(),
+        endpoint: known.shared.endpoint().map(|endpoint| endpoint.address),
         allowed_ips: peer.allowed_ips.clone(),
         state,
         reason,
         tx_bytes: lanes.iter().map(|lane| lane.tx_bytes).sum(),
         rx_bytes: lanes.iter().map(|lane| lane.rx_bytes).sum(),
-        mtu: known
-            .shared
-            .paths
-            .iter()
-            .map(|path| path.mtu())
-            .filter(|mtu| *mtu > 0)
-            .min()
-            .unwrap_or(control.config.mtu),
+        mtu: lanes.iter().map(|lane| lane.mtu).filter(|mtu| *mtu > 0).min().unwrap_or(control.config.mtu),
         lanes,
     }
 }
 
-/// The best state of a peer's lanes, and why, in words.
-fn state(known: &Known, lanes: &[LaneStatus]) -> (PeerState, String) {
-    let best = known.shared.paths.iter().map(|path| path.state()).min_by_key(|state| match state {
+/// The state of a peer by those of its lanes: what lane 0 says, which always probes, and as long as it cannot tell, the best
+/// that the others say. They probe only while they have traffic, so that their word may be old.
+fn overall(lanes: &[PeerState]) -> PeerState {
+    let best = lanes.iter().copied().min_by_key(|state| match state {
         PeerState::Up => 0,
         PeerState::Down => 1,
         PeerState::Connecting => 2,
         PeerState::Idle => 3,
     });
-    let state = best.unwrap_or(PeerState::Idle);
+    match lanes.first() {
+        Some(first @ (PeerState::Up | PeerState::Down)) => *first,
+        _ => best.unwrap_or(PeerState::Idle),
+    }
+}
+
+/// The state of a peer, and why, in words.
+fn state(known: &Known, lanes: &[LaneStatus]) -> (PeerState, String) {
+    let states: Vec<_> = known.shared.paths.iter().map(|path| path.state()).collect();
+    let state = overall(&states);
     let attempts = known.shared.paths.iter().map(|path| path.attempts()).max().unwrap_or(0);
-    let endpoint = known.shared.endpoint();
+    let endpoint = known.shared.endpoint().map(|endpoint| endpoint.address);
     let reason = match (state, endpoint) {
         (PeerState::Up, _) => "the path answers".to_owned(),
         (_, None) => "waiting for the peer to call: no endpoint is configured and none has been learnt".to_owned(),
@@ -108,4 +133,25 @@ fn state(known: &Known, lanes: &[LaneStatus]) -> (PeerState, String) {
         }
     };
     (state, reason)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_lane_that_went_quiet_before_the_peer_was_lost_does_not_hide_it() {
+        use PeerState::{Connecting, Down, Idle, Up};
+        for (lanes, expected) in [
+            (&[Down, Up][..], Down),
+            (&[Up, Down], Up),
+            (&[Idle, Up], Up),
+            (&[Connecting, Down], Down),
+            (&[Connecting, Idle], Connecting),
+            (&[Idle, Idle], Idle),
+            (&[], Idle),
+        ] {
+            assert_eq!(overall(lanes), expected, "{lanes:?}");
+        }
+    }
 }

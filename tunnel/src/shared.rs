@@ -1,12 +1,13 @@
 //! What lanes and their owner share: numbers that a lane writes and anyone reads, and a peer's newest endpoint.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use crate::drops::{Counter, Drops};
 use crate::io::poll::Announcer;
+use crate::lane::heard::Heard;
 use crate::status::{LaneStatus, PeerState};
 
 /// Locks a mutex whose data are plain values, valid whatever a panicking thread left in them.
@@ -14,10 +15,25 @@ pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
+/// Where a peer is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Endpoint {
+    pub(crate) address: SocketAddr,
+    /// The address of ours that the peer calls, which its firewalls expect answers from; `None` leaves it to the routing
+    /// table.
+    pub(crate) local: Option<IpAddr>,
+}
+
+impl From<SocketAddr> for Endpoint {
+    fn from(address: SocketAddr) -> Self {
+        Self { address, local: None }
+    }
+}
+
 /// One peer, as all its lanes share it.
 #[derive(Debug)]
 pub(crate) struct SharedPeer {
-    endpoint: Mutex<Option<SocketAddr>>,
+    endpoint: Mutex<Option<Endpoint>>,
     /// Counts changes of the endpoint: lanes compare it per batch and take the lock only when it moved.
     generation: AtomicU32,
     /// Rung when the state of a path changes.
@@ -29,7 +45,7 @@ pub(crate) struct SharedPeer {
 impl SharedPeer {
     pub(crate) fn new(endpoint: Option<SocketAddr>, lanes: u8, changes: Arc<Announcer>) -> Self {
         Self {
-            endpoint: Mutex::new(endpoint),
+            endpoint: Mutex::new(endpoint.map(Endpoint::from)),
             generation: AtomicU32::new(1),
             changes,
             paths: (0..lanes).map(|_| SharedPath::default()).collect(),
@@ -49,12 +65,12 @@ impl SharedPeer {
         self.generation.load(Ordering::Acquire)
     }
 
-    pub(crate) fn endpoint(&self) -> Option<SocketAddr> {
+    pub(crate) fn endpoint(&self) -> Option<Endpoint> {
         *lock(&self.endpoint)
     }
 
     /// Replaces the endpoint and returns the new generation.
-    pub(crate) fn set_endpoint(&self, endpoint: Option<SocketAddr>) -> u32 {
+    pub(crate) fn set_endpoint(&self, endpoint: Option<Endpoint>) -> u32 {
         *lock(&self.endpoint) = endpoint;
         self.generation.fetch_add(1, Ordering::AcqRel) + 1
     }
@@ -72,8 +88,14 @@ pub(crate) struct SharedPath {
     /// Parts per million.
     loss: Counter,
     mtu: Counter,
+    /// 1 when segmented sends vanish on the way and are given up.
+    plain: Counter,
     state: Counter,
     attempts: Counter,
+    /// Moment of the newest message plus one; 0 before the first.
+    heard_at: Counter,
+    calls_sent: Counter,
+    calls_heard: Counter,
 }
 
 /// What a lane tells about a path at each tick.
@@ -83,9 +105,12 @@ pub(crate) struct PathReport {
     pub(crate) rtt: Option<(Duration, Duration)>,
     pub(crate) loss: f64,
     pub(crate) mtu: u16,
+    pub(crate) plain: bool,
     pub(crate) state: PeerState,
     /// Handshakes sent since the last answer.
     pub(crate) attempts: u32,
+    /// What has come from the peer.
+    pub(crate) heard: Heard,
 }
 
 fn nanos(duration: Duration) -> u64 {
@@ -100,7 +125,11 @@ impl SharedPath {
         self.jitter.set(nanos(jitter));
         self.loss.set((report.loss * 1e6) as u64);
         self.mtu.set(u64::from(report.mtu));
+        self.plain.set(u64::from(report.plain));
         self.attempts.set(u64::from(report.attempts));
+        self.heard_at.set(report.heard.at.map_or(0, |at| nanos(at) + 1));
+        self.calls_sent.set(report.heard.calls_sent);
+        self.calls_heard.set(report.heard.calls_heard);
         self.state.set(match report.state {
             PeerState::Up => 1,
             PeerState::Idle => 0,
@@ -123,6 +152,11 @@ impl SharedPath {
         self.mtu.get() as u16
     }
 
+    /// Whether segmented sends are given up on this path.
+    pub(crate) fn is_plain(&self) -> bool {
+        self.plain.get() != 0
+    }
+
     pub(crate) fn attempts(&self) -> u64 {
         self.attempts.get()
     }
@@ -135,8 +169,12 @@ impl SharedPath {
             rtt: some(self.rtt.get()),
             jitter: some(self.rtt.get()).map(|_| Duration::from_nanos(self.jitter.get())),
             loss: self.loss.get() as f64 / 1e6,
+            mtu: self.mtu(),
             tx_bytes: self.tx_bytes.get(),
             rx_bytes: self.rx_bytes.get(),
+            heard: some(self.heard_at.get()).map(|at| now.saturating_sub(at)),
+            calls_sent: self.calls_sent.get(),
+            calls_heard: self.calls_heard.get(),
         }
     }
 }
@@ -145,9 +183,17 @@ impl SharedPath {
 #[derive(Debug, Default)]
 pub(crate) struct SharedLane {
     pub(crate) drops: Drops,
+    pub(crate) translated: Translated,
     pub(crate) offloads: LaneOffloads,
     /// The TUN queue is gone: somebody has deleted the link.
     pub(crate) lost: AtomicBool,
+}
+
+/// Packets whose address of ours was translated; a super-packet counts once.
+#[derive(Debug, Default)]
+pub(crate) struct Translated {
+    pub(crate) outward: Counter,
+    pub(crate) inward: Counter,
 }
 
 /// Offloads that a lane gave up at run time: how often, and why the last time (an `errno`).

@@ -6,7 +6,7 @@ use std::time::Duration;
 use ipnet::IpNet;
 use serde::Serialize;
 
-use crate::config::PublicKey;
+use crate::config::{PublicKey, Translation};
 
 /// A snapshot of a running device.
 #[derive(Debug, Clone, Serialize)]
@@ -31,6 +31,20 @@ pub struct Status {
     pub peers: Vec<PeerStatus>,
     /// Packets dropped, by reason, over all lanes and peers; reasons with 0 are included.
     pub drops: Vec<DropCount>,
+    /// Prefixes that others know by virtual addresses.
+    pub translation: Vec<Translation>,
+    /// Packets that were translated.
+    pub translated: TranslatedCount,
+}
+
+/// How many packets were translated since the device was opened, a super-packet counting once.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct TranslatedCount {
+    /// Sent with a virtual source.
+    pub outward: u64,
+    /// Received with a virtual destination.
+    pub inward: u64,
 }
 
 /// One offload of the ladder.
@@ -41,7 +55,7 @@ pub struct OffloadStatus {
     pub name: &'static str,
     /// Whether packets use it now.
     pub active: bool,
-    /// Why it is not in use, for people; empty when active.
+    /// Why it is not in use, or not towards every peer, for people; otherwise empty.
     pub reason: String,
     /// How often it was given up at run time.
     pub fallbacks: u64,
@@ -97,10 +111,18 @@ pub struct LaneStatus {
     pub jitter: Option<Duration>,
     /// Share of the last 100 probes that were lost, 0.0 to 1.0.
     pub loss: f64,
-    /// Inner bytes sent and received.
+    /// Largest inner packet that reaches the peer, in bytes; 0 before it is known.
+    pub mtu: u16,
+    /// Inner bytes sent.
     pub tx_bytes: u64,
     /// Inner bytes received.
     pub rx_bytes: u64,
+    /// Age of the newest authentic message of the peer, to about a second; `None` before the first.
+    pub heard: Option<Duration>,
+    /// Handshake initiations sent.
+    pub calls_sent: u64,
+    /// Authentic handshake initiations received: the peer's calls arrive.
+    pub calls_heard: u64,
 }
 
 /// Whether traffic reaches a peer.

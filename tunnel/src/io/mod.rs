@@ -3,6 +3,8 @@
 //! Everything here is a direct call; nothing decides. Buffers are the caller's, so no call allocates.
 
 pub mod clock;
+mod control;
+mod errors;
 pub mod poll;
 pub mod steer;
 pub mod tun;

@@ -76,6 +76,18 @@ impl Queue {
         Ok(Self { file: OpenOptions::new().read(true).write(true).open("/dev/null")? })
     }
 
+    /// A queue whose other end the test holds.
+    ///
+    /// # Errors
+    /// `EMFILE` or `ENFILE` when descriptors have run out.
+    #[cfg(test)]
+    pub fn pair() -> io::Result<(Self, std::os::unix::net::UnixDatagram)> {
+        let (queue, test) = std::os::unix::net::UnixDatagram::pair()?;
+        queue.set_nonblocking(true)?;
+        test.set_nonblocking(true)?;
+        Ok((Self { file: File::from(std::os::fd::OwnedFd::from(queue)) }, test))
+    }
+
     /// Tells the kernel which super-packets this link takes. It is a property of the link, not of the queue.
     ///
     /// # Errors

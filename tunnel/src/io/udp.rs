@@ -8,17 +8,19 @@ use std::ptr;
 
 use socket2::{Domain, Protocol, SockAddr, SockAddrStorage, Socket, Type};
 
+use super::control::{Control, ControlWriter, incoming, received};
+use super::errors::lacks_family;
+pub use super::errors::{is_too_big, lacks_call, lacks_checksums, lacks_source};
 use super::{check, check_len, socklen};
 
 /// Most datagrams in one segmented send (`UDP_MAX_SEGMENTS` of `linux/udp.h` before it grew to 128).
 pub const MAX_SEGMENTS: usize = 64;
 
+/// Most datagrams in one call of [`UdpSocket::receive_each`].
+pub const MAX_RECEIVES: usize = 32;
+
 /// Most bytes in one segmented send: the UDP payload of a 65 535-byte IPv4 packet.
 pub const MAX_SEND: usize = 65_507;
-
-/// Room for three control messages of 4 bytes each, aligned as `cmsghdr` wants it.
-#[repr(align(8))]
-struct Control(#[expect(dead_code, reason = "read and written by the kernel only")] [u8; 96]);
 
 /// Where datagrams go, in the form that the kernel takes.
 #[derive(Debug, Clone)]
@@ -26,6 +28,8 @@ pub struct Destination {
     address: SockAddr,
     /// IPv4, directly or mapped: decides which of the two ToS control messages counts.
     ipv4: bool,
+    /// The address of ours that they come from; `None` leaves it to the routing table.
+    source: Option<IpAddr>,
 }
 
 /// One receive: `length` bytes in datagrams of `segment` bytes each (the last may be shorter), all from `source`.
@@ -37,8 +41,21 @@ pub struct Received {
     pub segment: usize,
     /// Who sent them; IPv4-mapped addresses are told as IPv4.
     pub source: SocketAddr,
+    /// The address of ours that they were sent to, where the kernel tells.
+    pub local: Option<IpAddr>,
     /// The outer ToS or traffic class byte.
     pub tos: u8,
+}
+
+impl Received {
+    /// A place to receive into.
+    pub const NOTHING: Self = Self {
+        length: 0,
+        segment: 1,
+        source: SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), 0),
+        local: None,
+        tos: 0,
+    };
 }
 
 /// Whether an optional socket feature took.
@@ -59,30 +76,44 @@ impl UdpSocket {
     /// `EADDRINUSE` when the port is taken by another user or program, `EMFILE` when descriptors have run out.
     pub fn bind(port: u16) -> io::Result<Self> {
         match Self::bind_family(Domain::IPV6, port) {
-            // A host whose kernel has IPv6 switched off.
-            Err(error) if matches!(error.raw_os_error(), Some(libc::EAFNOSUPPORT | libc::EADDRNOTAVAIL)) => {
-                Self::bind_family(Domain::IPV4, port)
-            }
+            Err(error) if lacks_family(&error) => Self::bind_family(Domain::IPV4, port),
             other => other,
         }
+    }
+
+    /// Whether nobody else has `port`. A group takes any socket of the same user in, that of a process which is about to
+    /// die as well; its numbers, by which datagrams are steered, would then be wrong once that socket closes.
+    ///
+    /// # Errors
+    /// `EADDRINUSE` while somebody has it.
+    pub fn is_free(port: u16) -> io::Result<()> {
+        match Self::bind_alone(Domain::IPV6, port) {
+            Err(error) if lacks_family(&error) => Self::bind_alone(Domain::IPV4, port),
+            other => other,
+        }
+    }
+
+    fn bind_alone(domain: Domain, port: u16) -> io::Result<()> {
+        let socket = Socket::new(domain, Type::DGRAM.cloexec(), Some(Protocol::UDP))?;
+        let any = any_address(&socket, domain)?;
+        socket.bind(&SocketAddr::new(any, port).into())
     }
 
     fn bind_family(domain: Domain, port: u16) -> io::Result<Self> {
         let socket = Socket::new(domain, Type::DGRAM.nonblocking().cloexec(), Some(Protocol::UDP))?;
         let dual = domain == Domain::IPV6;
         socket.set_reuse_port(true)?;
-        let any = if dual {
-            socket.set_only_v6(false)?;
-            IpAddr::from(Ipv6Addr::UNSPECIFIED)
-        } else {
-            IpAddr::from(Ipv4Addr::UNSPECIFIED)
-        };
+        let any = any_address(&socket, domain)?;
         let bound = Self { socket, dual };
         bound.size_buffers();
         bound.fragment_outer_packets(true)?;
         bound.set(libc::IPPROTO_IP, libc::IP_RECVTOS, 1)?;
         if dual {
             bound.set(libc::IPPROTO_IPV6, libc::IPV6_RECVTCLASS, 1)?;
+            // Tells mapped addresses too.
+            bound.set(libc::IPPROTO_IPV6, libc::IPV6_RECVPKTINFO, 1)?;
+        } else {
+            bound.set(libc::IPPROTO_IP, libc::IP_PKTINFO, 1)?;
         }
         bound.socket.bind(&SocketAddr::new(any, port).into())?;
         Ok(bound)
@@ -145,16 +176,18 @@ impl UdpSocket {
         Ok(address.as_socket().map_or(0, |a| a.port()))
     }
 
-    /// Makes the kernel's form of an address once, so that sends need not.
-    pub fn destination(&self, to: SocketAddr) -> Destination {
+    /// Makes the kernel's form of an address once, so that sends need not. Datagrams to it bear `source`, or what the
+    /// routing table chooses.
+    pub fn destination(&self, to: SocketAddr, source: Option<IpAddr>) -> Destination {
         let to = unmap(to);
+        let source = source.filter(|source| source.is_ipv4() == to.is_ipv4());
         let address = match to {
             SocketAddr::V4(v4) if self.dual => {
                 SocketAddr::V6(SocketAddrV6::new(v4.ip().to_ipv6_mapped(), v4.port(), 0, 0)).into()
             }
             other => other.into(),
         };
-        Destination { address, ipv4: to.is_ipv4() }
+        Destination { address, ipv4: to.is_ipv4(), source }
     }
 
     /// Sends `payload` as datagrams of `segment` bytes in one call (`UDP_SEGMENT`); the last may be shorter.
@@ -163,7 +196,7 @@ impl UdpSocket {
     /// `EIO` when the device cannot checksum (before Linux 6.11), `EMSGSIZE` or `EINVAL` when a datagram exceeds the
     /// device's MTU, `WouldBlock` when the send buffer is full, `ENETUNREACH` and its kin when there is no route.
     pub fn send(&self, to: &Destination, payload: &[u8], segment: usize, tos: u8) -> io::Result<()> {
-        let mut control = Control([0; 96]);
+        let mut control = Control::EMPTY;
         let mut iov = libc::iovec { iov_base: payload.as_ptr().cast_mut().cast(), iov_len: payload.len() };
         let mut message = to.message(&mut iov);
         message.msg_control = (&raw mut control).cast();
@@ -172,10 +205,7 @@ impl UdpSocket {
         if payload.len() > segment {
             writer.put(libc::SOL_UDP, libc::UDP_SEGMENT, segment as u16);
         }
-        if tos != 0 {
-            let (level, kind) = to.tos_option();
-            writer.put(level, kind, libc::c_int::from(tos));
-        }
+        to.describe(tos, &mut writer);
         message.msg_controllen = writer.written as _;
         if writer.written == 0 {
             message.msg_control = ptr::null_mut();
@@ -191,7 +221,7 @@ impl UdpSocket {
     /// # Errors
     /// As [`UdpSocket::send`], for the first datagram.
     pub fn send_each(&self, to: &Destination, payload: &[u8], segment: usize, tos: u8) -> io::Result<usize> {
-        let mut control = Control([0; 96]);
+        let mut control = Control::EMPTY;
         // SAFETY: `iovec` and `mmsghdr` are plain data, for which all zeroes is valid.
         let (mut iovs, mut messages) =
             unsafe { (zeroed::<[libc::iovec; MAX_SEGMENTS]>(), zeroed::<[libc::mmsghdr; MAX_SEGMENTS]>()) };
@@ -200,13 +230,13 @@ impl UdpSocket {
         for ((piece, iov), entry) in payload.chunks(segment.max(1)).zip(&mut iovs).zip(&mut messages) {
             *iov = libc::iovec { iov_base: piece.as_ptr().cast_mut().cast(), iov_len: piece.len() };
             entry.msg_hdr = to.message(iov);
-            if tos != 0 {
+            if tos != 0 || to.source.is_some() {
+                // The same words for all of them.
                 entry.msg_hdr.msg_control = (&raw mut control).cast();
                 entry.msg_hdr.msg_controllen = size_of::<Control>() as _;
                 if written == 0 {
-                    let (level, kind) = to.tos_option();
                     let mut writer = ControlWriter::new(&entry.msg_hdr);
-                    writer.put(level, kind, libc::c_int::from(tos));
+                    to.describe(tos, &mut writer);
                     written = writer.written;
                 }
                 entry.msg_hdr.msg_controllen = written as _;
@@ -225,24 +255,52 @@ impl UdpSocket {
     /// # Errors
     /// `WouldBlock` when nothing is there; `ECONNREFUSED` and its kin never, as the socket is not connected.
     pub fn receive(&self, buffer: &mut [u8]) -> io::Result<Received> {
-        let mut control = MaybeUninit::<Control>::uninit();
-        let mut storage = SockAddrStorage::zeroed();
+        let (mut control, mut storage) = (MaybeUninit::<Control>::uninit(), SockAddrStorage::zeroed());
         let mut iov = libc::iovec { iov_base: buffer.as_mut_ptr().cast(), iov_len: buffer.len() };
-        // SAFETY: `msghdr` is plain data, for which all zeroes is valid.
-        let mut message: libc::msghdr = unsafe { zeroed() };
-        message.msg_name = (&raw mut storage).cast();
-        message.msg_namelen = storage.size_of();
-        message.msg_iov = &raw mut iov;
-        message.msg_iovlen = 1;
-        message.msg_control = control.as_mut_ptr().cast();
-        message.msg_controllen = size_of::<Control>() as _;
+        let mut message = incoming(&mut iov, &mut storage, &mut control);
         // SAFETY: the message points to `buffer`, `storage` and `control`, which outlive the call.
         let length = check_len(unsafe { libc::recvmsg(self.socket.as_raw_fd(), &raw mut message, 0) })?;
-        // SAFETY: recvmsg has written `msg_namelen` bytes of an address into `storage`.
-        let source = unsafe { SockAddr::new(storage, message.msg_namelen) };
-        let source = source.as_socket().map(unmap).ok_or_else(|| io::Error::from(io::ErrorKind::InvalidData))?;
-        let (segment, tos) = read_control(&message);
-        Ok(Received { length, segment: segment.unwrap_or(length).max(1), source, tos: tos.unwrap_or(0) })
+        // SAFETY: recvmsg has filled `storage` and `control`, and told their lengths in the message.
+        unsafe { received(&message, storage, length) }
+    }
+
+    /// Receives datagrams that the kernel does not merge, up to [`MAX_RECEIVES`] in one call (`recvmmsg`). Each begins at
+    /// a multiple of `room` in the buffer; returns how many of `into` were filled.
+    ///
+    /// # Errors
+    /// As [`UdpSocket::receive`]; `ENOSYS` or `EPERM` where the call is not allowed.
+    pub fn receive_each(&self, buffer: &mut [u8], room: usize, into: &mut [Received]) -> io::Result<usize> {
+        // SAFETY: `iovec` and `mmsghdr` are plain data, for which all zeroes is valid.
+        let (mut iovs, mut messages) =
+            unsafe { (zeroed::<[libc::iovec; MAX_RECEIVES]>(), zeroed::<[libc::mmsghdr; MAX_RECEIVES]>()) };
+        let mut storages: [SockAddrStorage; MAX_RECEIVES] = std::array::from_fn(|_| SockAddrStorage::zeroed());
+        let mut controls = [const { MaybeUninit::<Control>::uninit() }; MAX_RECEIVES];
+        let parts = iovs.iter_mut().zip(&mut storages).zip(&mut controls).zip(&mut messages);
+        let mut count = 0;
+        for (piece, (((iov, storage), control), entry)) in
+            buffer.chunks_exact_mut(room.max(1)).zip(parts).take(into.len())
+        {
+            *iov = libc::iovec { iov_base: piece.as_mut_ptr().cast(), iov_len: piece.len() };
+            entry.msg_hdr = incoming(iov, storage, control);
+            count += 1;
+        }
+        // SAFETY: the first `count` messages point to `buffer`, `storages` and `controls`, which outlive the call.
+        let filled = check(unsafe {
+            libc::recvmmsg(
+                self.socket.as_raw_fd(),
+                messages.as_mut_ptr(),
+                count,
+                libc::MSG_DONTWAIT as _,
+                ptr::null_mut(),
+            )
+        })? as usize;
+        let mut kept = 0;
+        for ((entry, storage), slot) in messages.iter().zip(storages).zip(&mut *into).take(filled) {
+            // SAFETY: recvmmsg has filled the first `filled` entries as recvmsg would.
+            *slot = unsafe { received(&entry.msg_hdr, storage, entry.msg_len as usize) }?;
+            kept += 1;
+        }
+        Ok(kept)
     }
 
     /// Waits a few milliseconds for room in the send buffer.
@@ -279,6 +337,15 @@ impl AsRawFd for UdpSocket {
     }
 }
 
+/// Where to bind for all addresses; of both families, when the socket is an IPv6 one.
+fn any_address(socket: &Socket, domain: Domain) -> io::Result<IpAddr> {
+    if domain != Domain::IPV6 {
+        return Ok(Ipv4Addr::UNSPECIFIED.into());
+    }
+    socket.set_only_v6(false)?;
+    Ok(Ipv6Addr::UNSPECIFIED.into())
+}
+
 /// How long a send waits for room in the buffer, in milliseconds.
 const SEND_PATIENCE_MS: libc::c_int = 5;
 /// Bytes of receive buffer, which the kernel doubles for its own bookkeeping.
@@ -297,73 +364,31 @@ impl Destination {
         message
     }
 
-    fn tos_option(&self) -> (libc::c_int, libc::c_int) {
-        if self.ipv4 { (libc::IPPROTO_IP, libc::IP_TOS) } else { (libc::IPPROTO_IPV6, libc::IPV6_TCLASS) }
-    }
-}
-
-/// Writes control messages one after the other.
-struct ControlWriter {
-    next: *mut libc::cmsghdr,
-    message: *const libc::msghdr,
-    written: usize,
-}
-
-impl ControlWriter {
-    fn new(message: &libc::msghdr) -> Self {
-        // SAFETY: the header's control pointer and length describe a live buffer.
-        Self { next: unsafe { libc::CMSG_FIRSTHDR(message) }, message, written: 0 }
-    }
-
-    fn put<T: Copy>(&mut self, level: libc::c_int, kind: libc::c_int, value: T) {
-        debug_assert!(!self.next.is_null(), "three small control messages fit into 96 bytes");
-        // SAFETY: `next` is inside the zeroed control buffer, which has room for three messages of 4 bytes; CMSG_NXTHDR
-        // reads only lengths that were written here.
-        unsafe {
-            (*self.next).cmsg_level = level;
-            (*self.next).cmsg_type = kind;
-            (*self.next).cmsg_len = libc::CMSG_LEN(size_of::<T>() as u32) as _;
-            libc::CMSG_DATA(self.next).cast::<T>().write_unaligned(value);
-            self.written += libc::CMSG_SPACE(size_of::<T>() as u32) as usize;
-            self.next = libc::CMSG_NXTHDR(self.message, self.next);
+    /// Writes what each datagram bears besides its payload.
+    fn describe(&self, tos: u8, writer: &mut ControlWriter) {
+        let (level, kind) =
+            if self.ipv4 { (libc::IPPROTO_IP, libc::IP_TOS) } else { (libc::IPPROTO_IPV6, libc::IPV6_TCLASS) };
+        if tos != 0 {
+            writer.put(level, kind, libc::c_int::from(tos));
+        }
+        if let Some(source) = self.source {
+            writer.put_source(source);
         }
     }
-}
 
-/// Segment size and ToS of a receive.
-fn read_control(message: &libc::msghdr) -> (Option<usize>, Option<u8>) {
-    let (mut segment, mut tos) = (None, None);
-    // SAFETY: recvmsg has filled the control buffer and its length; the macros stay inside of it.
-    unsafe {
-        let mut next = libc::CMSG_FIRSTHDR(message);
-        while !next.is_null() {
-            let data = libc::CMSG_DATA(next);
-            match ((*next).cmsg_level, (*next).cmsg_type) {
-                (libc::SOL_UDP, libc::UDP_GRO) => segment = Some(data.cast::<libc::c_int>().read_unaligned() as usize),
-                (libc::IPPROTO_IP, libc::IP_TOS) => tos = Some(data.read()),
-                (libc::IPPROTO_IPV6, libc::IPV6_TCLASS) => {
-                    tos = Some(data.cast::<libc::c_int>().read_unaligned() as u8)
-                }
-                _ => {}
-            }
-            next = libc::CMSG_NXTHDR(message, next);
-        }
+    /// The address of ours that datagrams come from, when it was chosen.
+    pub fn source(&self) -> Option<IpAddr> {
+        self.source
     }
-    (segment, tos)
-}
 
-/// Whether an error says that a datagram exceeds what the way out carries.
-pub fn is_too_big(error: &io::Error) -> bool {
-    error.raw_os_error() == Some(libc::EMSGSIZE)
-}
-
-/// Whether an error says that the device on the way out cannot checksum segments (before Linux 6.11).
-pub fn lacks_checksums(error: &io::Error) -> bool {
-    error.raw_os_error() == Some(libc::EIO)
+    /// The same, with the routing table's choice of our address.
+    pub fn without_source(&self) -> Self {
+        Self { source: None, ..self.clone() }
+    }
 }
 
 /// Tells an IPv4-mapped address as the IPv4 address that it is.
-fn unmap(address: SocketAddr) -> SocketAddr {
+pub(super) fn unmap(address: SocketAddr) -> SocketAddr {
     match address.ip().to_canonical() {
         IpAddr::V4(v4) => SocketAddr::from((v4, address.port())),
         // As it came: a link-local address means nothing without its scope.
@@ -377,7 +402,7 @@ mod tests {
 
     fn pair() -> (UdpSocket, UdpSocket, Destination) {
         let (a, b) = (UdpSocket::bind(0).expect("bind"), UdpSocket::bind(0).expect("bind"));
-        let to = a.destination(SocketAddr::from((Ipv4Addr::LOCALHOST, b.port().expect("port"))));
+        let to = a.destination(SocketAddr::from((Ipv4Addr::LOCALHOST, b.port().expect("port"))), None);
         (a, b, to)
     }
 
@@ -404,13 +429,86 @@ mod tests {
     }
 
     #[test]
+    fn many_datagrams_come_in_one_call_each_with_its_own_words() {
+        let (a, b, to) = pair();
+        for (size, tos) in [(1400, 1), (1400, 0), (7, 0x2e << 2)] {
+            a.send(&to, &vec![7; size], size, tos).expect("send");
+        }
+        let mut buffer = vec![0; MAX_RECEIVES * 2048];
+        let mut all = [Received::NOTHING; MAX_RECEIVES];
+        assert_eq!(b.receive_each(&mut buffer, 2048, &mut all).expect("receive"), 3);
+        let told = all[..3].iter().map(|r| (r.length, r.segment, r.tos)).collect::<Vec<_>>();
+        assert_eq!(told, [(1400, 1400, 1), (1400, 1400, 0), (7, 7, 0xb8)]);
+        assert!(all[..3].iter().all(|r| r.local == Some(Ipv4Addr::LOCALHOST.into())));
+        assert_eq!(buffer[2 * 2048..2 * 2048 + 8], [7, 7, 7, 7, 7, 7, 7, 0]);
+        let empty = b.receive_each(&mut buffer, 2048, &mut all).expect_err("empty");
+        assert_eq!(empty.kind(), io::ErrorKind::WouldBlock);
+    }
+
+    #[test]
+    fn an_answer_comes_from_the_address_that_was_called() {
+        let (a, b, _) = pair();
+        for called in [IpAddr::from([127, 0, 0, 77]), IpAddr::from(Ipv6Addr::LOCALHOST)] {
+            a.send(&a.destination((called, b.port().expect("port")).into(), None), &[1], 1, 0).expect("send");
+            let mut buffer = [0; 64];
+            let received = b.receive(&mut buffer).expect("receive");
+            assert_eq!(received.local, Some(called));
+            let back = b.destination(received.source, received.local);
+            for (size, tos) in [(1, 0), (1, 3), (3, 3)] {
+                b.send(&back, &[2; 3][..size], 1, tos).expect("send");
+                b.send_each(&back, &[2; 3][..size], 1, tos).expect("send");
+                for _ in 0..2 * size {
+                    assert_eq!(a.receive(&mut buffer).expect("receive").source.ip(), called);
+                }
+            }
+        }
+        let gone = b.destination((Ipv4Addr::LOCALHOST, a.port().expect("port")).into(), Some([192, 0, 2, 9].into()));
+        assert!(lacks_source(&b.send(&gone, &[3], 1, 0).expect_err("not an address of this host")));
+        b.send(&gone.without_source(), &[3], 1, 0).expect("send");
+    }
+
+    #[test]
+    fn a_link_local_address_keeps_its_scope_both_ways() {
+        nix::sched::unshare(nix::sched::CloneFlags::CLONE_NEWNET).expect("a network namespace needs root");
+        for setting in [
+            "link set lo up",
+            "link add ll-a type veth peer name ll-b",
+            "link set ll-a up",
+            "link set ll-b up",
+            "address add fe80::a/64 dev ll-a nodad",
+            "address add fe80::b/64 dev ll-b nodad",
+        ] {
+            let done = std::process::Command::new("ip").args(setting.split(' ')).status().expect("ip of iproute2");
+            assert!(done.success(), "ip {setting}");
+        }
+        // SAFETY: reads one string that ends with a zero.
+        let index = unsafe { libc::if_nametoindex(c"ll-a".as_ptr()) };
+        let (a, b, _) = pair();
+        let to = SocketAddrV6::new("fe80::b".parse().expect("an address"), b.port().expect("port"), 0, index);
+        a.send(&a.destination(to.into(), None), &[1], 1, 0).expect("send");
+        let mut buffer = [0; 64];
+        // Across the link, not through the loopback, so that it may take a moment.
+        let end = std::time::Instant::now() + std::time::Duration::from_secs(2);
+        let mut receive = |socket: &UdpSocket| loop {
+            match socket.receive(&mut buffer) {
+                Ok(received) => return received,
+                Err(error) => assert!(std::time::Instant::now() < end, "{error}"),
+            }
+        };
+        let received = receive(&b);
+        assert_eq!(received.local, Some("fe80::b".parse().expect("an address")));
+        b.send(&b.destination(received.source, received.local), &[2], 1, 0).expect("send");
+        assert_eq!(receive(&a).source, to.into());
+    }
+
+    #[test]
     fn lanes_get_the_datagrams_that_name_them() {
         let first = UdpSocket::bind(0).expect("bind");
         let port = first.port().expect("port");
         let group = [first, UdpSocket::bind(port).expect("bind"), UdpSocket::bind(port).expect("bind")];
         super::super::steer::steer_by_lane(&group[0]).expect("steer");
         let sender = UdpSocket::bind(0).expect("bind");
-        let to = sender.destination(SocketAddr::from((Ipv4Addr::LOCALHOST, port)));
+        let to = sender.destination(SocketAddr::from((Ipv4Addr::LOCALHOST, port)), None);
         let mut buffer = [0; 64];
         for lane in [2u8, 0, 1, 2] {
             sender.send(&to, &[4, 0, 0, 0, 99, lane, 1, 2], 64, 0).expect("send");

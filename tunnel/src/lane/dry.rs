@@ -8,13 +8,14 @@ use boringtun::noise::{Tunn, TunnResult};
 use boringtun::x25519;
 
 use super::passing::connect;
-use super::rx::Rx;
+use super::rx::{Receive, Rx};
 use super::wire::{Port, Wire};
 use super::{Identity, Links, Orders, PeerOrder, Peers};
-use crate::config::{Dscp, PrivateKey};
+use crate::config::{Addresses, Dscp, PrivateKey};
 use crate::io::poll::{Announcer, Bell};
 use crate::io::tun::{Queue, Segmentation};
 use crate::io::udp::{Received, UdpSocket};
+use crate::packet::translate::Table;
 use crate::routes::AllowedIps;
 use crate::shared::{SharedLane, SharedPeer};
 
@@ -46,16 +47,22 @@ impl DryLane {
             port: Port::Linkspan,
             mtu: 1420,
         };
-        let order =
-            PeerOrder { identity, lanes: 1, shared: Arc::new(SharedPeer::new(None, 1, Arc::new(Announcer::new()?.0))) };
+        let shared = Arc::new(SharedPeer::new(None, 1, Arc::new(Announcer::new()?.0)));
+        let order = PeerOrder { identity, lanes: 1, shared, knows_us_by: Addresses::Virtual };
         let any = ["0.0.0.0/1", "8000::/1"].map(|net| (net.parse().expect("a literal prefix"), 0));
-        peers.obey(
-            Arc::new(Orders { routes: AllowedIps::build(any), peers: vec![order], dscp: Dscp::Zero }),
-            Duration::ZERO,
-        );
+        let pairs = [("100.64.0.0/16", "10.42.0.0/16"), ("fd64::/64", "fd42::/64")];
+        let pairs = pairs.map(|(from, to)| [from, to].map(|net| net.parse().expect("a literal prefix")));
+        let orders = Orders {
+            routes: AllowedIps::build(any),
+            outward: Table::build(pairs.map(|[foreign, native]| (native, foreign))),
+            inward: Table::build(pairs.map(|[foreign, native]| (foreign, native))),
+            peers: vec![order],
+            dscp: Dscp::Zero,
+        };
+        peers.obey(Arc::new(orders), Duration::ZERO);
         let device = x25519::PublicKey::from(own.public_key().0);
         let remote = Tunn::new(other.secret(), device, None, None, 0, None);
-        let mut lane = Self { links, peers, rx: Rx::new(Segmentation::TcpUdp, false), remote, source };
+        let mut lane = Self { links, peers, rx: Rx::new(Segmentation::TcpUdp, Receive::Merged, false), remote, source };
         lane.shake_hands();
         Ok(lane)
     }
@@ -80,8 +87,8 @@ impl DryLane {
     /// Receives bytes as the socket would hand them over: datagrams of `segment` bytes with an outer ToS.
     pub(crate) fn datagrams(&mut self, bytes: &[u8], segment: usize, tos: u8) {
         let length = bytes.len().min(65_535);
-        let received = Received { length, segment: segment.max(1), source: self.source, tos };
-        self.rx.feed(&bytes[..length], received, Port::Linkspan, &mut self.links, &mut self.peers);
+        let received = Received { length, segment: segment.max(1), source: self.source, local: None, tos };
+        self.rx.feed(&bytes[..length], &received, Port::Linkspan, &mut self.links, &mut self.peers);
         self.links.wire.flush();
     }
 

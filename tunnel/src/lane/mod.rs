@@ -7,14 +7,19 @@
 //! # Guarantees
 //! Between two waits a lane takes no lock, allocates nothing and makes system calls per batch only, once a session is up.
 
+mod deliver;
 mod dry;
+pub(crate) mod heard;
 mod passing;
 mod peer;
 mod rx;
+#[cfg(test)]
+mod simulation;
 mod tx;
 mod wire;
 
 use std::collections::HashMap;
+use std::os::fd::AsRawFd as _;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -22,11 +27,12 @@ use std::time::Duration;
 use boringtun::noise::rate_limiter::RateLimiter;
 use boringtun::x25519;
 
-use crate::config::{Dscp, PrivateKey};
+use crate::config::{Addresses, Dscp, PrivateKey};
 use crate::io::clock::Clock;
 use crate::io::poll::{Bell, Poll, Ready};
 use crate::io::tun::{Queue, Segmentation};
 use crate::io::udp::UdpSocket;
+use crate::packet::translate::Table;
 use crate::routes::{AllowedIps, Slot};
 use crate::shared::{SharedLane, SharedPeer, lock};
 
@@ -34,6 +40,7 @@ pub(crate) use dry::DryLane;
 pub(crate) use passing::{Inbox, Outboxes, connect};
 pub(crate) use peer::Identity;
 use peer::LanePeer;
+pub(crate) use rx::Receive;
 use rx::Rx;
 use tx::{Progress, Tx};
 pub(crate) use wire::Port;
@@ -58,9 +65,13 @@ const TOKEN_UDP: u8 = 2;
 const TOKEN_VANILLA: u8 = 3;
 
 /// What all lanes are to do, made by the owner as one immutable value.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(crate) struct Orders {
     pub(crate) routes: AllowedIps,
+    /// Native prefixes to virtual ones.
+    pub(crate) outward: Table,
+    /// Virtual prefixes to native ones.
+    pub(crate) inward: Table,
     pub(crate) peers: Vec<PeerOrder>,
     pub(crate) dscp: Dscp,
 }
@@ -72,24 +83,38 @@ pub(crate) struct PeerOrder {
     /// Lanes that both ends have; 1 for vanilla peers.
     pub(crate) lanes: u8,
     pub(crate) shared: Arc<SharedPeer>,
+    pub(crate) knows_us_by: Addresses,
 }
 
 /// Where the owner leaves orders for one lane.
 #[derive(Debug)]
 pub(crate) struct Mailbox {
     pub(crate) bell: Arc<Bell>,
-    orders: Mutex<Option<Arc<Orders>>>,
+    letter: Mutex<Letter>,
     stop: AtomicBool,
+}
+
+/// What a lane finds in its mailbox, to be done in this order.
+#[derive(Debug, Default)]
+struct Letter {
+    /// The socket for vanilla peers from now on, or none.
+    vanilla: Option<Option<UdpSocket>>,
+    orders: Option<Arc<Orders>>,
 }
 
 impl Mailbox {
     pub(crate) fn new(bell: Arc<Bell>) -> Self {
-        Self { bell, orders: Mutex::new(None), stop: AtomicBool::new(false) }
+        Self { bell, letter: Mutex::default(), stop: AtomicBool::new(false) }
     }
 
     pub(crate) fn post(&self, orders: Arc<Orders>) {
-        *lock(&self.orders) = Some(orders);
+        lock(&self.letter).orders = Some(orders);
         self.bell.ring();
+    }
+
+    /// Leaves the socket for vanilla peers, or word that there is none any more. The orders that follow ring the bell.
+    pub(crate) fn hand_over(&self, vanilla: Option<UdpSocket>) {
+        lock(&self.letter).vanilla = Some(vanilla);
     }
 
     pub(crate) fn stop(&self) {
@@ -106,6 +131,7 @@ pub(crate) struct Parts {
     pub(crate) socket: UdpSocket,
     pub(crate) vanilla: Option<UdpSocket>,
     pub(crate) gso: bool,
+    pub(crate) receive: Receive,
     pub(crate) inbox: Inbox,
     pub(crate) outboxes: Outboxes,
     pub(crate) mailbox: Arc<Mailbox>,
@@ -149,7 +175,7 @@ impl Peers {
         let secret = private_key.secret();
         let public = x25519::PublicKey::from(&secret);
         Self {
-            orders: Arc::new(Orders { routes: AllowedIps::default(), peers: Vec::new(), dscp: Dscp::Zero }),
+            orders: Arc::default(),
             table: Vec::new(),
             lanes: Vec::new(),
             by_key: HashMap::new(),
@@ -164,6 +190,12 @@ impl Peers {
     #[inline]
     fn get(&mut self, slot: Slot) -> Option<&mut LanePeer> {
         self.table.get_mut(usize::from(slot))?.as_deref_mut()
+    }
+
+    /// The peer, and the orders beside it.
+    #[inline]
+    fn with_orders(&mut self, slot: Slot) -> (&Orders, Option<&mut LanePeer>) {
+        (&self.orders, self.table.get_mut(usize::from(slot)).and_then(Option::as_deref_mut))
     }
 
     fn slot_of(&self, key: &[u8; 32]) -> Option<Slot> {
@@ -192,7 +224,7 @@ impl Peers {
                 .get_mut(slot)
                 .and_then(Option::take)
                 .filter(|peer| peer.identity == order.identity && Arc::ptr_eq(&peer.shared, &order.shared));
-            let peer = kept.unwrap_or_else(|| {
+            let mut peer = kept.unwrap_or_else(|| {
                 let shared = Arc::clone(&order.shared);
                 Box::new(LanePeer::new(
                     order.identity.clone(),
@@ -203,6 +235,7 @@ impl Peers {
                     now,
                 ))
             });
+            peer.knows_us_by = order.knows_us_by;
             self.by_key.insert(order.identity.public_key.0, order.identity.slot);
             self.table.resize_with(self.table.len().max(slot + 1), || None);
             self.table[slot] = Some(peer);
@@ -236,13 +269,13 @@ impl Lane {
         let poll = Poll::new()?;
         poll.add(parts.mailbox.bell.raw(), TOKEN_BELL)?;
         poll.add(parts.queue.raw(), TOKEN_TUN)?;
-        poll.add(std::os::fd::AsRawFd::as_raw_fd(&parts.socket), TOKEN_UDP)?;
+        poll.add(parts.socket.as_raw_fd(), TOKEN_UDP)?;
         if let Some(vanilla) = &parts.vanilla {
-            poll.add(std::os::fd::AsRawFd::as_raw_fd(vanilla), TOKEN_VANILLA)?;
+            poll.add(vanilla.as_raw_fd(), TOKEN_VANILLA)?;
         }
         Ok(Self {
             tx: Tx::new(parts.segmentation),
-            rx: Rx::new(parts.segmentation, parts.vanilla.is_some()),
+            rx: Rx::new(parts.segmentation, parts.receive, parts.vanilla.is_some()),
             peers: Peers::new(parts.lane, parts.private_key),
             links: Links {
                 lane: parts.lane,
@@ -267,23 +300,33 @@ impl Lane {
                 Ok(ready) => ready,
                 Err(error) => return tracing::error!(%error, lane = self.links.lane, "lane ends: waiting failed"),
             };
-            self.links.now = self.clock.now();
-            if ready.has(TOKEN_BELL) {
-                self.mailbox.bell.hear();
-                if self.mailbox.stop.load(Ordering::Acquire) {
-                    return;
-                }
-                let orders = lock(&self.mailbox.orders).take();
-                if let Some(orders) = orders {
-                    self.obey(orders);
-                }
+            let Some(progress) = self.turn(ready, self.clock.now()) else { return };
+            more = progress == Progress::More;
+        }
+    }
+
+    /// Does what is ready and what is due; `None` when the lane is told to stop.
+    fn turn(&mut self, ready: Ready, now: Duration) -> Option<Progress> {
+        self.links.now = now;
+        if ready.has(TOKEN_BELL) {
+            self.mailbox.bell.hear();
+            if self.mailbox.stop.load(Ordering::Acquire) {
+                return None;
             }
-            more = self.step(ready) == Progress::More;
-            self.note_too_big();
-            if std::mem::take(&mut self.links.wire.replan) || self.links.now >= self.deadline {
-                self.tick();
+            let letter = std::mem::take(&mut *lock(&self.mailbox.letter));
+            if let Some(vanilla) = letter.vanilla {
+                self.replace_vanilla(vanilla);
+            }
+            if let Some(orders) = letter.orders {
+                self.obey(orders);
             }
         }
+        let progress = self.step(ready);
+        self.note_failed_sends();
+        if std::mem::take(&mut self.links.wire.replan) || self.links.now >= self.deadline {
+            self.tick();
+        }
+        Some(progress)
     }
 
     fn time_left(&self) -> Option<Duration> {
@@ -315,6 +358,22 @@ impl Lane {
         inward.max(outward)
     }
 
+    /// Uses another socket for vanilla peers, or none.
+    fn replace_vanilla(&mut self, vanilla: Option<UdpSocket>) {
+        let wire = &mut self.links.wire;
+        wire.flush();
+        if let Some(old) = &wire.vanilla {
+            // Closing it would do as well.
+            let _ = self.poll.remove(old.as_raw_fd());
+        }
+        wire.vanilla = vanilla;
+        self.rx.serve_vanilla(wire.vanilla.is_some());
+        let added = wire.vanilla.as_ref().map_or(Ok(()), |new| self.poll.add(new.as_raw_fd(), TOKEN_VANILLA));
+        if let Err(error) = added {
+            tracing::error!(%error, "vanilla peers cannot be heard: their socket cannot be waited for");
+        }
+    }
+
     fn obey(&mut self, orders: Arc<Orders>) {
         self.peers.obey(orders, self.links.now);
         self.tx.routes_changed();
@@ -322,7 +381,13 @@ impl Lane {
         self.deadline = Duration::ZERO;
     }
 
-    fn note_too_big(&mut self) {
+    /// Tells peers what sends to them have shown.
+    fn note_failed_sends(&mut self) {
+        if let Some(lost) = self.links.wire.lost_source.take() {
+            for peer in self.peers.table.iter_mut().flatten() {
+                peer.forget_source(Some(lost), &self.links.wire);
+            }
+        }
         if let Some(slot) = self.links.wire.too_big.take()
             && let Some(peer) = self.peers.get(slot)
         {

@@ -1,6 +1,6 @@
 //! One peer on one lane: its session, its endpoint, its path, and what is due when.
 
-use std::net::SocketAddr;
+use std::net::IpAddr;
 use std::num::NonZeroU16;
 use std::sync::Arc;
 use std::time::Duration;
@@ -8,14 +8,15 @@ use std::time::Duration;
 use boringtun::noise::rate_limiter::RateLimiter;
 use boringtun::noise::{Tunn, TunnResult};
 
+use super::heard::Heard;
 use super::wire::{Port, Wire};
-use crate::config::PresharedKey;
-use crate::config::{PrivateKey, PublicKey};
-use crate::io::udp::Destination;
+use crate::config::{Addresses, PresharedKey, PrivateKey, PublicKey};
+use crate::io::udp::{Destination, Received};
 use crate::path::{ACTIVE_AFTER_TRAFFIC, Path};
 use crate::probe;
 use crate::routes::Slot;
-use crate::shared::{PathReport, SharedPath, SharedPeer};
+use crate::segments::{Segments, Sent, Verdict};
+use crate::shared::{Endpoint, PathReport, SharedPath, SharedPeer};
 use crate::status::PeerState;
 
 /// boringtun's clock moves with `update_timers` only; it may lag by this much while packets flow.
@@ -49,8 +50,10 @@ pub(crate) struct LanePeer {
     pub(crate) tunn: Tunn,
     pub(crate) path: Path,
     pub(crate) shared: Arc<SharedPeer>,
+    /// May change while the session goes on.
+    pub(crate) knows_us_by: Addresses,
     lane: u8,
-    endpoint: Option<(SocketAddr, Destination)>,
+    endpoint: Option<(Endpoint, Destination)>,
     generation: u32,
     /// When the session's handshake was last seen complete.
     handshake_at: Option<Duration>,
@@ -61,9 +64,13 @@ pub(crate) struct LanePeer {
     /// When inner packets last went either way; probes and keepalives do not count.
     last_traffic: Option<Duration>,
     traffic: bool,
+    /// Data messages that have gone out, and those of them that went out together with others.
+    sent: Sent,
+    /// What becomes of the latter.
+    pub(crate) segments: Segments,
     /// Counted for the peer's benefit, in probes.
-    pub(crate) tx_packets: u64,
     pub(crate) rx_packets: u64,
+    pub(crate) heard: Heard,
 }
 
 impl LanePeer {
@@ -91,6 +98,7 @@ impl LanePeer {
             tunn,
             path: Path::new(identity.mtu),
             shared,
+            knows_us_by: Addresses::Native,
             lane,
             endpoint: None,
             generation: 0,
@@ -101,8 +109,10 @@ impl LanePeer {
             next_keepalive: identity.persistent_keepalive.map(|s| now + Duration::from_secs(u64::from(s.get()))),
             last_traffic: None,
             traffic: false,
-            tx_packets: 0,
+            sent: Sent::default(),
+            segments: Segments::default(),
             rx_packets: 0,
+            heard: Heard::default(),
             identity,
         }
     }
@@ -128,19 +138,37 @@ impl LanePeer {
         }
     }
 
-    /// Roams: an authentic message has come from `source` (WireGuard paper, section 2.1).
-    pub(crate) fn roam(&mut self, source: SocketAddr, wire: &Wire) {
-        if self.endpoint.as_ref().is_none_or(|(address, _)| *address != source) {
-            self.generation = self.shared.set_endpoint(Some(source));
-            self.move_to(Some(source), wire);
+    /// Roams: an authentic message has come (WireGuard paper, section 2.1). Answers go where it came from, and come from
+    /// where it went to.
+    #[inline]
+    pub(crate) fn roam(&mut self, from: &Received, wire: &Wire) {
+        let endpoint = Endpoint { address: from.source, local: from.local };
+        if self.endpoint.as_ref().is_none_or(|(known, _)| *known != endpoint) {
+            self.place(endpoint, wire);
         }
     }
 
-    fn move_to(&mut self, endpoint: Option<SocketAddr>, wire: &Wire) {
-        if self.endpoint.as_ref().map(|(address, _)| *address) != endpoint {
-            let socket = wire.socket(self.port);
-            self.endpoint = endpoint.map(|address| (address, socket.destination(address)));
+    /// Leaves our own address to the routing table again, if it was `lost` or with any: the address has gone, or nobody
+    /// answers to it any more.
+    pub(crate) fn forget_source(&mut self, lost: Option<IpAddr>, wire: &Wire) {
+        let Some((Endpoint { address, local: Some(local) }, _)) = self.endpoint else { return };
+        if lost.is_none_or(|lost| lost == local) {
+            self.place(address.into(), wire);
+        }
+    }
+
+    fn place(&mut self, endpoint: Endpoint, wire: &Wire) {
+        self.generation = self.shared.set_endpoint(Some(endpoint));
+        self.move_to(Some(endpoint), wire);
+    }
+
+    fn move_to(&mut self, endpoint: Option<Endpoint>, wire: &Wire) {
+        let before = self.endpoint.as_ref().map(|(known, _)| known.address);
+        let socket = wire.socket(self.port);
+        self.endpoint = endpoint.map(|endpoint| (endpoint, socket.destination(endpoint.address, endpoint.local)));
+        if before != endpoint.map(|endpoint| endpoint.address) {
             self.path.reset();
+            self.segments = Segments::default();
             self.next_attempt = Duration::ZERO;
         }
     }
@@ -148,8 +176,32 @@ impl LanePeer {
     /// Notes an inner packet that was sealed.
     #[inline]
     pub(crate) fn sent(&mut self, bytes: usize) {
-        self.tx_packets += 1;
+        self.sent.packets += 1;
         self.shared_path().tx_bytes.add(bytes as u64);
+    }
+
+    /// Notes that `packets` more leave together with others.
+    #[inline]
+    pub(crate) fn sent_together(&mut self, packets: u64) {
+        self.sent.segmented += packets;
+    }
+
+    /// Takes the answer to a probe, which tells how many packets the peer has received.
+    pub(crate) fn answered(&mut self, message: probe::Message, now: Duration, wire: &Wire) {
+        if !self.path.answer(message.sequence, now) {
+            return;
+        }
+        let (lane, peer) = (self.lane, self.identity.public_key);
+        match self.segments.answer(message.sequence, message.packets, now) {
+            Verdict::Same => {}
+            Verdict::Suspected => tracing::info!(lane, %peer, "segmented sends seem to vanish; trying without"),
+            Verdict::Cleared => tracing::info!(lane, %peer, "segmented sends are not what is lost; using them again"),
+            Verdict::GivenUp => {
+                wire.shared.offloads.udp_gso.count.add(1);
+                tracing::warn!(lane, %peer, "segmented sends to a peer vanish while others arrive; doing without");
+            }
+        }
+        self.publish();
     }
 
     /// Notes an inner packet that was opened.
@@ -167,6 +219,7 @@ impl LanePeer {
 
     pub(crate) fn handshake_sent(&mut self) {
         self.attempts = self.attempts.saturating_add(1);
+        self.heard.calls_sent += 1;
     }
 
     /// Moves boringtun's clock when it lags, so that packets after a pause carry the right time.
@@ -193,6 +246,7 @@ impl LanePeer {
             self.last_traffic = Some(now);
         }
         self.last_tick = now;
+        self.heard.tick(self.rx_packets, now);
         let mut message = [0; 256];
         if let TunnResult::WriteToNetwork(bytes) = self.tunn.update_timers(&mut message) {
             let is_handshake = bytes[0] == super::INITIATION;
@@ -244,6 +298,10 @@ impl LanePeer {
         if !self.wants_handshake() || now < self.next_attempt {
             return;
         }
+        // The way out may be another one by now, and with it our address.
+        if self.attempts > 0 {
+            self.forget_source(None, wire);
+        }
         let Some(to) = self.destination().cloned() else { return };
         let mut message = [0; 256];
         if let TunnResult::WriteToNetwork(bytes) = self.tunn.format_handshake_initiation(&mut message, true) {
@@ -280,12 +338,13 @@ impl LanePeer {
 
     fn probe(&mut self, now: Duration, wire: &mut Wire) {
         let due = self.path.next_probe(now);
-        let message = probe::Message { kind: probe::Kind::Request, sequence: due.sequence, packets: self.tx_packets };
+        let message = probe::Message { kind: probe::Kind::Request, sequence: due.sequence, packets: self.sent.packets };
         let mut buffer = [0; super::MAX_PROBE];
         let size = due.size.map_or(probe::LENGTH, usize::from);
         let packet = probe::write(&mut buffer, message, size);
+        // Alone: a probe tells of the path, not of segmented sends.
+        wire.flush();
         if size > probe::LENGTH {
-            wire.flush();
             // Best effort: where it fails, the search ends at a size that fragments.
             let _ = wire.socket(self.port).fragment_outer_packets(false);
             wire.seal(self, packet, 0);
@@ -295,6 +354,7 @@ impl LanePeer {
             wire.seal(self, packet, 0);
             wire.flush();
         }
+        self.segments.mark(due.sequence, self.sent);
     }
 
     /// When this peer next wants a tick; `Duration::MAX` for never.
@@ -305,7 +365,9 @@ impl LanePeer {
             (false, Some(_)) => self.last_tick + IDLE_TICK,
             (false, None) => Duration::MAX,
         };
-        let attempt = if self.wants_handshake() && self.endpoint.is_some() { self.next_attempt } else { Duration::MAX };
+        // An endpoint that was set meanwhile is taken over with the tick.
+        let has_endpoint = self.endpoint.is_some() || self.generation != self.shared.generation();
+        let attempt = if self.wants_handshake() && has_endpoint { self.next_attempt } else { Duration::MAX };
         // boringtun's clock and ours started a moment apart.
         let keepalive = self.next_keepalive.map_or(Duration::MAX, |at| at + Duration::from_millis(5));
         timers.min(attempt).min(keepalive).min(self.probe_due(now))
@@ -328,8 +390,10 @@ impl LanePeer {
             rtt: self.path.rtt(),
             loss: self.path.loss(),
             mtu: self.path.mtu(),
+            plain: self.segments.given_up(),
             state: self.state(),
             attempts: self.attempts,
+            heard: self.heard,
         };
         self.shared.report(self.shared_path(), &report);
     }

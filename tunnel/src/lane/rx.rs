@@ -1,45 +1,59 @@
 //! From the peers to the TUN queue: receive, authenticate, check, merge, write.
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::IpAddr;
 use std::time::Duration;
 
 use boringtun::noise::errors::WireGuardError;
 use boringtun::noise::handshake::parse_handshake_anon;
 use boringtun::noise::{Packet, TunnResult};
 
+use super::deliver::{merging, translate, write};
 use super::peer::LanePeer;
 use super::tx::Progress;
 use super::wire::Port;
 use super::{COOKIE, DATA, INITIATION, Links, Peers, RESPONSE};
 use crate::drops::Reason;
 use crate::io::tun::Segmentation;
-use crate::io::udp::Received;
-use crate::packet::assemble::Assembler;
-use crate::packet::coalesce::{Checksums, Config, Merge};
+use crate::io::udp::{MAX_RECEIVES, Received, lacks_call};
+use crate::packet::coalesce::Checksums;
 use crate::packet::ecn::{self, Decapsulated, Ecn};
 use crate::packet::mss;
-use crate::packet::split::Segments;
-use crate::packet::vnet::{self, VnetHeader};
+use crate::packet::vnet::VnetHeader;
+use crate::packet::{self, assemble::Assembler};
 use crate::probe;
 use crate::routes::{LastHit, Slot};
 
-/// Receives (each up to 64 KB) before the other direction has its turn.
+/// Receives (each up to 64 KB, or one datagram) before the other direction has its turn.
 const BURST: usize = 4;
 /// What one receive can bring: 64 KB in merged datagrams.
 const BUFFER: usize = 65_536;
 /// Header and tag of a data message, which is a keepalive then (WireGuard paper, section 5.4.6).
 const SHORTEST_DATA: usize = 32;
 
+/// How datagrams come in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Receive {
+    /// Merged by the kernel (`UDP_GRO`), many in one receive.
+    Merged,
+    /// One by one, many in one call (`recvmmsg`).
+    Many,
+    /// One in one call: what every kernel and every sandbox has.
+    Single,
+}
+
 /// State of the inward direction.
 #[derive(Debug)]
 pub(crate) struct Rx {
+    receive: Receive,
+    /// Room for one receive, or for [`MAX_RECEIVES`] of the same size; pages that are never written cost no memory.
     buffer: Box<[u8]>,
     /// Frames from Linkspan peers, whose gateways have made sure of the inner checksums.
     assembler: Assembler,
     /// Frames from vanilla peers, whose inner checksums are verified before they are merged away.
     vanilla: Option<Assembler>,
     last: LastHit,
-    plain: bool,
+    translated: packet::translate::LastHit,
+    segmentation: Segmentation,
 }
 
 /// What became of one datagram.
@@ -51,47 +65,90 @@ enum Outcome {
 }
 
 impl Rx {
-    pub(crate) fn new(segmentation: Segmentation, vanilla: bool) -> Self {
+    pub(crate) fn new(segmentation: Segmentation, receive: Receive, vanilla: bool) -> Self {
+        let receives = if receive == Receive::Many { MAX_RECEIVES } else { 1 };
         Self {
-            buffer: vec![0; BUFFER].into_boxed_slice(),
+            receive,
+            buffer: vec![0; BUFFER * receives].into_boxed_slice(),
             assembler: Assembler::new(merging(segmentation, Checksums::Trust)),
             vanilla: vanilla.then(|| Assembler::new(merging(segmentation, Checksums::Verify))),
             last: LastHit::default(),
-            plain: segmentation == Segmentation::None,
+            translated: packet::translate::LastHit::default(),
+            segmentation,
         }
     }
 
-    /// Forgets cached routes.
+    /// Whether frames go to the queue without a virtio header.
+    fn plain(&self) -> bool {
+        self.segmentation == Segmentation::None
+    }
+
+    /// Makes room for frames from vanilla peers, or gives it back.
+    pub(crate) fn serve_vanilla(&mut self, vanilla: bool) {
+        self.vanilla = vanilla.then(|| Assembler::new(merging(self.segmentation, Checksums::Verify)));
+    }
+
+    /// Forgets cached routes and translations.
     pub(crate) fn routes_changed(&mut self) {
         self.last.clear();
+        self.translated.clear();
     }
 
     /// Receives up to a burst from one of the lane's sockets.
     pub(crate) fn run(&mut self, port: Port, links: &mut Links, peers: &mut Peers) -> Progress {
+        if self.receive == Receive::Many {
+            return self.run_many(port, links, peers);
+        }
         for _ in 0..BURST {
             let Ok(received) = links.wire.socket(port).receive(&mut self.buffer) else { return Progress::Dry };
-            self.handle(received, port, links, peers);
+            let buffer = std::mem::take(&mut self.buffer);
+            self.feed(&buffer[..received.length], &received, port, links, peers);
+            self.buffer = buffer;
         }
         Progress::More
     }
 
-    fn handle(&mut self, received: Received, port: Port, links: &mut Links, peers: &mut Peers) {
+    /// Receives datagrams that the kernel has not merged; those of one call may leave as one merged packet.
+    fn run_many(&mut self, port: Port, links: &mut Links, peers: &mut Peers) -> Progress {
+        let mut all = [Received::NOTHING; MAX_RECEIVES];
+        let count = match links.wire.socket(port).receive_each(&mut self.buffer, BUFFER, &mut all) {
+            Ok(count) => count,
+            Err(error) if lacks_call(&error) => {
+                tracing::warn!(%error, lane = links.lane, "datagrams are received one by one: no recvmmsg");
+                self.receive = Receive::Single;
+                return Progress::More;
+            }
+            Err(_) => return Progress::Dry,
+        };
         let buffer = std::mem::take(&mut self.buffer);
-        self.feed(&buffer[..received.length], received, port, links, peers);
+        for (received, bytes) in all[..count].iter().zip(buffer.chunks_exact(BUFFER)) {
+            self.take(&bytes[..received.length], received, port, links, peers);
+        }
         self.buffer = buffer;
+        self.flush(port, links);
+        if count < MAX_RECEIVES { Progress::Dry } else { Progress::More }
     }
 
     /// Handles what one receive has brought.
-    pub(crate) fn feed(&mut self, bytes: &[u8], received: Received, port: Port, links: &mut Links, peers: &mut Peers) {
+    pub(crate) fn feed(&mut self, bytes: &[u8], received: &Received, port: Port, links: &mut Links, peers: &mut Peers) {
+        self.take(bytes, received, port, links, peers);
+        self.flush(port, links);
+    }
+
+    fn take(&mut self, bytes: &[u8], received: &Received, port: Port, links: &mut Links, peers: &mut Peers) {
         if bytes.is_empty() {
             links.drops().count(Reason::NotWireGuard);
         }
         for datagram in bytes.chunks(received.segment) {
-            if let Outcome::Dropped(reason) = self.datagram(datagram, &received, port, links, peers) {
+            if let Outcome::Dropped(reason) = self.datagram(datagram, received, port, links, peers) {
                 links.drops().count(reason);
             }
         }
-        let plain = self.plain;
+    }
+
+    /// Writes what has been merged.
+    fn flush(&mut self, port: Port, links: &mut Links) {
+        let plain = self.plain();
         self.assembler(port).flush(|frame| write(frame, plain, links));
     }
 
@@ -112,13 +169,9 @@ impl Rx {
     ) -> Outcome {
         match (datagram.first_chunk::<4>(), datagram.len()) {
             (Some([DATA, 0, 0, 0]), SHORTEST_DATA..) => self.data(datagram, from, port, links, peers),
-            (Some([INITIATION, 0, 0, 0]), 148) => initiation(datagram, from.source, port, links, peers),
-            (Some([RESPONSE, 0, 0, 0]), 92) => {
-                answer(datagram, receiver(&datagram[8..12]), from.source, port, links, peers)
-            }
-            (Some([COOKIE, 0, 0, 0]), 64) => {
-                answer(datagram, receiver(&datagram[4..8]), from.source, port, links, peers)
-            }
+            (Some([INITIATION, 0, 0, 0]), 148) => initiation(datagram, from, port, links, peers),
+            (Some([RESPONSE, 0, 0, 0]), 92) => answer(datagram, receiver(&datagram[8..12]), from, port, links, peers),
+            (Some([COOKIE, 0, 0, 0]), 64) => answer(datagram, receiver(&datagram[4..8]), from, port, links, peers),
             _ => Outcome::Dropped(Reason::NotWireGuard),
         }
     }
@@ -143,7 +196,7 @@ impl Rx {
         if let Inner::Refused(reason) = outcome {
             return Outcome::Dropped(reason);
         }
-        peer.roam(from.source, &links.wire);
+        peer.roam(from, &links.wire);
         peer.rx_packets += 1;
         if !peer.has_session() {
             peer.session_made(now);
@@ -180,7 +233,12 @@ impl Rx {
         if let Some(peer) = peers.get(slot) {
             peer.received(length);
         }
-        let plain = self.plain;
+        if !peers.orders.inward.is_empty() {
+            let mut last = std::mem::take(&mut self.translated);
+            translate(self.assembler(port).lent(length), &peers.orders.inward, &mut last, links);
+            self.translated = last;
+        }
+        let plain = self.plain();
         self.assembler(port).push(length, |frame| write(frame, plain, links));
         Outcome::Done
     }
@@ -215,27 +273,26 @@ fn on_probe(message: probe::Message, now: Duration, peer: &mut LanePeer, links: 
             let answer =
                 probe::Message { kind: probe::Kind::Answer, sequence: message.sequence, packets: peer.rx_packets };
             let packet = probe::write(&mut buffer, answer, probe::LENGTH);
+            // Alone, as the request.
+            links.wire.flush();
             links.wire.seal(peer, packet, 0);
+            links.wire.flush();
         }
-        probe::Kind::Answer => {
-            if peer.path.answer(message.sequence, now) {
-                peer.publish();
-            }
-        }
+        probe::Kind::Answer => peer.answered(message, now, &links.wire),
     }
 }
 
 /// Handles a first handshake message: who sends it is known only after a decryption, so that the rate limiter comes first.
-fn initiation(datagram: &[u8], source: SocketAddr, port: Port, links: &mut Links, peers: &mut Peers) -> Outcome {
+fn initiation(datagram: &[u8], from: &Received, port: Port, links: &mut Links, peers: &mut Peers) -> Outcome {
     if port == Port::Linkspan && datagram[5] != links.lane {
         return Outcome::Dropped(Reason::WrongLane);
     }
     peers.limiter.reset_count();
     let mut cookie = [0; 64];
-    let parsed = match peers.limiter.verify_packet(Some(source.ip()), datagram, &mut cookie) {
+    let parsed = match peers.limiter.verify_packet(Some(from.source.ip()), datagram, &mut cookie) {
         Ok(Packet::HandshakeInit(parsed)) => parsed,
         Err(TunnResult::WriteToNetwork(cookie)) => {
-            let to = links.wire.socket(port).destination(source);
+            let to = links.wire.socket(port).destination(from.source, from.local);
             links.wire.send_now(&to, port, cookie);
             return Outcome::Dropped(Reason::RateLimited);
         }
@@ -245,7 +302,7 @@ fn initiation(datagram: &[u8], source: SocketAddr, port: Port, links: &mut Links
         return Outcome::Dropped(Reason::Unauthentic);
     };
     match peers.slot_of(&half.peer_static_public) {
-        Some(slot) => handshake(datagram, slot, source, port, links, peers),
+        Some(slot) => handshake(datagram, slot, from, port, links, peers),
         None => Outcome::Dropped(Reason::UnknownPeer),
     }
 }
@@ -254,7 +311,7 @@ fn initiation(datagram: &[u8], source: SocketAddr, port: Port, links: &mut Links
 fn answer(
     datagram: &[u8],
     to: (Slot, u8),
-    source: SocketAddr,
+    from: &Received,
     port: Port,
     links: &mut Links,
     peers: &mut Peers,
@@ -264,13 +321,13 @@ fn answer(
     }
     // The limiter counts answers too, and a lane that only calls others gets nothing else.
     peers.limiter.reset_count();
-    handshake(datagram, to.0, source, port, links, peers)
+    handshake(datagram, to.0, from, port, links, peers)
 }
 
 fn handshake(
     datagram: &[u8],
     slot: Slot,
-    source: SocketAddr,
+    from: &Received,
     port: Port,
     links: &mut Links,
     peers: &mut Peers,
@@ -281,22 +338,23 @@ fn handshake(
     };
     peer.freshen(now, &mut links.wire);
     let mut message = [0; 256];
-    let result = peer.tunn.decapsulate(Some(source.ip()), datagram, &mut message);
+    let result = peer.tunn.decapsulate(Some(from.source.ip()), datagram, &mut message);
     match result {
         TunnResult::WriteToNetwork(reply) if reply[0] == COOKIE => {
-            let to = links.wire.socket(port).destination(source);
+            let to = links.wire.socket(port).destination(from.source, from.local);
             links.wire.send_now(&to, port, reply);
             return Outcome::Dropped(Reason::RateLimited);
         }
         TunnResult::WriteToNetwork(reply) => {
             // A response to an initiation, or the first keepalive after a response: authentic either way.
-            let to = links.wire.socket(port).destination(source);
+            let to = links.wire.socket(port).destination(from.source, from.local);
             links.wire.send_now(&to, port, reply);
         }
         TunnResult::Err(error) => return Outcome::Dropped(refusal(&error)),
         _ => return Outcome::Done,
     }
-    peer.roam(source, &links.wire);
+    peer.roam(from, &links.wire);
+    peer.heard.handshake(datagram[0] == INITIATION, now);
     peer.session_made(now);
     links.wire.replan = true;
     // Without a session in use, boringtun would call the peer anew and forget the call that is under way.
@@ -330,54 +388,5 @@ fn refusal(error: &WireGuardError) -> Reason {
         WireGuardError::NoCurrentSession | WireGuardError::WrongIndex => Reason::UnknownSession,
         WireGuardError::InvalidPacket => Reason::MalformedInner,
         _ => Reason::Unauthentic,
-    }
-}
-
-/// What may be merged on a queue.
-fn merging(segmentation: Segmentation, checksums: Checksums) -> Config {
-    let merge = |yes| if yes { Merge::Yes } else { Merge::No };
-    Config {
-        tcp: merge(segmentation >= Segmentation::Tcp),
-        udp: merge(segmentation >= Segmentation::TcpUdp),
-        checksums: if segmentation == Segmentation::None { Checksums::Kernel } else { checksums },
-    }
-}
-
-/// Writes one frame. A merged one that the kernel refuses (some kernels misjudge valid headers) is written piece by piece.
-fn write(frame: &mut [u8], plain: bool, links: &Links) {
-    if plain {
-        if links.queue.write(&frame[vnet::LEN..]).is_err() {
-            links.drops().count(Reason::TunWrite);
-        }
-        return;
-    }
-    let Err(error) = links.queue.write(frame) else { return };
-    let merged = VnetHeader::parse(frame).is_ok_and(|header| header.gso != vnet::Gso::None);
-    if !merged {
-        links.drops().count(Reason::TunWrite);
-        return;
-    }
-    links.wire.shared.offloads.tun_gso.note(&error);
-    write_pieces(frame, links);
-}
-
-#[cold]
-fn write_pieces(frame: &mut [u8], links: &Links) {
-    let Ok(header) = VnetHeader::parse(frame) else { return };
-    let mut piece = vec![0; frame.len()];
-    let Ok(mut segments) = Segments::new(&mut frame[vnet::LEN..], &header, usize::MAX) else {
-        links.drops().count(Reason::TunWrite);
-        return;
-    };
-    while let Some(segment) = segments.next() {
-        let end = vnet::LEN + segment.len();
-        let written = piece.get_mut(..end).is_some_and(|piece| {
-            piece[..vnet::LEN].fill(0);
-            piece[vnet::LEN..].copy_from_slice(segment);
-            links.queue.write(piece).is_ok()
-        });
-        if !written {
-            links.drops().count(Reason::TunWrite);
-        }
     }
 }

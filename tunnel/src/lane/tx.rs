@@ -7,11 +7,13 @@ use std::time::Duration;
 
 use super::peer::LanePeer;
 use super::wire::Wire;
-use super::{Links, Peers};
+use super::{Links, Orders, Peers};
+use crate::config::Addresses;
 use crate::drops::Reason;
 use crate::io::tun::Segmentation;
 use crate::packet::ip::View;
 use crate::packet::split::{Segments, SplitError};
+use crate::packet::translate::{self, Direction};
 use crate::packet::vnet::{self, VnetHeader};
 use crate::packet::{ecn, icmp, mss};
 use crate::routes::LastHit;
@@ -33,6 +35,7 @@ pub(crate) struct Tx {
     framed_answer: Box<[u8]>,
     next_answer: Duration,
     last: LastHit,
+    translated: translate::LastHit,
     segmentation: Segmentation,
 }
 
@@ -53,13 +56,15 @@ impl Tx {
             framed_answer: vec![0; vnet::LEN + icmp::MAX_REPLY].into_boxed_slice(),
             next_answer: Duration::ZERO,
             last: LastHit::default(),
+            translated: translate::LastHit::default(),
             segmentation,
         }
     }
 
-    /// Forgets cached routes.
+    /// Forgets cached routes and translations.
     pub(crate) fn routes_changed(&mut self) {
         self.last.clear();
+        self.translated.clear();
     }
 
     /// Bytes of virtio header on the queue.
@@ -117,9 +122,8 @@ impl Tx {
         if lane != links.lane {
             return self.pass(lane, length, links);
         }
-        let dscp = peers.orders.dscp;
         let now = links.now;
-        let Some(peer) = peers.get(slot) else {
+        let (orders, Some(peer)) = peers.with_orders(slot) else {
             links.drops().count(Reason::NoPeer);
             return;
         };
@@ -129,7 +133,22 @@ impl Tx {
         if peer.should_use_lane_0() {
             return self.pass(0, length, links);
         }
-        self.send(length, &vnet, &view, ecn::encapsulate(view.tos, dscp), peer, links);
+        if peer.knows_us_by == Addresses::Virtual && !self.translate(length, &vnet, &view, orders, links) {
+            links.drops().count(Reason::NoVirtualSource);
+            return;
+        }
+        self.send(length, &vnet, &view, orders, peer, links);
+    }
+
+    /// Gives the packet in the buffer the source by which the peer knows its sender; false when there is none.
+    fn translate(&mut self, length: usize, vnet: &VnetHeader, view: &View, orders: &Orders, links: &Links) -> bool {
+        let (header, table) = (self.header(), &orders.outward);
+        let packet = &mut self.buffer[header..length];
+        if !translate::translate(packet, view, vnet, Direction::Outward, table, &mut self.translated) {
+            return !table.has(view.version);
+        }
+        links.wire.shared.translated.outward.add(1);
+        true
     }
 
     /// Hands the packet in the buffer to the lane that has the session.
@@ -139,22 +158,30 @@ impl Tx {
         }
     }
 
-    fn send(&mut self, length: usize, vnet: &VnetHeader, view: &View, tos: u8, peer: &mut LanePeer, links: &mut Links) {
-        let header = self.header();
+    fn send(
+        &mut self,
+        length: usize,
+        vnet: &VnetHeader,
+        view: &View,
+        orders: &Orders,
+        peer: &mut LanePeer,
+        links: &mut Links,
+    ) {
+        let (header, tos) = (self.header(), ecn::encapsulate(view.tos, orders.dscp));
         let packet = &mut self.buffer[header..length];
         let mtu = peer.path.mtu();
         mss::clamp(packet, vnet, usize::from(mtu));
         let failed = match seal_all(packet, vnet, usize::from(mtu), tos, peer, &mut links.wire) {
             Ok(resized) => {
                 if resized {
-                    self.tell_too_big(length, mtu, view.destination, links);
+                    self.tell_too_big(length, mtu, view.destination, orders, links);
                 }
                 return;
             }
             Err(failed) => failed,
         };
         match failed {
-            SplitError::TooBig { .. } if self.tell_too_big(length, mtu, view.destination, links) => {
+            SplitError::TooBig { .. } if self.tell_too_big(length, mtu, view.destination, orders, links) => {
                 links.drops().count(Reason::TooBig);
             }
             // Nobody could be told (IPv4 without DF, multicast): the outer packet is fragmented instead.
@@ -169,8 +196,9 @@ impl Tx {
     }
 
     /// Tells the sender of the packet in the buffer that the path carries `mtu` bytes; returns whether it may be told.
-    /// The answer bears the destination's address: the one that the sender's filters surely let in.
-    fn tell_too_big(&mut self, length: usize, mtu: u16, destination: IpAddr, links: &Links) -> bool {
+    /// The answer bears the destination's address: the one that the sender's filters surely let in. What it is made from
+    /// may be translated already, so that it is itself translated like an error from the peer.
+    fn tell_too_big(&mut self, length: usize, mtu: u16, destination: IpAddr, orders: &Orders, links: &Links) -> bool {
         let header = self.header();
         let packet = &self.buffer[header..length];
         let Some(answer) = icmp::too_big(packet, usize::from(mtu), destination, &mut self.answer) else {
@@ -178,6 +206,10 @@ impl Tx {
         };
         if links.now >= self.next_answer {
             self.next_answer = links.now + ANSWER_GAP;
+            if let Ok(view) = View::parse(&self.answer[..answer]) {
+                let (reply, last) = (&mut self.answer[..answer], &mut translate::LastHit::default());
+                translate::translate(reply, &view, &VnetHeader::default(), Direction::Inward, &orders.inward, last);
+            }
             let frame = &mut self.framed_answer[..header + answer];
             frame[header..].copy_from_slice(&self.answer[..answer]);
             // A full queue loses the answer, as any router may.

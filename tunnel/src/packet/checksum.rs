@@ -110,12 +110,24 @@ pub fn pseudo_header(addresses: &[u8], protocol: u8, len: usize) -> Sum {
     Sum::of(addresses).add_word(u16::from(protocol)).add_long(len as u32)
 }
 
-/// The checksum field after some of what it covers changed from `old` to `new` (RFC 1624, equation 3).
+/// What a sum grows by when some of its words change from `old` to `new`: the ~m + m' of RFC 1624, equation 3.
+#[inline]
+pub const fn change(old: Sum, new: Sum) -> Sum {
+    new.add_word(!old.fold())
+}
+
+/// The checksum field after what it covers has undergone `change` (RFC 1624, equation 3).
 ///
 /// Never call it for a UDP checksum of 0 ("none"); and write a UDP result of 0 as 0xffff.
 #[inline]
+pub const fn adjust(checksum: u16, change: Sum) -> u16 {
+    !change.add_word(!checksum).fold()
+}
+
+/// The checksum field after some of what it covers changed from `old` to `new`: [`adjust`] by their [`change`].
+#[inline]
 pub const fn update(checksum: u16, old: Sum, new: Sum) -> u16 {
-    !new.add_word(!checksum).add_word(!old.fold()).fold()
+    adjust(checksum, change(old, new))
 }
 
 /// [`update`] for one 16-bit word.

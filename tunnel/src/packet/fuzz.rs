@@ -9,6 +9,7 @@ use super::coalesce::{Checksums, Config, Merge};
 use super::ecn::{self, Decapsulated, Ecn};
 use super::ip::{Extensions, Fragment, V4_HEADER, V6_HEADER, Version, View, protocol};
 use super::split::Segments;
+use super::translate::{self, Direction};
 use super::vnet::{self, Gso, VnetHeader};
 use super::{icmp, mss};
 
@@ -93,6 +94,65 @@ pub fn fuzz_icmp(data: &[u8]) {
             assert!(!verifies(packet, &before) || verifies(&changed, &after), "a right checksum became wrong");
         }
     }
+}
+
+/// A virtio header, a direction, and a packet: translation changes our address and what covers it, there and back it is
+/// the identity, and it goes before or after cutting.
+pub fn fuzz_translate(data: &[u8]) {
+    let Ok(vnet) = VnetHeader::parse(data) else { return };
+    let Some((direction, packet)) = data[vnet::LEN..].split_first() else { return };
+    let direction = if direction & 1 == 0 { Direction::Outward } else { Direction::Inward };
+    let [there, back] = translations(direction);
+    let Ok(view) = View::parse(packet) else { return };
+    let (mut changed, mut last) = (packet.to_vec(), translate::LastHit::default());
+    let translated = translate::translate(&mut changed, &view, &vnet, direction, &there, &mut last);
+    let mut expected = view;
+    let ours = if direction == Direction::Outward { &mut expected.source } else { &mut expected.destination };
+    assert_eq!(translated, there.map(*ours).is_some(), "an address of the table, and no other");
+    *ours = there.map(*ours).unwrap_or(*ours);
+    assert_eq!(View::parse(&changed), Ok(expected), "nothing but the address");
+    if !translated {
+        assert_eq!(changed, packet);
+        return;
+    }
+    assert!(vnet.needs_csum || !verifies(packet, &view) || verifies(&changed, &expected), "a checksum became wrong");
+    // What was foreign in a quoted packet before would become native by the way back.
+    let mut again = changed.clone();
+    translate::translate(&mut again, &expected, &vnet, direction, &back, &mut last);
+    if translate::quoted_address(packet, &view, direction).is_none_or(|address| back.map(address).is_none()) {
+        assert_eq!(one_zero(&again), one_zero(packet), "there and back");
+    }
+    let place = [usize::from(vnet.csum_start), usize::from(vnet.csum_offset)];
+    let usual = Some(place) == translate::checksum_field(&view).map(|field| [view.l4, field]);
+    if vnet.gso == Gso::None && vnet.needs_csum && !usual {
+        return; // completed below another checksum, which covers it or not
+    }
+    let (Some(changed), Some(cut)) = (segments(&changed, &vnet, usize::MAX), segments(packet, &vnet, usize::MAX))
+    else {
+        return;
+    };
+    let each = cut.into_iter().map(|mut segment| {
+        let view = View::parse(&segment).expect("a segment is a packet");
+        translate::translate(&mut segment, &view, &VnetHeader::default(), direction, &there, &mut last);
+        one_zero(&segment)
+    });
+    assert!(each.eq(changed.iter().map(|segment| one_zero(segment))), "cut and translated");
+}
+
+/// A table, and that of the way back.
+fn translations(direction: Direction) -> [translate::Table; 2] {
+    let pairs = [("10.42.0.0/16", "100.64.0.0/16"), ("10.43.0.0/16", "100.65.0.0/16"), ("fd00::/64", "fd64:1::/64")];
+    let pairs = pairs.map(|(a, b)| [a, b].map(|net| net.parse::<ipnet::IpNet>().expect("a literal prefix")));
+    let outward = translate::Table::build(pairs.map(|[native, foreign]| (native, foreign)));
+    let inward = translate::Table::build(pairs.map(|[native, foreign]| (foreign, native)));
+    if direction == Direction::Outward { [outward, inward] } else { [inward, outward] }
+}
+
+/// The packet with one form of zero: of its two, an adjusted checksum has the one that a sum gives.
+fn one_zero(packet: &[u8]) -> Vec<u8> {
+    let mut packet = packet.to_vec();
+    packet.as_chunks_mut::<2>().0.iter_mut().filter(|word| **word == [0xff, 0xff]).for_each(|word| word.fill(0));
+    packet
 }
 
 /// The segments, copied; `None` when the packet cannot be cut.
@@ -282,6 +342,33 @@ mod tests {
         #[test]
         fn any_bytes_are_answered_right_or_not_at_all(data in vec(any::<u8>(), 0..200)) {
             fuzz_icmp(&data);
+        }
+
+        #[test]
+        fn damaged_packets_are_translated_right(
+            sample in sample(), quoted in prop_oneof![Just(None), (0u8..16).prop_map(Some)], gso_size in 1u16..300, whole: bool,
+            inward: bool, damage in vec((0usize..100, any::<u8>()), 0..3),
+        ) {
+            let (mut packet, mut vnet) = sample.super_packet(gso_size);
+            if let Some(kind) = quoted {
+                // An ICMP error to the sender of a packet.
+                let mut out = [0; icmp::MAX_REPLY];
+                let (to, v6) = (View::parse(&packet).expect("valid").destination, sample.v6);
+                let len = icmp::too_big(&packet, 1400, to, &mut out).unwrap_or(0);
+                packet = out[..len].to_vec();
+                if let Some(at) = packet.get_mut(if v6 { 40 } else { 20 }).filter(|_| kind > 0) {
+                    *at = kind;
+                }
+                vnet = VnetHeader::default();
+            } else if whole {
+                vnet.gso = Gso::None;
+            }
+            let mut data = [&vnet.encode()[..], &[u8::from(inward)], &packet].concat();
+            for (at, value) in damage {
+                let at = at % data.len();
+                data[at] = value;
+            }
+            fuzz_translate(&data);
         }
 
         #[test]

@@ -116,26 +116,59 @@ impl View {
     /// error, because forwarding does not need it: `protocol` then names the extension at `l4`.
     #[inline]
     pub fn parse(bytes: &[u8]) -> Result<Self, IpError> {
-        match bytes.first().map(|first| first >> 4) {
-            Some(4) => parse_v4(bytes),
-            Some(6) => parse_v6(bytes),
-            Some(version) => Err(IpError::Version(version)),
-            None => Err(IpError::Short(0)),
+        parse(bytes, End::Whole)
+    }
+
+    /// Parses the headers of a packet that an ICMP error quotes: it may end anywhere behind its IP header, and
+    /// `total_len` counts the bytes that are there.
+    ///
+    /// # Errors
+    /// As [`View::parse`], when the IP header itself is cut off or wrong.
+    pub fn parse_quoted(bytes: &[u8]) -> Result<Self, IpError> {
+        parse(bytes, End::CutOff)
+    }
+}
+
+/// Whether a packet must be there to its end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum End {
+    Whole,
+    CutOff,
+}
+
+impl End {
+    /// Bytes of the packet that are there; its header says how many it has.
+    #[inline]
+    fn judge(self, said: usize, have: usize) -> Result<usize, IpError> {
+        match self {
+            Self::Whole if said > have => Err(IpError::TotalLength { said, have }),
+            _ => Ok(said.min(have)),
         }
     }
 }
 
 #[inline]
-fn parse_v4(bytes: &[u8]) -> Result<View, IpError> {
+fn parse(bytes: &[u8], end: End) -> Result<View, IpError> {
+    match bytes.first().map(|first| first >> 4) {
+        Some(4) => parse_v4(bytes, end),
+        Some(6) => parse_v6(bytes, end),
+        Some(version) => Err(IpError::Version(version)),
+        None => Err(IpError::Short(0)),
+    }
+}
+
+#[inline]
+fn parse_v4(bytes: &[u8], end: End) -> Result<View, IpError> {
     let h = bytes.first_chunk::<V4_HEADER>().ok_or(IpError::Short(bytes.len()))?;
     let header_len = usize::from(h[0] & 0x0f) * 4;
     if header_len < V4_HEADER || header_len > bytes.len() {
         return Err(IpError::HeaderLength(header_len));
     }
     let total_len = usize::from(u16::from_be_bytes([h[2], h[3]]));
-    if total_len < header_len || total_len > bytes.len() {
+    if total_len < header_len {
         return Err(IpError::TotalLength { said: total_len, have: bytes.len() });
     }
+    let total_len = end.judge(total_len, bytes.len())?;
     let fragment = u16::from_be_bytes([h[6], h[7]]);
     Ok(View {
         version: Version::V4,
@@ -155,12 +188,9 @@ fn parse_v4(bytes: &[u8]) -> Result<View, IpError> {
 }
 
 #[inline]
-fn parse_v6(bytes: &[u8]) -> Result<View, IpError> {
+fn parse_v6(bytes: &[u8], end: End) -> Result<View, IpError> {
     let h = bytes.first_chunk::<V6_HEADER>().ok_or(IpError::Short(bytes.len()))?;
-    let total_len = V6_HEADER + usize::from(u16::from_be_bytes([h[4], h[5]]));
-    if total_len > bytes.len() {
-        return Err(IpError::TotalLength { said: total_len, have: bytes.len() });
-    }
+    let total_len = end.judge(V6_HEADER + usize::from(u16::from_be_bytes([h[4], h[5]])), bytes.len())?;
     let mut source = [0; 16];
     source.copy_from_slice(&h[8..24]);
     let mut destination = [0; 16];
@@ -295,6 +325,21 @@ mod tests {
         }
         let view = View::parse(&packet).expect("valid");
         assert_eq!((view.protocol, view.l4, view.extensions), (60, 40 + 8 * 8, Extensions::Other));
+    }
+
+    #[test]
+    fn a_quoted_packet_may_end_behind_its_header() {
+        let v4 = hex("4500 0100 0000 0000 40 06 0000 0a2a0005 0a340007 01bb 1451 00000001");
+        assert_eq!(View::parse(&v4), Err(IpError::TotalLength { said: 256, have: 28 }));
+        let view = View::parse_quoted(&v4).expect("its header is whole");
+        assert_eq!((view.total_len, view.l4, view.protocol), (28, 20, 6));
+        assert_eq!(View::parse_quoted(&v4[..19]), Err(IpError::Short(19)));
+        // Hop-by-hop options of 8 bytes, then TCP of which 4 bytes are there.
+        let v6 = hex(
+            "60000000 0400 00 40 fd000000000000000000000000000001 fd000000000000000000000000000002 0600010400000000 01bb1451",
+        );
+        let view = View::parse_quoted(&v6).expect("its header is whole");
+        assert_eq!((view.total_len, view.l4, view.protocol), (52, 48, 6));
     }
 
     #[test]

@@ -10,8 +10,8 @@
 //!   [`mss::clamp`]; then [`assemble::Assembler::push`], which gives the frames to write.
 //!   [`coalesce::Coalescer`] is the state machine below.
 //!
-//! A stateless address translation goes before [`split::Segments::new`] (once for a whole super-packet: the segments
-//! are built from its header) and before [`assemble::Assembler::push`]; [`checksum::update`] is its tool.
+//! Where clusters' addresses overlap, [`translate::translate`] goes before [`split::Segments::new`] (once for a whole
+//! super-packet: the segments are built from its header) and before [`assemble::Assembler::push`].
 
 pub mod assemble;
 pub mod checksum;
@@ -24,6 +24,7 @@ pub mod icmp;
 pub mod ip;
 pub mod mss;
 pub mod split;
+pub mod translate;
 pub mod vnet;
 
 #[cfg(test)]

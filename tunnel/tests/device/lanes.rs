@@ -94,6 +94,66 @@ fn a_new_peer_joins_without_touching_the_sessions_of_others() {
 }
 
 #[test]
+fn the_first_vanilla_peer_comes_and_the_last_one_goes_without_touching_other_sessions() {
+    enter_new_namespace();
+    let mut config = None;
+    let device = device(PeerKind::Linkspan { lanes: NonZeroU8::MIN }, |c| {
+        c.vanilla_port = None;
+        config = Some(c.clone());
+    });
+    let without = config.unwrap();
+    let mut remote = Remote::new(2, device.status().listen_port, 0);
+    remote.connect();
+    remote.send(&ping(PEER, DEVICE, 1, 56));
+    assert!(is_pong(&receive_data(&mut remote), 1));
+    crate::support::ip("route add 10.9.3.0/24 dev tun0");
+    let mut sequence = 1;
+    for _ in 0..2 {
+        let mut with = without.clone();
+        with.vanilla_port = Some(0);
+        with.peers.push(peer(3, PeerKind::Vanilla));
+        device.configure(with).unwrap();
+        let port = device.status().vanilla_port.expect("an open port");
+        let mut vanilla = Remote::new(3, port, 0);
+        vanilla.connect();
+        sequence += 1;
+        vanilla.send(&ping([10, 9, 3, 1], DEVICE, sequence, 1300));
+        assert!(is_pong(vanilla.receive(), sequence));
+        remote.send(&ping(PEER, DEVICE, sequence, 56));
+        assert!(is_pong(&receive_data(&mut remote), sequence), "the old session still works");
+        device.configure(without.clone()).unwrap();
+        assert_eq!(device.status().vanilla_port, None);
+        eventually("the port is free", || std::net::UdpSocket::bind(("0.0.0.0", port)).is_ok());
+    }
+    remote.send(&ping(PEER, DEVICE, 99, 56));
+    assert!(is_pong(&receive_data(&mut remote), 99));
+}
+
+#[test]
+fn a_vanilla_port_that_is_taken_changes_nothing() {
+    enter_new_namespace();
+    let mut config = None;
+    let device = device(PeerKind::Linkspan { lanes: NonZeroU8::MIN }, |c| {
+        c.vanilla_port = None;
+        config = Some(c.clone());
+    });
+    let mut remote = Remote::new(2, device.status().listen_port, 0);
+    remote.connect();
+    let taken = std::net::UdpSocket::bind("0.0.0.0:0").unwrap();
+    let mut with = config.unwrap();
+    with.vanilla_port = Some(taken.local_addr().unwrap().port());
+    with.peers.push(peer(3, PeerKind::Vanilla));
+    let error = device.configure(with.clone()).expect_err("taken").to_string();
+    assert!(error.contains("another program uses the port"), "{error}");
+    assert_eq!(device.status().peers.len(), 1);
+    remote.send(&ping(PEER, DEVICE, 1, 56));
+    assert!(is_pong(&receive_data(&mut remote), 1), "the session goes on");
+    drop(taken);
+    device.configure(with).unwrap();
+    assert_eq!(device.status().peers.len(), 2);
+}
+
+#[test]
 fn a_link_that_somebody_deletes_is_made_anew() {
     enter_new_namespace();
     let mut config = None;
@@ -111,6 +171,50 @@ fn a_link_that_somebody_deletes_is_made_anew() {
     remote.connect();
     remote.send(&ping(PEER, DEVICE, 1, 56));
     assert!(is_pong(remote.receive(), 1));
+}
+
+#[test]
+fn a_burst_of_unmerged_datagrams_comes_through_whole_and_in_order() {
+    enter_new_namespace();
+    let device = device(PeerKind::Vanilla, |config| config.offloads.udp_gro = false);
+    let mut remote = Remote::new(2, device.status().vanilla_port.unwrap(), 0);
+    remote.connect();
+    // More than two calls take, of sizes that end and begin merged packets; strangers' among them.
+    let sizes = [56, 1300, 1300, 1, 0, 1392];
+    let burst: Vec<_> =
+        (0..90u16).map(|n| remote.seal(&ping(PEER, DEVICE, n, sizes[usize::from(n) % sizes.len()]))).collect();
+    for (n, datagram) in burst.iter().enumerate() {
+        remote.send_raw(datagram);
+        if n % 30 == 29 {
+            remote.send_raw(&[4, 0, 0, 0]);
+        }
+    }
+    for sequence in 0..90 {
+        assert!(is_pong(remote.receive(), sequence), "{sequence}");
+    }
+    assert_eq!(crate::support::drops(&device.status(), "not-wireguard"), 3);
+}
+
+#[test]
+fn a_port_that_another_device_still_has_is_not_shared() {
+    enter_new_namespace();
+    let first = device(TWO, |config| config.lanes = NonZeroU8::new(2).unwrap());
+    let port = first.status().listen_port;
+    let mut config = None;
+    let open = |config: &tunnel::Config| tunnel::Device::open(config.clone());
+    first.close();
+    crate::support::ip("address del 10.9.1.1/24 dev tun0");
+    let second = device(TWO, |c| {
+        c.listen_port = port;
+        c.lanes = NonZeroU8::new(2).unwrap();
+        config = Some(c.clone());
+    });
+    let error = open(&config.unwrap()).expect_err("held");
+    assert!(error.is_held(), "{error}");
+    // Its group is as it was: each lane still gets its own.
+    for lane in [0, 1] {
+        Remote::new(2, second.status().listen_port, lane).connect();
+    }
 }
 
 #[test]

@@ -8,3 +8,4 @@ mod support;
 mod hostile;
 mod lanes;
 mod sessions;
+mod translation;

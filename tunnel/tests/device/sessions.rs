@@ -56,6 +56,61 @@ fn a_peer_that_moves_is_followed_with_its_first_packet() {
     assert_eq!(device.status().peers[0].endpoint, Some(remote.socket.local_addr().unwrap()));
 }
 
+/// A peer whose firewall lets answers in only from the address that it has called.
+fn strict(port: u16, own: &str, called: &str) -> Remote {
+    let mut remote = Remote::new(2, port, 0);
+    let own: std::net::IpAddr = own.parse().unwrap();
+    remote.to.set_ip(called.parse().unwrap());
+    let timeout = remote.socket.read_timeout().unwrap();
+    remote.socket = std::net::UdpSocket::bind((own, 0)).unwrap();
+    remote.socket.set_read_timeout(timeout).unwrap();
+    remote.socket.connect(remote.to).unwrap();
+    remote
+}
+
+#[test]
+fn answers_come_from_whichever_address_the_peer_has_called() {
+    enter_new_namespace();
+    // Towards an address on the loopback link, the kernel would choose that address itself.
+    ip("address add 192.0.2.1/32 dev lo");
+    ip("address add 192.0.2.2/32 dev lo");
+    ip("address add fd00::1/128 dev lo nodad");
+    ip("address add fd00::2/128 dev lo nodad");
+    for udp_gso in [true, false] {
+        let device = device(PeerKind::Vanilla, |config| config.offloads.udp_gso = udp_gso);
+        let port = device.status().vanilla_port.unwrap();
+        for (sequence, called) in (1..).zip(["192.0.2.2", "fd00::2", "192.0.2.1", "fd00::1"]) {
+            let own = if called.contains(':') { "fd00::1" } else { "192.0.2.1" };
+            let mut remote = strict(port, own, called);
+            remote.connect();
+            remote.send(&ping(PEER, DEVICE, sequence, 1300));
+            assert!(is_pong(remote.receive(), sequence), "{called}");
+        }
+        device.close();
+        ip("link delete tun0");
+    }
+}
+
+#[test]
+fn an_address_that_goes_while_a_peer_uses_it_is_given_up() {
+    enter_new_namespace();
+    ip("address add 192.0.2.1/32 dev lo");
+    ip("address add 192.0.2.2/32 dev lo");
+    let device = device(PeerKind::Vanilla, |_| {});
+    let mut remote = Remote::new(2, device.status().vanilla_port.unwrap(), 0);
+    remote.to.set_ip([192, 0, 2, 2].into());
+    remote.connect();
+    remote.send(&ping(PEER, DEVICE, 1, 56));
+    assert!(is_pong(remote.receive(), 1));
+    ip("address del 192.0.2.2/32 dev lo");
+    let mut ping = ping_from_kernel();
+    let reply = pong(remote.receive());
+    remote.to.set_ip([192, 0, 2, 1].into());
+    remote.send(&reply);
+    assert!(ping.wait().unwrap().success());
+    assert_eq!(drops(&device.status(), "send-failed"), 0);
+}
+
 #[test]
 fn a_forged_packet_from_elsewhere_moves_nobody() {
     enter_new_namespace();

@@ -18,7 +18,7 @@ use std::time::{Duration, Instant};
 use boringtun::noise::{Tunn, TunnResult};
 use tunnel::config::{Dscp, Offloads, PrivateKey, PublicKey};
 use tunnel::status::Status;
-use tunnel::{Config, Device, Peer, PeerKind};
+use tunnel::{Addresses, Config, Device, Peer, PeerKind, Translation};
 
 /// Address of the device's link and of the peer's inner host.
 pub const DEVICE: [u8; 4] = [10, 9, 1, 1];
@@ -63,6 +63,7 @@ pub fn device(kind: PeerKind, change: impl FnOnce(&mut Config)) -> Device {
         mtu: 1420,
         dscp: Dscp::Zero,
         offloads: Offloads::default(),
+        translation: Vec::new(),
         peers: vec![peer(2, kind)],
     };
     change(&mut config);
@@ -83,7 +84,14 @@ pub fn peer(number: u8, kind: PeerKind) -> Peer {
         allowed_ips: vec![format!("10.9.{number}.0/24").parse().unwrap()],
         persistent_keepalive: None,
         kind,
+        knows_us_by: Addresses::Native,
     }
+}
+
+/// 10.9.`number`.0/24, which others know as 100.64.`number`.0/24.
+pub fn translation(number: u8) -> Translation {
+    let net = |text: String| text.parse().unwrap();
+    Translation { native: net(format!("10.9.{number}.0/24")), r#virtual: net(format!("100.64.{number}.0/24")) }
 }
 
 /// Packets that the device dropped for a reason.

@@ -1,0 +1,69 @@
+//! The last steps inward: packets get the addresses that they have here, and frames go to the TUN queue.
+
+use super::Links;
+use crate::drops::Reason;
+use crate::io::tun::Segmentation;
+use crate::packet::coalesce::{Checksums, Config, Merge};
+use crate::packet::ip::View;
+use crate::packet::split::Segments;
+use crate::packet::translate::{self, Direction, LastHit, Table};
+use crate::packet::vnet::{self, VnetHeader};
+
+/// What may be merged on a queue.
+pub(super) fn merging(segmentation: Segmentation, checksums: Checksums) -> Config {
+    let merge = |yes| if yes { Merge::Yes } else { Merge::No };
+    Config {
+        tcp: merge(segmentation >= Segmentation::Tcp),
+        udp: merge(segmentation >= Segmentation::TcpUdp),
+        checksums: if segmentation == Segmentation::None { Checksums::Kernel } else { checksums },
+    }
+}
+
+/// Gives a packet the destination that its receiver has here, whichever peer it comes from.
+#[inline]
+pub(super) fn translate(packet: &mut [u8], inward: &Table, last: &mut LastHit, links: &Links) {
+    if let Ok(view) = View::parse(packet)
+        && translate::translate(packet, &view, &VnetHeader::default(), Direction::Inward, inward, last)
+    {
+        links.wire.shared.translated.inward.add(1);
+    }
+}
+
+/// Writes one frame. A merged one that the kernel refuses (some kernels misjudge valid headers) is written piece by piece.
+pub(super) fn write(frame: &mut [u8], plain: bool, links: &Links) {
+    if plain {
+        if links.queue.write(&frame[vnet::LEN..]).is_err() {
+            links.drops().count(Reason::TunWrite);
+        }
+        return;
+    }
+    let Err(error) = links.queue.write(frame) else { return };
+    let merged = VnetHeader::parse(frame).is_ok_and(|header| header.gso != vnet::Gso::None);
+    if !merged {
+        links.drops().count(Reason::TunWrite);
+        return;
+    }
+    links.wire.shared.offloads.tun_gso.note(&error);
+    write_pieces(frame, links);
+}
+
+#[cold]
+fn write_pieces(frame: &mut [u8], links: &Links) {
+    let Ok(header) = VnetHeader::parse(frame) else { return };
+    let mut piece = vec![0; frame.len()];
+    let Ok(mut segments) = Segments::new(&mut frame[vnet::LEN..], &header, usize::MAX) else {
+        links.drops().count(Reason::TunWrite);
+        return;
+    };
+    while let Some(segment) = segments.next() {
+        let end = vnet::LEN + segment.len();
+        let written = piece.get_mut(..end).is_some_and(|piece| {
+            piece[..vnet::LEN].fill(0);
+            piece[vnet::LEN..].copy_from_slice(segment);
+            links.queue.write(piece).is_ok()
+        });
+        if !written {
+            links.drops().count(Reason::TunWrite);
+        }
+    }
+}
