@@ -31,6 +31,9 @@ pub struct ZoneConfig {
     pub serial: u32,
     /// Addresses of `ns.dns.<origin>`, the name in the zone's NS record; none by default.
     pub server_addresses: Vec<IpAddr>,
+    /// Namespaces whose names exist even without a service, as CoreDNS has it; none by default. Those of services always
+    /// exist.
+    pub namespaces: Vec<String>,
 }
 
 impl Default for ZoneConfig {
@@ -41,6 +44,7 @@ impl Default for ZoneConfig {
             negative_ttl: 5,
             serial: 1,
             server_addresses: Vec::new(),
+            namespaces: Vec::new(),
         }
     }
 }

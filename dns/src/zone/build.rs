@@ -95,6 +95,18 @@ impl Builder {
         self.put(key_of(&["dns-version"]), Node { role: Role::Version, ..Node::default() });
         self.put(key_of(&["dns"]), Node::default());
         self.put_addresses(key_of(&["ns", "dns"]), config.server_addresses.clone());
+        for namespace in &config.namespaces {
+            let key = key_of(&[&namespace.to_ascii_lowercase(), "svc"]);
+            match check_label(namespace) {
+                Ok(()) if self.fits(&key) => self.put(key, Node::default()),
+                Ok(()) => self.skip_namespace(namespace, "is longer than 255 bytes in full"),
+                Err(why) => self.skip_namespace(namespace, why),
+            }
+        }
+    }
+
+    fn skip_namespace(&mut self, namespace: &str, why: &str) {
+        self.zone.skipped.push(Skipped { what: format!("namespace {namespace}"), why: format!("its name {why}") });
     }
 
     /// The names of one namespace: all services of `group` are in it, sorted by name.

@@ -238,6 +238,23 @@ fn row_93_dns_version() {
 }
 
 #[test]
+fn row_95_a_namespace_without_services_has_no_data_and_one_that_is_not_there_no_name() {
+    let config = ZoneConfig { namespaces: vec!["Empty".into(), "demo".into(), "-".into()], ..ZoneConfig::default() };
+    let zone = Zone::build(&config, &[cluster_set_ip("hello", &["10.43.0.42"], vec![])]);
+    for (name, answer) in [
+        ("empty.svc.clusterset.local", "nodata"),
+        ("demo.svc.clusterset.local", "nodata"),
+        ("absent.svc.clusterset.local", "nxdomain"),
+        ("hello.empty.svc.clusterset.local", "nxdomain"),
+        ("hello.demo.svc.clusterset.local", "10.43.0.42"),
+    ] {
+        assert_eq!(ask(&zone, name, RecordType::A), answer, "{name}");
+    }
+    let skipped: Vec<_> = zone.skipped().iter().map(ToString::to_string).collect();
+    assert_eq!(skipped.len(), 1, "{skipped:?}");
+}
+
+#[test]
 fn row_95_nxdomain_and_nodata_are_told_apart() {
     let ports = vec![port("http", Protocol::Tcp, 80)];
     let zone = zone(&[cluster_set_ip("web", &["10.43.0.1"], ports)]);
