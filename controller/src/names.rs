@@ -11,6 +11,8 @@ pub enum Reachability {
     Reachable,
     /// Its path is known to be down.
     Unreachable,
+    /// Its path has been down for so long that its endpoints are taken away.
+    Lost,
 }
 
 /// The services that a zone is built from: those of all clusters, without the addresses in clusters that are down.

@@ -29,6 +29,10 @@ pub struct Desired {
     pub local: Vec<IpNet>,
     /// Prefixes of each other Member, by cluster ID.
     pub remote: BTreeMap<String, Vec<IpNet>>,
+    /// Prefixes by which other Members know this cluster's pods. Nobody has these addresses here: what is sent to them is
+    /// refused as unreachable, and does not leave by the default route.
+    #[serde(default)]
+    pub own_virtual: Vec<IpNet>,
     /// The link between the nodes of this cluster.
     pub vxlan: Vxlan,
     /// Addresses that this node uses toward other Members, most preferred first. Those that the node does not have are
@@ -92,6 +96,7 @@ impl Desired {
             tunnel: None,
             local: Vec::new(),
             remote: BTreeMap::new(),
+            own_virtual: Vec::new(),
             vxlan: Vxlan::default(),
             sources: Vec::new(),
             stale_tunnels: Vec::new(),
@@ -123,6 +128,12 @@ impl Desired {
         }
         self.check_nodes()?;
         self.check_links()?;
+        for prefix in &self.own_virtual {
+            if let Some(node) = self.nodes.iter().find(|node| prefix.contains(&node.address)) {
+                let (node, address) = (node.name.clone(), node.address);
+                return Err(DesiredError::NodeInVirtual { prefix: *prefix, node, address });
+            }
+        }
         for (cluster, prefix) in
             self.remote.iter().flat_map(|(cluster, prefixes)| prefixes.iter().map(move |p| (cluster, p)))
         {
@@ -234,6 +245,18 @@ pub enum DesiredError {
         /// Its address.
         address: IpAddr,
     },
+    /// A node would be refused as unreachable.
+    #[error(
+        "virtual prefix {prefix} of this cluster holds the address {address} of its node {node:?}: choose a prefix that nobody has"
+    )]
+    NodeInVirtual {
+        /// The prefix.
+        prefix: IpNet,
+        /// The node.
+        node: String,
+        /// Its address.
+        address: IpAddr,
+    },
     /// Both clusters use the same addresses.
     #[error("prefix {prefix} of cluster {cluster:?} overlaps {local} of this cluster")]
     Overlap {
@@ -301,6 +324,15 @@ mod tests {
         assert!(
             message(|d| d.remote = berlin("10.42.3.0/24"))
                 .contains("10.42.3.0/24 of cluster \"berlin\" overlaps 10.42.0.0/16")
+        );
+    }
+
+    #[test]
+    fn a_virtual_prefix_around_a_node_is_told() {
+        let found = message(|d| d.own_virtual = vec!["192.168.7.0/24".parse().unwrap()]);
+        assert!(
+            found.starts_with("virtual prefix 192.168.7.0/24 of this cluster holds the address 192.168.7.2"),
+            "{found}"
         );
     }
 

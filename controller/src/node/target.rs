@@ -52,6 +52,7 @@ impl Target {
             return target;
         }
         target.add_remote_routes(desired, &remote, &sources);
+        target.refuse_own_virtual(desired);
         target.add_node_routes(desired);
         target.add_rules(desired, &remote);
         target.nft = Some(nft_table(desired, &target, remote, sources));
@@ -74,6 +75,13 @@ impl Target {
             let table = Table::Remote;
             self.routes.extend(path.map(|path| Route { table, to: *to, metric: mark::METRIC_ROUTE, path }));
             self.routes.insert(Route { table, to: *to, metric: mark::METRIC_FALLBACK, path: Path::Unreachable });
+        }
+    }
+
+    fn refuse_own_virtual(&mut self, desired: &Desired) {
+        for to in desired.own_virtual.iter().map(IpNet::trunc) {
+            let (table, metric) = (Table::Remote, mark::METRIC_FALLBACK);
+            self.routes.insert(Route { table, to, metric, path: Path::Unreachable });
         }
     }
 

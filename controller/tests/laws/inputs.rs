@@ -25,6 +25,8 @@ const TUNNELS: [&str; 2] = ["linkspan0", "wan0"];
 const VXLANS: [&str; 2] = ["linkspan-nodes", "vx0"];
 const PORTS: [u16; 2] = [4790, 4791];
 const REMOTE: [&str; 6] = ["10.52.0.0/16", "10.53.0.0/16", "10.53.1.7/32", "10.62.0.0/16", "fd52::/56", "fd62::/56"];
+/// The cluster's own; the last one another Member claims too, which a sound control plane does not let happen.
+const VIRTUAL: [&str; 3] = ["100.64.0.0/24", "fd92::/64", "10.62.0.0/16"];
 const CLUSTERS: [&str; 3] = ["berlin", "rome", "oslo"];
 
 fn net(text: &str) -> IpNet {
@@ -72,14 +74,27 @@ fn remote() -> impl Strategy<Value = BTreeMap<String, Vec<IpNet>>> {
 /// This node is `n0`; the first two nodes may be gateways.
 pub fn any_desired() -> impl Strategy<Value = Desired> {
     let sources = subsequence(vec![ip("10.42.0.1"), ip("192.168.7.2"), ip("fd42::1")], 0..=3);
-    (nodes(), option::of(tunnel()), option::of(0..2_usize), remote(), vxlan(), sources).prop_map(
-        |(nodes, tunnel, active, remote, vxlan, sources)| {
+    let own_virtual = subsequence(VIRTUAL.map(net).to_vec(), 0..=VIRTUAL.len());
+    (nodes(), option::of(tunnel()), option::of(0..2_usize), remote(), vxlan(), (sources, own_virtual)).prop_map(
+        |(nodes, tunnel, active, remote, vxlan, (sources, own_virtual))| {
             let gateways: Vec<_> = nodes.iter().take(2).map(|node| node.name.clone()).collect();
             let local = ["10.42.0.0/16", "10.43.0.0/16", "fd42::/56"].map(net).into();
             let active_gateway = active.and_then(|active| gateways.get(active).cloned());
             let node = NODES[0].into();
             let stale_tunnels = Vec::new();
-            Desired { node, nodes, gateways, active_gateway, tunnel, local, remote, vxlan, sources, stale_tunnels }
+            Desired {
+                node,
+                nodes,
+                gateways,
+                active_gateway,
+                tunnel,
+                local,
+                remote,
+                own_virtual,
+                vxlan,
+                sources,
+                stale_tunnels,
+            }
         },
     )
 }
@@ -184,6 +199,7 @@ pub fn shuffled(desired: &Desired, observed: &Observed, seed: u64) -> (Desired, 
     let (mut desired, mut observed) = (desired.clone(), observed.clone());
     desired.nodes.shuffle(&mut rng);
     desired.local.shuffle(&mut rng);
+    desired.own_virtual.shuffle(&mut rng);
     desired.nodes.iter_mut().for_each(|node| node.pod_cidrs.shuffle(&mut rng));
     desired.remote.values_mut().for_each(|prefixes| prefixes.shuffle(&mut rng));
     desired.tunnel.iter_mut().for_each(|tunnel| tunnel.addresses.shuffle(&mut rng));

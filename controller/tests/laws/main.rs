@@ -85,7 +85,8 @@ proptest! {
         }
         let wanted = remote(&desired);
         for route in world.routes().filter(|route| route.table == Table::Remote) {
-            prop_assert!(wanted.contains(&route.to), "no Member accepts {route}");
+            let refused = route.path == Path::Unreachable && desired.own_virtual.contains(&route.to);
+            prop_assert!(refused || wanted.contains(&route.to), "no Member accepts {route}");
         }
     }
 
@@ -110,6 +111,15 @@ proptest! {
             if let Action::ReplaceRoute(route) = &action && route.path != Path::Unreachable {
                 prop_assert!(world.nft().is_some(), "{action} before the packet filter");
             }
+        }
+    }
+
+    #[test]
+    fn own_virtual_prefixes_never_leave_by_the_main_table(desired in any_desired(), mut world in any_world()) {
+        settle(&mut world, &desired);
+        let wanted = remote(&desired);
+        for prefix in desired.own_virtual.iter().filter(|prefix| wanted.iter().any(|net| net.addr().is_ipv4() == prefix.addr().is_ipv4())) {
+            prop_assert!(world.looks_up_our_table(prefix), "{prefix} leaves by the main table");
         }
     }
 

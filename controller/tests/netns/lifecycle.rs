@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::io::{BufRead as _, BufReader};
+use std::os::unix::process::ExitStatusExt as _;
 use std::time::{Duration, Instant};
 
 use controller::node::{Desired, Node, TunnelLink, Vxlan};
@@ -49,6 +50,7 @@ fn desired(remote: BTreeMap<String, Vec<IpNet>>) -> Desired {
         tunnel: Some(TunnelLink { link: "linkspan0".into(), mtu: 1420, addresses: vec![net("10.42.0.2/32")] }),
         local: vec![net("10.42.0.0/16"), net("10.43.0.0/16"), net("fd42::/56")],
         remote,
+        own_virtual: Vec::new(),
         vxlan: Vxlan::default(),
         sources: Vec::new(),
         stale_tunnels: Vec::new(),
@@ -81,6 +83,23 @@ fn removal_leaves_the_node_as_it_was() {
     node.pass(&Desired::nothing());
     assert_eq!(node.snapshot(), before);
     assert_eq!(node.pass(&Desired::nothing()), "");
+}
+
+#[test]
+fn what_is_sent_to_own_virtual_addresses_does_not_leave_by_the_default_route() {
+    let mut lab = Lab::new();
+    let node = node(&mut lab);
+    node.run("ip route add default via 192.168.42.1");
+    add_tun(&node);
+    let way = |to: &str| {
+        let output = node.attempt(&format!("ip route get {to}"));
+        text(if output.status.success() { &output.stdout } else { &output.stderr })
+    };
+    node.pass(&Desired { own_virtual: vec![net("100.64.7.0/24")], ..small() });
+    assert!(way("100.64.7.5").contains("No route to host"), "{}", way("100.64.7.5"));
+    assert!(way("100.64.8.5").contains("via 192.168.42.1"), "{}", way("100.64.8.5"));
+    node.pass(&small());
+    assert!(way("100.64.7.5").contains("via 192.168.42.1"), "{}", way("100.64.7.5"));
 }
 
 #[test]
@@ -121,14 +140,15 @@ fn a_killed_pass_is_continued_or_removed_by_the_next() {
     }
 }
 
+/// The signal of `abort`, which leaves no more time to clean up than SIGKILL.
+const SIGABRT: i32 = 6;
+
 fn kill_in_the_middle(node: &Namespace, desired: &Desired) {
-    let count = || node.run("ip route show table 10810 | wc -l").trim().parse::<usize>().unwrap_or(0);
-    let mut pass = node.agent("pass", desired);
-    eventually("the first routes", Duration::from_secs(10), || count() > 100);
-    // SIGKILL.
-    pass.kill().unwrap();
-    pass.wait().unwrap();
-    assert!(count() < 9000, "the pass was over before it was killed");
+    let output = node.agent("half", desired).wait_with_output().unwrap();
+    assert_eq!(output.status.signal(), Some(SIGABRT), "{}", text(&output.stderr));
+    // Each prefix of IPv4 has two routes.
+    let written: usize = node.run("ip route show table 10810 | wc -l").trim().parse().unwrap();
+    assert!((100..9000).contains(&written), "{written} of 9000 routes");
 }
 
 fn without_link_numbers(snapshot: &str) -> String {

@@ -93,6 +93,7 @@ impl Site {
             tunnel: (index == 0).then(|| TunnelLink { link: "linkspan0".into(), mtu: 1400, addresses: Vec::new() }),
             local: prefixes(number),
             remote: others.iter().map(|other| (format!("c{}", other.number), prefixes(other.number))).collect(),
+            own_virtual: Vec::new(),
             vxlan: Vxlan::default(),
             sources: Vec::new(),
             stale_tunnels: Vec::new(),

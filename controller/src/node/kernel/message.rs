@@ -28,7 +28,7 @@ pub(super) const PROTOCOL: RouteProtocol = RouteProtocol::Other(mark::PROTOCOL);
 /// Loose reverse path filtering (RFC 3704; `net.ipv4.conf.*.rp_filter`).
 const RP_FILTER_LOOSE: i32 = 2;
 
-fn address_family(family: Family) -> AddressFamily {
+pub(super) fn address_family(family: Family) -> AddressFamily {
     match family {
         Family::V4 => AddressFamily::Inet,
         Family::V6 => AddressFamily::Inet6,
@@ -244,7 +244,7 @@ fn read_path(message: &RouteMessage, names: &Names) -> Option<Path> {
     })
 }
 
-fn read_encap(parts: &[RouteLwTunnelEncap]) -> Option<Encap> {
+pub(super) fn read_encap(parts: &[RouteLwTunnelEncap]) -> Option<Encap> {
     let (mut number, mut source, mut destination) = (None, None, None);
     for part in parts {
         match part {
@@ -323,7 +323,7 @@ fn encap_attributes(encap: &Encap) -> (RouteLwEnCapType, Vec<RouteLwTunnelEncap>
     }
 }
 
-fn ip_address(address: &RouteAddress) -> Option<IpAddr> {
+pub(super) fn ip_address(address: &RouteAddress) -> Option<IpAddr> {
     match address {
         RouteAddress::Inet(address) => Some(IpAddr::V4(*address)),
         RouteAddress::Inet6(address) => Some(IpAddr::V6(*address)),

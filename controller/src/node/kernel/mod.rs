@@ -2,10 +2,12 @@
 //! filter.
 
 mod apply;
+mod lookup;
 mod message;
 mod nft;
 mod observe;
 mod request;
+mod ruleset;
 mod watch;
 
 use std::future::Future;
@@ -14,9 +16,11 @@ use std::io;
 use rtnetlink::Handle;
 
 pub use apply::{ApplyError, Failure, Report, apply};
+pub use lookup::{Arriving, Lookup, Way, lookup};
 pub use nft::NftError;
 pub use observe::{ObserveError, observe};
 pub use request::KernelError;
+pub use ruleset::ruleset;
 pub use watch::{Interest, Watch};
 
 /// A connection to the network namespace of the thread that opened it.

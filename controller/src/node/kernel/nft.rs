@@ -61,7 +61,7 @@ pub(super) async fn commit(commands: &Value, what: &'static str) -> Result<(), N
     written.map_err(NftError::Run)
 }
 
-fn nft() -> Command {
+pub(super) fn nft() -> Command {
     let mut command = Command::new("nft");
     command.env("LC_ALL", "C").stdout(Stdio::piped()).stderr(Stdio::piped()).kill_on_drop(true);
     command

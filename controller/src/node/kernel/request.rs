@@ -56,6 +56,11 @@ impl Kernel {
         self.exchange(message, NLM_F_ACK | flags).await.map(drop)
     }
 
+    /// The answers to one question.
+    pub(super) async fn ask(&self, message: RouteNetlinkMessage) -> Result<Vec<RouteNetlinkMessage>, KernelError> {
+        self.exchange(message, 0).await
+    }
+
     /// The link of this name.
     pub(super) async fn link(&self, name: &str) -> Result<LinkMessage, KernelError> {
         let mut request = LinkMessage::default();

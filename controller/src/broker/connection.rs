@@ -1,0 +1,144 @@
+//! What the own Member says of its connection to the broker.
+
+use k8s_openapi::jiff::Timestamp;
+
+use crate::members::condition::Finding;
+
+/// Whether this cluster has joined, and how it stands with the broker.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Joined {
+    /// It has a credential, which the broker takes as far as is known.
+    Yes { server: String, expires: Timestamp },
+    /// It has none, or one that is of no use: reason, and a sentence with a fix.
+    No { reason: &'static str, message: String },
+}
+
+/// Who holds this cluster's ID.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Hold {
+    /// Nobody has been asked yet.
+    Unknown,
+    /// This cluster. Another living one may have asked for it.
+    Mine { contender: Option<String> },
+    /// Another living cluster.
+    Other { holder: String },
+}
+
+/// Why the broker does not take the own Member as it is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Refusal {
+    /// Reason of a condition.
+    pub reason: &'static str,
+    pub message: String,
+}
+
+/// The state of the connection.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Connection {
+    pub joined: Joined,
+    pub hold: Hold,
+    /// Since when the broker cannot be reached, and why.
+    pub unreachable: Option<(Timestamp, String)>,
+    /// Why the broker refuses the own Member.
+    pub refused: Option<Refusal>,
+}
+
+impl Connection {
+    /// Before anything is known.
+    pub fn new() -> Self {
+        let message = "the controller has just started".to_owned();
+        Self {
+            joined: Joined::No { reason: "Starting", message },
+            hold: Hold::Unknown,
+            unreachable: None,
+            refused: None,
+        }
+    }
+
+    /// Whether this cluster may write on the broker, and take over what is there.
+    pub fn is_ours(&self) -> bool {
+        matches!((&self.joined, &self.hold), (Joined::Yes { .. }, Hold::Mine { .. }))
+    }
+
+    /// Whether it may write on the broker, and the broker answers. What waits is looked at again when it is back.
+    pub fn is_open(&self) -> bool {
+        self.is_ours() && self.unreachable.is_none()
+    }
+
+    /// Whether this cluster has left, and not joined since.
+    pub fn has_left(&self) -> bool {
+        matches!(self.joined, Joined::No { reason: "Left", .. })
+    }
+
+    /// Conditions `Joined`, `BrokerReachable`, `Unique` and `Published`. `on_broker`: the own Member is there.
+    pub fn findings(&self, on_broker: bool) -> Vec<Finding> {
+        vec![self.joined(), self.reachable(), self.unique(), self.published(on_broker)]
+    }
+
+    /// What keeps the own Member from being used, beside what it claims.
+    pub fn obstacle(&self) -> Option<Finding> {
+        match (&self.joined, &self.hold) {
+            (Joined::No { reason, message }, _) => Some(Finding::bad("Ready", reason, message.clone())),
+            (_, Hold::Other { .. }) => Some(Finding { kind: "Ready", ..self.unique() }),
+            _ => None,
+        }
+    }
+
+    fn joined(&self) -> Finding {
+        match &self.joined {
+            Joined::Yes { server, expires } => {
+                let message =
+                    format!("joined at {server}; the credential expires at {expires} and renews itself before");
+                Finding::good("Joined", "Joined", message)
+            }
+            Joined::No { reason, message } => Finding::bad("Joined", reason, message.clone()),
+        }
+    }
+
+    fn reachable(&self) -> Finding {
+        match (&self.unreachable, &self.joined) {
+            (Some((since, error)), _) => {
+                let since = Timestamp::from_second(since.as_second()).unwrap_or(*since);
+                let message = format!(
+                    "not reached since {since}; everything goes on with the last known state, changes follow when it is \
+                     back. {error}"
+                );
+                Finding::bad("BrokerReachable", "Unreachable", message)
+            }
+            (None, Joined::Yes { .. }) => Finding::good("BrokerReachable", "Reachable", "the broker answers"),
+            (None, Joined::No { .. }) => Finding::bad("BrokerReachable", "NotJoined", "see condition Joined"),
+        }
+    }
+
+    fn unique(&self) -> Finding {
+        match &self.hold {
+            Hold::Other { holder } => {
+                let message = format!(
+                    "another living cluster (UID of kube-system {holder}) has joined under this ID: give this one \
+                     another ID, or stop the other one: this one takes over 40 s after its last heartbeat"
+                );
+                Finding::bad("Unique", "DuplicateID", message)
+            }
+            Hold::Mine { contender: Some(uid) } => {
+                let message = format!(
+                    "another living cluster (UID of kube-system {uid}) tries to join under this ID and is refused: give \
+                     it another ID"
+                );
+                Finding::bad("Unique", "DuplicateID", message)
+            }
+            Hold::Mine { contender: None } => Finding::good("Unique", "Unique", "no other cluster uses this ID"),
+            Hold::Unknown => Finding::good("Unique", "NotAsked", "the broker has not been asked yet"),
+        }
+    }
+
+    fn published(&self, on_broker: bool) -> Finding {
+        match &self.refused {
+            Some(Refusal { reason, message }) => {
+                Finding::bad("Published", reason, format!("the broker does not take this Member as it is: {message}"))
+            }
+            None if !self.is_ours() => Finding::bad("Published", "NotJoined", "see conditions Joined and Unique"),
+            None if on_broker => Finding::good("Published", "Published", "the others see this Member"),
+            None => Finding::bad("Published", "Pending", "this Member is not on the broker yet"),
+        }
+    }
+}

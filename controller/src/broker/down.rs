@@ -1,0 +1,215 @@
+//! From the broker to the local API server: the others' Members and ServiceRecords, judged.
+
+use std::collections::BTreeMap;
+
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, ObjectMeta};
+use k8s_openapi::jiff::Timestamp;
+use kube::ResourceExt as _;
+
+use super::action::Action;
+use super::records;
+use super::seen::Seen;
+use super::store::Store;
+use super::tally::MAX_RECORDS;
+use crate::api::names::{LABEL_CLUSTER, LABEL_MANAGED_BY, LABEL_NAMESPACE, MANAGED_BY};
+use crate::api::{Member, MemberSpec, ServiceRecord, ServiceRecordSpec};
+use crate::members::condition::{Finding, says};
+use crate::members::{ANNOTATION_JOINED_AT, ClusterId, Verdict, Verdicts};
+
+/// Labels of a local copy.
+pub(super) fn labels(cluster: &str, namespace: Option<&str>) -> BTreeMap<String, String> {
+    let mut labels = BTreeMap::from([
+        (LABEL_CLUSTER.to_owned(), cluster.to_owned()),
+        (LABEL_MANAGED_BY.to_owned(), MANAGED_BY.to_owned()),
+    ]);
+    labels.extend(namespace.map(|namespace| (LABEL_NAMESPACE.to_owned(), namespace.to_owned())));
+    labels
+}
+
+/// The copy of another's Member, as it should be in the local API server. `None` where it cannot be read.
+pub fn member_copy(name: &str, seen: &Seen<MemberSpec>, namespace: &str) -> Option<Member> {
+    let spec = seen.spec.as_ref().ok()?.clone();
+    let joined = seen.created.map(|created| (ANNOTATION_JOINED_AT.to_owned(), created.to_string()));
+    let metadata = ObjectMeta {
+        name: Some(name.to_owned()),
+        namespace: Some(namespace.to_owned()),
+        labels: Some(labels(name, None)),
+        annotations: Some(joined.into_iter().collect()),
+        ..ObjectMeta::default()
+    };
+    Some(Member { metadata, spec, status: None })
+}
+
+/// Whether a local object has all labels and annotations that it should have, and is not being deleted.
+pub(super) fn has_metadata(copy: &ObjectMeta, wanted: &ObjectMeta) -> bool {
+    let holds = |have: &Option<BTreeMap<String, String>>, want: &Option<BTreeMap<String, String>>| {
+        let pairs = want.iter().flatten();
+        pairs.into_iter().all(|(key, value)| have.as_ref().and_then(|have| have.get(key)) == Some(value))
+    };
+    holds(&copy.labels, &wanted.labels) && holds(&copy.annotations, &wanted.annotations)
+}
+
+/// What is known of another Member beside its verdict.
+#[derive(Debug, Clone, Default)]
+pub struct Other {
+    /// Whether its heartbeat is heard, and the last one.
+    pub alive: bool,
+    /// Its last heartbeat by its own clock, for people.
+    pub last: Option<Timestamp>,
+    /// How many of its ServiceRecords are refused, and why the first one is.
+    pub refused: Option<(usize, String)>,
+}
+
+/// Plans the local copies of all other Members. Those of clusters that are gone from the broker go.
+pub fn members(
+    own: &ClusterId,
+    copies: &BTreeMap<String, Member>,
+    local: &Store<Member>,
+    verdicts: &Verdicts,
+    other: impl Fn(&str) -> Other,
+) -> Vec<Action> {
+    let mut actions = Vec::new();
+    for (name, copy) in copies.iter().filter(|(name, _)| *name != own.as_str()) {
+        let have = local.get(name);
+        if !have.is_some_and(|have| have.spec == copy.spec && has_metadata(&have.metadata, &copy.metadata)) {
+            actions.push(Action::CopyMember(Box::new(copy.clone())));
+        }
+        let findings = findings(verdicts.get(name), &other(name));
+        if !says(have.map_or(&[], member_conditions), &findings) {
+            actions.push(Action::TellMember(name.clone(), findings));
+        }
+    }
+    let gone = local.iter().filter(|(name, _)| *name != own.as_str() && !copies.contains_key(*name));
+    actions.extend(gone.map(|(name, _)| Action::DropMember(name.clone())));
+    actions
+}
+
+/// The conditions of a Member's copy.
+pub(super) fn member_conditions(member: &Member) -> &[Condition] {
+    member.status.as_ref().map_or(&[], |status| &status.conditions)
+}
+
+/// `Ready`, from what was judged.
+pub fn ready(verdict: Option<&Verdict>) -> Finding {
+    match verdict {
+        Some(Verdict::Refused(refusal)) => Finding::bad("Ready", refusal.reason, refusal.message.clone()),
+        Some(Verdict::Accepted(admitted)) => match admitted.claim.active_gateway() {
+            Some(gateway) => {
+                let by = if admitted.view.is_virtual() { ", and its pods by virtual addresses" } else { "" };
+                Finding::good("Ready", "Ready", format!("it is reached by its gateway {}{by}", gateway.node))
+            }
+            None => Finding::bad("Ready", "NoGateway", "it has no active gateway; see its own Member there"),
+        },
+        None => Finding::bad("Ready", "Invalid", "it has not been judged"),
+    }
+}
+
+fn findings(verdict: Option<&Verdict>, other: &Other) -> Vec<Finding> {
+    let alive = match (other.alive, other.last) {
+        (true, _) => Finding::good("Alive", "Heartbeat", "its controller is heard of"),
+        (false, Some(last)) => {
+            let last = Timestamp::from_second(last.as_second()).unwrap_or(last);
+            let message = format!(
+                "its controller was last heard of at {last}; its last known state is used. If the cluster is lost, \
+                 remove it on the broker with `linkspan member remove`"
+            );
+            Finding::bad("Alive", "Silent", message)
+        }
+        (false, None) => Finding::bad("Alive", "Silent", "its controller has never been heard of"),
+    };
+    let records = match &other.refused {
+        None => Finding::good("Records", "Accepted", "all its ServiceRecords are used"),
+        Some((count, first)) => {
+            Finding::bad("Records", "Refused", format!("{count} of its ServiceRecords are refused; the first: {first}"))
+        }
+    };
+    vec![ready(verdict), alive, records]
+}
+
+/// What one record on the broker becomes.
+pub(super) struct Record<'a> {
+    pub own: &'a ClusterId,
+    pub namespace: &'a str,
+    pub name: &'a str,
+    pub seen: Option<&'a Seen<ServiceRecordSpec>>,
+    pub local: Option<&'a ServiceRecord>,
+    /// Whether its Member has more records than can be.
+    pub too_many: bool,
+}
+
+/// Plans the local copy of one ServiceRecord, by its name. Gives back why it is refused, if it is.
+pub(super) fn record(
+    record: &Record<'_>,
+    members: &BTreeMap<String, Member>,
+    verdicts: &Verdicts,
+    policy: &records::Policy,
+) -> (Vec<Action>, Option<String>) {
+    let foreign =
+        |copy: &&ServiceRecord| copy.labels().get(LABEL_CLUSTER).map(String::as_str) != Some(record.own.as_str());
+    let local = record.local.filter(foreign);
+    let drop = || local.map(|_| Action::DropRecord(record.name.to_owned())).into_iter().collect::<Vec<_>>();
+    let Some(seen) = record.seen.filter(|seen| seen.cluster != record.own.as_str()) else {
+        return (drop(), None);
+    };
+    // A name decides which object is written here: it must be one of its own cluster.
+    let speaks_for_itself = record.name.split('.').next() == Some(seen.cluster.as_str());
+    let spec = match &seen.spec {
+        Ok(_) if !speaks_for_itself => Err(format!("it is labelled with cluster {:?}", shorten(&seen.cluster))),
+        Ok(_) if record.too_many => Err(format!("its cluster has more than {MAX_RECORDS} ServiceRecords")),
+        Ok(spec) => Ok(spec),
+        Err(error) => Err(format!("it cannot be read: {}", shorten(error))),
+    };
+    let spec = match spec {
+        Ok(spec) => spec,
+        Err(reason) => return (drop(), Some(format!("{}: {reason}", record.name))),
+    };
+    let mut copy = ServiceRecord {
+        metadata: ObjectMeta {
+            name: Some(record.name.to_owned()),
+            namespace: Some(record.namespace.to_owned()),
+            labels: Some(labels(&seen.cluster, Some(&spec.namespace))),
+            ..ObjectMeta::default()
+        },
+        spec: spec.clone(),
+        status: None,
+    };
+    let finding = accepted(&copy, members.get(&seen.cluster), verdicts.get(&seen.cluster), policy);
+    let refused = (finding.reason != "Accepted").then(|| format!("{}: {}", record.name, finding.message));
+    if refused.is_some() {
+        // What is refused is kept to be seen, and nothing of it can be used.
+        copy.spec.slices = Vec::new();
+    }
+    let mut actions = Vec::new();
+    if !local.is_some_and(|have| have.spec == copy.spec && has_metadata(&have.metadata, &copy.metadata)) {
+        actions.push(Action::CopyRecord(Box::new(copy)));
+    }
+    let findings = vec![finding];
+    let conditions = local.and_then(|have| have.status.as_ref()).map_or(&[][..], |status| &status.conditions);
+    if !says(conditions, &findings) {
+        actions.push(Action::TellRecord(record.name.to_owned(), findings));
+    }
+    (actions, refused)
+}
+
+fn accepted(
+    record: &ServiceRecord,
+    member: Option<&Member>,
+    verdict: Option<&Verdict>,
+    policy: &records::Policy,
+) -> Finding {
+    match (member, verdict) {
+        (Some(member), Some(Verdict::Accepted(_))) => match records::check(record, member, policy) {
+            Ok(()) => Finding::good("Accepted", "Accepted", "it is imported"),
+            Err((reason, message)) => Finding::bad("Accepted", reason, message),
+        },
+        (Some(_), Some(Verdict::Refused(refusal))) => {
+            let message = format!("its Member is refused ({}): {}", refusal.reason, refusal.message);
+            Finding::bad("Accepted", "MemberRefused", message)
+        }
+        _ => Finding::bad("Accepted", "NoMember", "its cluster is not a Member"),
+    }
+}
+
+fn shorten(text: &str) -> String {
+    text.chars().take(120).collect()
+}

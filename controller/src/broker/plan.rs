@@ -1,0 +1,319 @@
+//! What is written next: a pure function of everything that is watched.
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+
+use ipnet::IpNet;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use k8s_openapi::jiff::Timestamp;
+use kube::ResourceExt as _;
+
+use super::action::Action;
+use super::config::BrokerConfig;
+use super::connect;
+use super::connection::{Connection, Joined};
+use super::down::{self, Other};
+use super::up;
+use super::world::{Key, World};
+use crate::api::{Member, MemberSpec};
+use crate::members::condition::{Finding, says};
+use crate::members::{
+    ANNOTATION_BROKER_ADDRESS, ANNOTATION_JOINED_AT, Discovery, Neighbour, OwnMember, Refusal, Verdict, Verdicts,
+    addresses, judge, own as describe_itself, seniority,
+};
+
+/// What a pass works with.
+pub(super) struct Pass<'a> {
+    pub config: &'a BrokerConfig,
+    pub connection: &'a Connection,
+    /// Namespace of the broker; `None` while not joined.
+    pub broker: Option<&'a str>,
+    pub now: Timestamp,
+}
+
+/// Plans the keys that are dirty. What cannot be planned before a list is complete is marked again when it is.
+///
+/// `court` is kept from pass to pass; it sits again when a Member may have changed.
+pub(super) fn plan(world: &mut World, court: &mut Option<Court>, pass: &Pass<'_>) -> Vec<(Key, Vec<Action>)> {
+    let stale = [Key::Own, Key::Members].iter().any(|key| world.dirty.contains(key));
+    let court = match court {
+        Some(court) if !stale => court,
+        _ => {
+            let next = Court::new(world, pass);
+            let before = court.take();
+            mark_judged_anew(world, before.as_ref(), &next);
+            court.insert(next)
+        }
+    };
+    let mut plans = Vec::new();
+    for key in std::mem::take(&mut world.dirty) {
+        let actions = match &key {
+            Key::Own => own(world, pass, court),
+            Key::Publish => publish(world, pass),
+            Key::Members => members(world, pass, court),
+            Key::RecordUp(name) => record_up(world, pass, name),
+            Key::RecordDown(name) => record_down(world, pass, court, name),
+            Key::RecordSay(name) => record_say(world, name),
+        };
+        if !actions.is_empty() {
+            plans.push((key, actions));
+        }
+    }
+    plans
+}
+
+/// Another verdict on a Member is another one on its records.
+fn mark_judged_anew(world: &mut World, before: Option<&Court>, next: &Court) {
+    let same = |cluster: &str| before.is_some_and(|court| court.verdicts.get(cluster) == next.verdicts.get(cluster));
+    let records = world.remote.records.iter().filter(|(_, seen)| !same(&seen.cluster));
+    let mut keys: Vec<Key> = records.map(|(name, _)| Key::RecordDown(name.clone())).collect();
+    if next.forgets && !before.is_some_and(|court| court.forgets) {
+        keys.extend(world.records.iter().map(|(name, _)| Key::RecordDown(name.clone())));
+    }
+    world.mark(keys);
+}
+
+/// All Members as their copies should be, and what is made of each.
+pub(super) struct Court {
+    copies: BTreeMap<String, Member>,
+    verdicts: Verdicts,
+    own: Option<OwnMember>,
+    /// Whether the others' copies follow the broker; otherwise they are what they were.
+    follows: bool,
+    /// Whether what is gone from the broker goes here, too. Where this cluster itself is gone, so may be the broker: it
+    /// was emptied or set up anew, and its emptiness says nothing about the others.
+    forgets: bool,
+}
+
+impl Court {
+    fn new(world: &World, pass: &Pass<'_>) -> Self {
+        let own_name = pass.config.cluster.as_str();
+        let remote = &world.remote;
+        let follows = pass.connection.is_ours() && remote.members.is_synced() && world.members.is_synced();
+        let forgets = follows && remote.members.get(own_name).is_some();
+        let mut copies = BTreeMap::new();
+        let mut unreadable = Verdicts::new();
+        if follows {
+            for (name, seen) in remote.members.iter().filter(|(name, _)| *name != own_name) {
+                match down::member_copy(name, seen, &pass.config.namespace) {
+                    Some(copy) => drop(copies.insert(name.clone(), copy)),
+                    None => unreadable.extend(unreadable_copy(name, world, &mut copies)),
+                }
+            }
+        }
+        if !forgets {
+            let last = world.members.iter().filter(|(name, _)| *name != own_name);
+            for (name, member) in last {
+                copies.entry(name.clone()).or_insert_with(|| member.clone());
+            }
+        }
+        let metadata = own_metadata(world, pass);
+        let own = world
+            .knows_itself()
+            .then(|| describe(world, pass, &neighbours(&copies, &metadata), &departed(world, &copies, own_name)));
+        let own_copy = |own: &OwnMember| Member { metadata, spec: own.spec.clone(), status: None };
+        copies.extend(own.as_ref().map(|own| (own_name.to_owned(), own_copy(own))));
+        let list: Vec<Member> = copies.values().cloned().collect();
+        let mut verdicts = judge(&pass.config.cluster, &list, &underlay(world));
+        verdicts.extend(unreadable);
+        Self { copies, verdicts, own, follows, forgets }
+    }
+}
+
+/// A Member that cannot be read keeps its last copy, which is refused.
+fn unreadable_copy(name: &str, world: &World, copies: &mut BTreeMap<String, Member>) -> Option<(String, Verdict)> {
+    let last = world.members.get(name)?;
+    copies.insert(name.to_owned(), last.clone());
+    let message = "the object on the broker cannot be read; upgrade one of the clusters".to_owned();
+    Some((name.to_owned(), Verdict::Refused(Refusal { reason: "Invalid", message })))
+}
+
+/// Addresses of the own nodes, which no other cluster's prefix may hold. That of the broker is on the own Member, where
+/// nodes see it, too.
+fn underlay(world: &World) -> Vec<IpAddr> {
+    world.nodes.iter().flat_map(|(_, node)| addresses(node)).collect()
+}
+
+/// The others that can be read, as neighbours of who has this metadata.
+fn neighbours(copies: &BTreeMap<String, Member>, own: &ObjectMeta) -> Vec<Neighbour> {
+    copies.values().map(|copy| Neighbour::of(copy, seniority(&copy.metadata) < seniority(own))).collect()
+}
+
+/// Virtual prefixes of Members that go with this pass.
+fn departed(world: &World, copies: &BTreeMap<String, Member>, own: &str) -> Vec<IpNet> {
+    let gone = world.members.iter().filter(|(name, _)| *name != own && !copies.contains_key(*name));
+    let texts = gone.flat_map(|(_, member)| &member.spec.virtual_cidrs);
+    texts.filter_map(|cidr| cidr.r#virtual.parse().ok()).collect()
+}
+
+/// The own Member as the broker has it.
+fn published<'a>(world: &'a World, own: &str) -> Option<&'a MemberSpec> {
+    world.remote.members.get(own)?.spec.as_ref().ok()
+}
+
+/// The own Member as it was. What a rebuilt cluster has forgotten the broker still knows: its pods are known by that.
+fn before(world: &World, own: &str) -> Option<MemberSpec> {
+    let local = world.members.get(own).map(|member| &member.spec);
+    let published = published(world, own);
+    let mut before = local.or(published)?.clone();
+    if let Some(published) = published {
+        before.virtual_only |= published.virtual_only;
+        if before.virtual_cidrs.is_empty() {
+            before.virtual_cidrs.clone_from(&published.virtual_cidrs);
+        }
+    }
+    Some(before)
+}
+
+fn describe(world: &World, pass: &Pass<'_>, neighbours: &[Neighbour], departed: &[IpNet]) -> OwnMember {
+    let own = pass.config.cluster.as_str();
+    fn all<T: Clone>(store: &super::store::Store<T>) -> Vec<T> {
+        store.iter().map(|(_, object)| object.clone()).collect()
+    }
+    describe_itself(&Discovery {
+        cluster: &pass.config.cluster,
+        cluster_uid: &pass.config.cluster_uid,
+        version: &pass.config.version,
+        overrides: &pass.config.overrides,
+        nodes: &all(&world.nodes),
+        service_cidrs: &all(&world.service_cidrs),
+        gateways: &all(&world.gateways),
+        selector: &pass.config.gateways,
+        lease: world.gateway_lease(),
+        before: before(world, own).as_ref(),
+        published: published(world, own),
+        neighbours,
+        departed,
+        now: pass.now,
+    })
+}
+
+fn own_metadata(world: &World, pass: &Pass<'_>) -> ObjectMeta {
+    let name = pass.config.cluster.to_string();
+    let on_broker = world.remote.members.get(&name).and_then(|seen| seen.created).map(|created| created.to_string());
+    // Without a broker, what was known of it stays.
+    let before = |key: &str| world.members.get(&name)?.annotations().get(key).cloned();
+    let joined = on_broker.or_else(|| before(ANNOTATION_JOINED_AT));
+    let address = match &pass.connection.joined {
+        Joined::Yes { server, .. } => connect::address(server).map(|address| address.to_string()),
+        Joined::No { .. } => before(ANNOTATION_BROKER_ADDRESS),
+    };
+    let annotations = [(ANNOTATION_JOINED_AT, joined), (ANNOTATION_BROKER_ADDRESS, address)];
+    let annotations = annotations.into_iter().filter_map(|(key, value)| Some((key.to_owned(), value?)));
+    ObjectMeta {
+        name: Some(name.clone()),
+        namespace: Some(pass.config.namespace.clone()),
+        labels: Some(down::labels(&name, None)),
+        annotations: Some(annotations.collect()),
+        ..ObjectMeta::default()
+    }
+}
+
+fn own(world: &World, pass: &Pass<'_>, court: &Court) -> Vec<Action> {
+    let name = pass.config.cluster.as_str();
+    let (Some(own), Some(copy)) = (&court.own, court.copies.get(name)) else { return Vec::new() };
+    let mut actions = Vec::new();
+    let have = world.members.get(name);
+    if !have.is_some_and(|have| have.spec == copy.spec && down::has_metadata(&have.metadata, &copy.metadata)) {
+        actions.push(Action::CopyMember(Box::new(copy.clone())));
+    }
+    let ready = pass.connection.obstacle().unwrap_or_else(|| down::ready(court.verdicts.get(name)));
+    let mut findings: Vec<Finding> = own.findings.clone();
+    findings.extend(pass.connection.findings(published(world, name).is_some()));
+    findings.push(ready);
+    if !says(have.map_or(&[], down::member_conditions), &findings) {
+        actions.push(Action::TellMember(name.to_owned(), findings));
+    }
+    actions
+}
+
+fn publish(world: &World, pass: &Pass<'_>) -> Vec<Action> {
+    let Some(namespace) = pass.broker.filter(|_| pass.connection.is_open()) else { return Vec::new() };
+    let own = &pass.config.cluster;
+    match world.members.get(own.as_str()) {
+        Some(local) if world.remote.members.is_synced() && local.spec.cluster_uid == pass.config.cluster_uid => {
+            let refused = pass.connection.refused.is_some();
+            up::member(own, namespace, local, &world.remote.members, refused)
+        }
+        _ => Vec::new(),
+    }
+}
+
+fn members(world: &World, pass: &Pass<'_>, court: &Court) -> Vec<Action> {
+    if !court.follows {
+        return Vec::new();
+    }
+    let liveness = &world.remote.liveness;
+    let refused = |name: &str| {
+        let mut of_it = world.refused.iter().filter(|(record, _)| record.split('.').next() == Some(name));
+        let first = of_it.next()?.1.clone();
+        Some((1 + of_it.count(), first))
+    };
+    let other = |name: &str| Other {
+        alive: liveness.is_alive(name, pass.now),
+        last: liveness.last(name),
+        refused: refused(name),
+    };
+    down::members(&pass.config.cluster, &court.copies, &world.members, &court.verdicts, other)
+}
+
+fn record_up(world: &mut World, pass: &Pass<'_>, name: &str) -> Vec<Action> {
+    let ready = pass.connection.is_open() && world.records.is_synced() && world.remote.records.is_synced();
+    match pass.broker.filter(|_| ready) {
+        Some(namespace) => {
+            let seen = world.remote.records.get(name);
+            let actions = up::record(&pass.config.cluster, namespace, name, world.records.get(name), seen);
+            // One that an earlier process has published may not have been told of.
+            let is_there = seen.is_some_and(|seen| seen.cluster == pass.config.cluster.as_str());
+            if actions.is_empty() && is_there && !record_say(world, name).is_empty() {
+                // In the next pass, and so only once when the broker has just said something.
+                world.dirty.insert(Key::RecordSay(name.to_owned()));
+            }
+            actions
+        }
+        None => Vec::new(),
+    }
+}
+
+/// What the broker said of an own record is said on the record.
+fn record_say(world: &World, name: &str) -> Vec<Action> {
+    let finding = match world.refused_upward.get(name) {
+        Some(reason) => Finding::bad("Accepted", "RefusedByBroker", format!("the broker refuses it: {reason}")),
+        None => Finding::good("Accepted", "Published", "the others see it"),
+    };
+    let Some(record) = world.records.get(name) else { return Vec::new() };
+    let before = record.status.as_ref().map_or(&[][..], |status| &status.conditions);
+    let findings = vec![finding];
+    if says(before, &findings) { Vec::new() } else { vec![Action::TellRecord(name.to_owned(), findings)] }
+}
+
+fn record_down(world: &mut World, pass: &Pass<'_>, court: &Court, name: &str) -> Vec<Action> {
+    if !(court.follows && world.records.is_synced() && world.remote.records.is_synced()) {
+        return Vec::new();
+    }
+    let seen = world.remote.records.get(name);
+    if seen.is_none() && !court.forgets {
+        return Vec::new();
+    }
+    let record = down::Record {
+        own: &pass.config.cluster,
+        namespace: &pass.config.namespace,
+        name,
+        seen,
+        local: world.records.get(name),
+        too_many: seen.is_some_and(|seen| world.remote.tally.has_too_many(&seen.cluster)),
+    };
+    let (actions, refused) = down::record(&record, &court.copies, &court.verdicts, &pass.config.policy);
+    let changed = match refused {
+        Some(reason) => world.refused.insert(name.to_owned(), reason.clone()) != Some(reason),
+        None => world.refused.remove(name).is_some(),
+    };
+    if changed {
+        // Its Member's copy tells of it, in the next pass.
+        world.dirty.insert(Key::Members);
+    }
+    actions
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,118 @@
+//! What is written, from what is seen.
+
+use k8s_openapi::jiff::Timestamp;
+use kube::core::DynamicObject;
+use kube::runtime::watcher::Event;
+use serde_json::{Value, json};
+
+use super::super::connection::Hold;
+use super::super::world::Input;
+use super::*;
+
+fn at(second: i64) -> Timestamp {
+    Timestamp::from_second(second).unwrap()
+}
+
+fn connection() -> Connection {
+    let joined = Joined::Yes { server: "https://broker.example:6443".to_owned(), expires: at(9_000) };
+    Connection { joined, hold: Hold::Mine { contender: None }, ..Connection::new() }
+}
+
+fn member(cluster: &str) -> Value {
+    json!({
+        "apiVersion": "linkspan.dev/v1alpha1", "kind": "Member",
+        "metadata": { "name": cluster, "labels": { "linkspan.dev/cluster": cluster } },
+        "spec": { "clusterID": cluster, "clusterUID": "uid" },
+    })
+}
+
+fn record(cluster: &str) -> Value {
+    let name = format!("{cluster}.default.web");
+    json!({
+        "apiVersion": "linkspan.dev/v1alpha1", "kind": "ServiceRecord",
+        "metadata": { "name": name, "labels": { "linkspan.dev/cluster": cluster } },
+        "spec": {
+            "clusterID": cluster, "namespace": "default", "name": "web", "type": "ClusterSetIP",
+            "exportedAt": "2026-01-01T00:00:00Z",
+        },
+    })
+}
+
+/// A complete list, as a watch shows it.
+fn list<K: serde::de::DeserializeOwned>(world: &mut World, input: fn(Event<K>) -> Input, objects: &[Value]) {
+    world.take(input(Event::Init), at(0));
+    for object in objects {
+        world.take(input(Event::InitApply(serde_json::from_value(object.clone()).unwrap())), at(0));
+    }
+    world.take(input(Event::InitDone), at(0));
+}
+
+/// A cluster `paris` that has copies of berlin's objects, and sees `members` and `records` on the broker.
+fn world(members: &[Value], records: &[Value]) -> World {
+    let mut world = World::default();
+    list(&mut world, Input::Member, &[member("paris"), member("berlin")]);
+    list(&mut world, Input::Record, &[record("berlin")]);
+    list::<DynamicObject>(&mut world, Input::BrokerMember, members);
+    list::<DynamicObject>(&mut world, Input::BrokerRecord, records);
+    world
+}
+
+/// What is written in the next pass.
+fn planned(world: &mut World, court: &mut Option<Court>) -> Vec<Action> {
+    let config = BrokerConfig::new("paris".parse().unwrap(), "uid".to_owned());
+    let connection = connection();
+    let pass = Pass { config: &config, connection: &connection, broker: Some("linkspan-broker"), now: at(100) };
+    plan(world, court, &pass).into_iter().flat_map(|(_, actions)| actions).collect()
+}
+
+/// What is forgotten in the next pass.
+fn forgotten(world: &mut World, court: &mut Option<Court>) -> Vec<String> {
+    planned(world, court).iter().filter(|action| action.forgets()).map(ToString::to_string).collect()
+}
+
+/// What is said of own ServiceRecords in the next pass.
+fn said(world: &mut World) -> Vec<String> {
+    let of_own = |action: &&Action| matches!(action, Action::TellRecord(name, _) if name.starts_with("paris."));
+    let (mut court, mut said) = (None, Vec::new());
+    while !world.dirty.is_empty() {
+        said.extend(planned(world, &mut court).iter().filter(of_own).map(ToString::to_string));
+    }
+    said
+}
+
+#[test]
+fn an_own_record_is_told_that_the_broker_has_it_once() {
+    let mut own = record("paris");
+    let mut seen = world(&[member("paris")], &[own.clone()]);
+    list(&mut seen, Input::Record, &[own.clone()]);
+    let told = ["say of ServiceRecord paris.default.web: Accepted (Published)"];
+    assert_eq!(said(&mut seen), told, "an earlier process has published it");
+    own["status"] = json!({ "conditions": [{ "type": "Accepted", "status": "True", "reason": "Published", "message": "the others see it", "lastTransitionTime": "2026-01-01T00:00:00Z" }] });
+    list(&mut seen, Input::Record, &[own.clone()]);
+    assert_eq!(said(&mut seen), [""; 0], "it says so already");
+    seen.note_upward("paris.default.web".to_owned(), Some("too large".to_owned()));
+    assert_eq!(said(&mut seen), ["say of ServiceRecord paris.default.web: not Accepted (RefusedByBroker)"]);
+    seen.note_upward("paris.default.web".to_owned(), None);
+    assert_eq!(said(&mut seen), [""; 0], "as the object says");
+    list(&mut seen, Input::Record, &[record("paris")]);
+    seen.dirty.clear();
+    seen.note_upward("paris.default.web".to_owned(), None);
+    assert_eq!(said(&mut seen), told, "it has just been published");
+}
+
+#[test]
+fn what_is_gone_from_the_broker_goes_here() {
+    let gone = forgotten(&mut world(&[member("paris")], &[]), &mut None);
+    assert_eq!(gone, ["delete Member berlin", "delete ServiceRecord berlin.default.web"]);
+}
+
+#[test]
+fn on_a_broker_that_does_not_know_this_cluster_nothing_is_gone_until_it_does() {
+    let (mut court, mut world) = (None, world(&[], &[]));
+    assert_eq!(forgotten(&mut world, &mut court), [""; 0]);
+    assert!(court.as_ref().unwrap().verdicts.contains_key("berlin"), "it is still judged, for its records");
+    let own: DynamicObject = serde_json::from_value(member("paris")).unwrap();
+    world.take(Input::BrokerMember(Event::Apply(own)), at(100));
+    let gone = forgotten(&mut world, &mut court);
+    assert_eq!(gone, ["delete Member berlin", "delete ServiceRecord berlin.default.web"]);
+}

@@ -1,0 +1,82 @@
+//! What failed, and when it is tried again.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use super::world::Key;
+
+/// First and longest wait before another try, and that after a refusal, which only another hand can end.
+const FIRST: Duration = Duration::from_millis(500);
+const LONGEST: Duration = Duration::from_secs(30);
+const REFUSED: Duration = Duration::from_secs(60);
+
+/// How an attempt went, from good to bad.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Attempt {
+    Done,
+    Refused,
+    Failed,
+}
+
+/// Keys that failed.
+#[derive(Debug, Default)]
+pub(super) struct Retry(BTreeMap<Key, Entry>);
+
+#[derive(Debug)]
+struct Entry {
+    due: Option<Instant>,
+    wait: Duration,
+}
+
+impl Retry {
+    /// How many have failed, and are tried again.
+    pub fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    pub fn note(&mut self, key: Key, attempt: Attempt, now: Instant) {
+        match attempt {
+            Attempt::Done => drop(self.0.remove(&key)),
+            Attempt::Refused => drop(self.0.insert(key, Entry { due: Some(now + REFUSED), wait: FIRST })),
+            Attempt::Failed => {
+                let wait = self.0.get(&key).map_or(FIRST, |entry| (entry.wait * 2).min(LONGEST));
+                self.0.insert(key, Entry { due: Some(now + wait), wait });
+            }
+        }
+    }
+
+    /// Takes the keys whose time has come.
+    pub fn take_due(&mut self, now: Instant) -> Vec<Key> {
+        let due = self.0.iter_mut().filter(|(_, entry)| entry.due.is_some_and(|due| due <= now));
+        due.map(|(key, entry)| {
+            entry.due = None;
+            key.clone()
+        })
+        .collect()
+    }
+
+    pub fn next(&self) -> Option<Instant> {
+        self.0.values().filter_map(|entry| entry.due).min()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_fails_again_waits_longer_and_a_success_forgets_it() {
+        let (mut retry, start) = (Retry::default(), Instant::now());
+        retry.note(Key::Own, Attempt::Failed, start);
+        assert_eq!(retry.next(), Some(start + FIRST));
+        assert_eq!(retry.take_due(start + FIRST), [Key::Own]);
+        assert_eq!(retry.next(), None);
+        retry.note(Key::Own, Attempt::Failed, start);
+        assert_eq!(retry.next(), Some(start + 2 * FIRST));
+        retry.note(Key::Own, Attempt::Done, start);
+        retry.note(Key::Own, Attempt::Failed, start);
+        assert_eq!(retry.next(), Some(start + FIRST));
+    }
+}

@@ -1,0 +1,135 @@
+//! What a watch has shown so far, by name.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use kube::ResourceExt;
+use kube::runtime::watcher::Event;
+
+/// Objects of one kind in one namespace.
+///
+/// # Guarantees
+/// An object goes only when the API server said so: by a deletion, or by a complete list without it. A broken watch
+/// takes nothing away.
+#[derive(Debug)]
+pub struct Store<T> {
+    objects: BTreeMap<String, T>,
+    /// Names seen in the list that is under way.
+    listed: BTreeSet<String>,
+    synced: bool,
+}
+
+impl<T> Default for Store<T> {
+    fn default() -> Self {
+        Self { objects: BTreeMap::new(), listed: BTreeSet::new(), synced: false }
+    }
+}
+
+impl<T> Store<T> {
+    /// Takes an event in; gives back the names that it touched. `convert` makes of an object what is kept of it.
+    pub fn take<K: ResourceExt>(&mut self, event: Event<K>, convert: impl FnOnce(K) -> T) -> Vec<String> {
+        match event {
+            Event::Init => {
+                self.listed.clear();
+                Vec::new()
+            }
+            Event::InitApply(object) => {
+                let name = object.name_any();
+                self.listed.insert(name.clone());
+                self.objects.insert(name.clone(), convert(object));
+                vec![name]
+            }
+            Event::InitDone => {
+                self.synced = true;
+                let listed = std::mem::take(&mut self.listed);
+                let gone: Vec<String> = self.objects.keys().filter(|name| !listed.contains(*name)).cloned().collect();
+                for name in &gone {
+                    self.objects.remove(name);
+                }
+                gone
+            }
+            Event::Apply(object) => {
+                let name = object.name_any();
+                self.objects.insert(name.clone(), convert(object));
+                vec![name]
+            }
+            Event::Delete(object) => {
+                let name = object.name_any();
+                self.objects.remove(&name);
+                vec![name]
+            }
+        }
+    }
+
+    /// Whether a complete list has been seen.
+    pub fn is_synced(&self) -> bool {
+        self.synced
+    }
+
+    /// Takes a kind that the API server does not have as one without objects.
+    pub fn set_absent(&mut self) {
+        self.synced = true;
+    }
+
+    /// The object of that name.
+    pub fn get(&self, name: &str) -> Option<&T> {
+        self.objects.get(name)
+    }
+
+    /// All objects, by name.
+    pub fn iter(&self) -> impl Iterator<Item = (&String, &T)> {
+        self.objects.iter()
+    }
+
+    /// Keeps what was written, without waiting for the watch to show it.
+    pub fn put(&mut self, name: String, object: T) {
+        self.objects.insert(name, object);
+    }
+
+    /// Forgets what was deleted, without waiting for the watch to show it.
+    pub fn remove(&mut self, name: &str) {
+        self.objects.remove(name);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use k8s_openapi::api::core::v1::ConfigMap;
+    use kube::core::ObjectMeta;
+
+    use super::*;
+
+    fn named(name: &str) -> ConfigMap {
+        ConfigMap { metadata: ObjectMeta { name: Some(name.into()), ..ObjectMeta::default() }, ..ConfigMap::default() }
+    }
+
+    fn names(store: &Store<()>) -> Vec<&str> {
+        store.iter().map(|(name, ())| name.as_str()).collect()
+    }
+
+    #[test]
+    fn what_a_complete_list_lacks_goes_and_nothing_before() {
+        let mut store = Store::default();
+        for event in [Event::Init, Event::InitApply(named("a")), Event::InitApply(named("b")), Event::InitDone] {
+            store.take(event, |_| ());
+        }
+        assert!(store.is_synced());
+        store.take(Event::Init, |_: ConfigMap| ());
+        store.take(Event::InitApply(named("b")), |_| ());
+        assert_eq!(names(&store), ["a", "b"], "the list is not complete");
+        assert_eq!(store.take(Event::InitDone, |_: ConfigMap| ()), ["a"]);
+        assert_eq!(names(&store), ["b"]);
+    }
+
+    #[test]
+    fn a_broken_list_takes_nothing_away() {
+        let mut store = Store::default();
+        for event in [Event::Init, Event::InitApply(named("a")), Event::InitApply(named("b")), Event::InitDone] {
+            store.take(event, |_| ());
+        }
+        for event in [Event::Init, Event::InitApply(named("b")), Event::Init, Event::InitApply(named("a"))] {
+            store.take(event, |_| ());
+        }
+        assert_eq!(names(&store), ["a", "b"]);
+        assert_eq!(store.take(Event::InitDone, |_: ConfigMap| ()), ["b"]);
+    }
+}

@@ -1,0 +1,302 @@
+//! Join tokens, from the administrator's side: made, listed, revoked; and Members removed.
+
+use std::time::Duration;
+
+use k8s_openapi::api::authentication::v1::{TokenRequest, TokenRequestSpec};
+use k8s_openapi::api::coordination::v1::Lease;
+use k8s_openapi::api::core::v1::{ConfigMap, ServiceAccount};
+use k8s_openapi::api::rbac::v1::{Role, RoleBinding};
+use k8s_openapi::jiff::{SignedDuration, Timestamp};
+use kube::api::{ListParams, PostParams};
+use kube::{Api, Client, ResourceExt as _};
+
+use super::account::{self, ANNOTATION_EXPIRES, MEMBER_ROLE};
+use super::join_token::{BrokerAddress, JoinToken};
+use super::remove::{delete, delete_records};
+use super::secret::Secret;
+use super::{describe, lease};
+use crate::api::Member;
+use crate::api::names::{LABEL_CLUSTER, LABEL_MANAGED_BY, MANAGED_BY};
+use crate::members::ClusterId;
+
+/// How long a join token lives unless told otherwise.
+pub const LIFETIME: Duration = Duration::from_secs(24 * 3600);
+/// Shortest life that an API server gives to a token (`TokenRequest`, validation).
+pub const SHORTEST: Duration = Duration::from_secs(600);
+
+/// How often a Lease is read that may still be renewed.
+const LOOK: Duration = Duration::from_millis(500);
+
+/// What to do with a cluster of the same ID that is alive.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Replace {
+    /// Refuse.
+    No,
+    /// Revoke its credential: it is to be replaced.
+    Yes,
+}
+
+/// What kind of token is wanted.
+#[derive(Debug, Clone)]
+pub struct Wanted {
+    /// The cluster that may join with it.
+    pub cluster: ClusterId,
+    /// How the cluster reaches the broker.
+    pub broker: BrokerAddress,
+    /// How long the token can be used.
+    pub lifetime: Duration,
+    /// What to do with a living cluster of that ID.
+    pub replace: Replace,
+}
+
+/// Why a token cannot be made.
+#[derive(Debug, thiserror::Error)]
+pub enum TokenError {
+    /// The cluster is alive.
+    #[error(
+        "cluster {cluster} is joined and alive (last heartbeat {renewed}): a second one cannot have its ID; if it is to \
+         be replaced, revoke its credential with --replace"
+    )]
+    Alive {
+        /// The cluster.
+        cluster: ClusterId,
+        /// Its last heartbeat.
+        renewed: Timestamp,
+    },
+    /// It would expire too soon.
+    #[error("a join token lives at least {} minutes", SHORTEST.as_secs() / 60)]
+    TooShort,
+    /// The broker is not set up.
+    #[error("there is no broker in namespace {0}: apply deploy/crds and deploy/broker first")]
+    NoBroker(String),
+    /// The API server refused, or cannot be reached.
+    #[error("failed to {action}: {}", describe(source))]
+    Api {
+        /// What was tried.
+        action: String,
+        /// Why it failed.
+        source: Box<kube::Error>,
+    },
+}
+
+/// What becomes of a join token.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum TokenState {
+    /// It can be used.
+    Usable,
+    /// It was used.
+    Used,
+    /// It expired unused.
+    Expired,
+}
+
+/// A join token, without what is secret.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TokenInfo {
+    /// The cluster that may join with it.
+    pub cluster: String,
+    /// When it was made.
+    pub created: Option<Timestamp>,
+    /// When it expires.
+    pub expires: Option<Timestamp>,
+    /// What became of it.
+    pub state: TokenState,
+}
+
+/// Makes a join token. An earlier one of the same cluster ends, and so does the credential of an earlier cluster of the
+/// same ID.
+///
+/// `client` is an administrator's client of the broker. Where a cluster of that ID has been joined, it takes until its
+/// next heartbeat (10 s) to see that it is alive, and as long as a heartbeat counts (40 s) to see that it is not: no clock
+/// but the own one is believed.
+///
+/// # Errors
+/// A cluster of that ID is alive; the broker is not set up; its API server refused.
+pub async fn create(client: &Client, wanted: &Wanted, now: Timestamp) -> Result<JoinToken, TokenError> {
+    if wanted.lifetime < SHORTEST {
+        return Err(TokenError::TooShort);
+    }
+    let cluster = &wanted.cluster;
+    let apis = Apis::new(client, &wanted.broker.namespace);
+    if failed("read the broker's roles", apis.roles.get_opt(MEMBER_ROLE).await)?.is_none() {
+        return Err(TokenError::NoBroker(wanted.broker.namespace.clone()));
+    }
+    refuse_living(&apis, wanted).await?;
+    apis.remove_accounts(cluster).await?;
+    failed("release the cluster's Lease", delete(&apis.leases, &account::member(cluster)).await)?;
+    apis.create_member(cluster).await?;
+    let expires = later(now, wanted.lifetime);
+    let token = apis.create_join(cluster, wanted.lifetime, expires).await?;
+    let (token, expires) = issued(token);
+    Ok(JoinToken { broker: wanted.broker.clone(), cluster: cluster.clone(), expires, token })
+}
+
+/// All join tokens, sorted by cluster.
+///
+/// # Errors
+/// The API server refused.
+pub async fn list(client: &Client, namespace: &str, now: Timestamp) -> Result<Vec<TokenInfo>, TokenError> {
+    let apis = Apis::new(client, namespace);
+    let ours = ListParams::default().labels(&format!("{LABEL_MANAGED_BY}={MANAGED_BY}"));
+    let accounts = failed("list join tokens", apis.accounts.list(&ours).await)?;
+    let bindings = failed("list join tokens", apis.bindings.list(&ours).await)?;
+    let unused: Vec<String> = bindings.items.iter().map(RoleBinding::name_any).collect();
+    let tokens = accounts.items.iter().filter(|account| account.name_any().starts_with(account::JOIN_PREFIX));
+    let mut infos: Vec<TokenInfo> = tokens.map(|account| info(account, &unused, now)).collect();
+    infos.sort_by(|a, b| a.cluster.cmp(&b.cluster));
+    Ok(infos)
+}
+
+/// Ends the join token of a cluster. Who has joined with it stays joined.
+///
+/// # Errors
+/// The API server refused.
+pub async fn revoke(client: &Client, namespace: &str, cluster: &ClusterId) -> Result<(), TokenError> {
+    Apis::new(client, namespace).remove_join(cluster).await
+}
+
+/// Removes a Member that is lost: its objects, its credential and its join token. Other clusters forget it at once.
+///
+/// # Errors
+/// The API server refused; what was removed by then stays so.
+pub async fn remove_member(client: &Client, namespace: &str, cluster: &ClusterId) -> Result<(), TokenError> {
+    let apis = Apis::new(client, namespace);
+    // First its right to write, so that nothing comes back.
+    apis.remove_accounts(cluster).await?;
+    failed("remove its ServiceRecords", delete_records(client, namespace, cluster).await)?;
+    failed("remove the Member", delete(&apis.members, cluster.as_str()).await)?;
+    failed("remove its Lease", delete(&apis.leases, &account::member(cluster)).await)
+}
+
+fn info(account: &ServiceAccount, bindings: &[String], now: Timestamp) -> TokenInfo {
+    let expires = account.annotations().get(ANNOTATION_EXPIRES).and_then(|text| text.parse().ok());
+    let state = if !bindings.contains(&account.name_any()) {
+        TokenState::Used
+    } else if expires.is_some_and(|expires| now >= expires) {
+        TokenState::Expired
+    } else {
+        TokenState::Usable
+    };
+    let cluster = account.labels().get(LABEL_CLUSTER).cloned().unwrap_or_default();
+    TokenInfo { cluster, created: account.creation_timestamp().map(|time| time.0), expires, state }
+}
+
+/// Looks whether a cluster of that ID still renews its Lease, for as long as one heartbeat counts.
+async fn refuse_living(apis: &Apis, wanted: &Wanted) -> Result<(), TokenError> {
+    let name = account::member(&wanted.cluster);
+    let read = async || {
+        let lease = failed("read the cluster's Lease", apis.leases.get_opt(&name).await)?;
+        Ok(lease.as_ref().and_then(lease::heartbeat))
+    };
+    let Some(first) = read().await?.filter(|_| wanted.replace == Replace::No) else { return Ok(()) };
+    let mut waited = Duration::ZERO;
+    while waited < first.counts {
+        tokio::time::sleep(LOOK).await;
+        waited += LOOK;
+        match read().await? {
+            Some(next) if next == first => {}
+            Some(next) => return Err(TokenError::Alive { cluster: wanted.cluster.clone(), renewed: next.renewed }),
+            None => return Ok(()),
+        }
+    }
+    Ok(())
+}
+
+fn failed<T>(action: &str, result: Result<T, kube::Error>) -> Result<T, TokenError> {
+    result.map_err(|source| TokenError::Api { action: action.to_owned(), source: Box::new(source) })
+}
+
+/// `time` and so much more.
+pub(super) fn later(time: Timestamp, span: Duration) -> Timestamp {
+    let span = SignedDuration::try_from(span).unwrap_or(SignedDuration::MAX);
+    time.checked_add(span).unwrap_or(Timestamp::MAX)
+}
+
+/// A request for a token that lives so long.
+pub(super) fn request(lifetime: Duration) -> TokenRequest {
+    let seconds = i64::try_from(lifetime.as_secs()).unwrap_or(i64::MAX);
+    let spec = TokenRequestSpec { expiration_seconds: Some(seconds), ..TokenRequestSpec::default() };
+    TokenRequest { spec, ..TokenRequest::default() }
+}
+
+/// The token that an API server has made, and when it expires. One that says nothing is of no use to anybody.
+pub(super) fn issued(request: TokenRequest) -> (Secret, Timestamp) {
+    match request.status {
+        Some(status) => (Secret::new(status.token), status.expiration_timestamp.0),
+        None => (Secret::new(String::new()), Timestamp::MIN),
+    }
+}
+
+struct Apis {
+    claims: Api<ConfigMap>,
+    accounts: Api<ServiceAccount>,
+    roles: Api<Role>,
+    bindings: Api<RoleBinding>,
+    leases: Api<Lease>,
+    members: Api<Member>,
+}
+
+impl Apis {
+    fn new(client: &Client, namespace: &str) -> Self {
+        Self {
+            claims: Api::namespaced(client.clone(), namespace),
+            accounts: Api::namespaced(client.clone(), namespace),
+            roles: Api::namespaced(client.clone(), namespace),
+            bindings: Api::namespaced(client.clone(), namespace),
+            leases: Api::namespaced(client.clone(), namespace),
+            members: Api::namespaced(client.clone(), namespace),
+        }
+    }
+
+    /// Rights first: an account without them is harmless.
+    async fn remove_join(&self, cluster: &ClusterId) -> Result<(), TokenError> {
+        let name = account::join(cluster);
+        failed("remove the join token's RoleBinding", delete(&self.bindings, &name).await)?;
+        failed("remove the join token's Role", delete(&self.roles, &name).await)?;
+        failed("remove the join token's ConfigMap", delete(&self.claims, &name).await)?;
+        failed("remove the join token's ServiceAccount", delete(&self.accounts, &name).await)
+    }
+
+    async fn remove_accounts(&self, cluster: &ClusterId) -> Result<(), TokenError> {
+        self.remove_join(cluster).await?;
+        for name in [account::member(cluster), account::credential(cluster)] {
+            failed("remove the Member's RoleBindings", delete(&self.bindings, &name).await)?;
+            failed("remove the Member's Role", delete(&self.roles, &name).await)?;
+        }
+        failed("revoke the Member's credential", delete(&self.accounts, &account::member(cluster)).await)
+    }
+
+    async fn create_member(&self, cluster: &ClusterId) -> Result<(), TokenError> {
+        let create = PostParams::default();
+        let account = account::account(cluster, account::member(cluster), &[]);
+        let account = failed("create the Member's ServiceAccount", self.accounts.create(&create, &account).await)?;
+        let role = account::credential_role(cluster, &account);
+        failed("create the Member's Role", self.roles.create(&create, &role).await)?;
+        let bindings =
+            [(account::credential(cluster), role.name_any()), (account::member(cluster), MEMBER_ROLE.into())];
+        for (name, role) in bindings {
+            let binding = account::binding(cluster, name, &role, &account);
+            failed("create the Member's RoleBinding", self.bindings.create(&create, &binding).await)?;
+        }
+        Ok(())
+    }
+
+    async fn create_join(
+        &self,
+        cluster: &ClusterId,
+        lifetime: Duration,
+        expires: Timestamp,
+    ) -> Result<TokenRequest, TokenError> {
+        let (create, name) = (PostParams::default(), account::join(cluster));
+        let account = account::account(cluster, name.clone(), &[(ANNOTATION_EXPIRES, expires.to_string())]);
+        let account = failed("create the join token's ServiceAccount", self.accounts.create(&create, &account).await)?;
+        let claim = account::claim(cluster, &account);
+        failed("create the join token's ConfigMap", self.claims.create(&create, &claim).await)?;
+        let role = account::join_role(cluster, &account);
+        failed("create the join token's Role", self.roles.create(&create, &role).await)?;
+        let binding = account::binding(cluster, name.clone(), &name, &account);
+        failed("create the join token's RoleBinding", self.bindings.create(&create, &binding).await)?;
+        let token = self.accounts.create_token_request(&name, &create, &request(lifetime)).await;
+        failed("make the join token", token)
+    }
+}

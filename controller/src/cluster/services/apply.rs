@@ -1,0 +1,217 @@
+//! Writes a plan to the API server. Decides nothing.
+
+use std::fmt::Debug;
+
+use k8s_openapi::NamespaceResourceScope;
+use k8s_openapi::api::core::v1::Service;
+use k8s_openapi::api::discovery::v1::EndpointSlice;
+use kube::api::{Api, DeleteParams, Patch, PatchParams, Preconditions};
+use kube::runtime::events::{Event, EventType, Recorder};
+use kube::{Client, Error, Resource, ResourceExt as _};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use tokio::time::{Duration, sleep, timeout};
+use tracing::{debug, info, warn};
+
+use crate::api::names::FIELD_MANAGER;
+use crate::api::{ServiceImport, ServiceRecord};
+use crate::services::action::{Action, ObjectRef};
+use crate::services::events::{News, Weight};
+use crate::services::index::{Kind, Object};
+
+/// How long one write may take.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// Who tells Events.
+const REPORTER: &str = "linkspan-controller";
+
+/// How often a lost address is asked for, and the time between.
+const TRIES_FOR_ADDRESS: u32 = 20;
+const PAUSE_FOR_ADDRESS: Duration = Duration::from_millis(100);
+
+/// What came of a plan.
+#[derive(Debug, Default)]
+pub(super) struct Applied {
+    /// The objects as they are now. Watches tell them too, a little later.
+    pub written: Vec<Object>,
+    /// The objects that are gone.
+    pub deleted: Vec<(Kind, ObjectRef)>,
+    /// How many actions failed, or were not needed any more: what is so now has not been seen yet.
+    pub failed: usize,
+}
+
+/// What came of one write.
+enum Written {
+    /// The object as it is now.
+    Now(Object),
+    /// It is gone, or soon will be.
+    Gone(Kind, ObjectRef),
+}
+
+/// Writes to one API server.
+#[derive(Clone)]
+pub(super) struct Writer {
+    client: Client,
+    events: Recorder,
+}
+
+impl Writer {
+    pub(super) fn new(client: Client) -> Self {
+        let events = Recorder::new(client.clone(), REPORTER.into());
+        Self { client, events }
+    }
+
+    /// Events help people only: one that cannot be written is not tried again.
+    async fn tell(&self, object: &Object, news: &[News]) {
+        let Object::Export(export) = object else { return };
+        let about = export.object_ref(&());
+        for news in news {
+            let type_ = match news.weight {
+                Weight::Normal => EventType::Normal,
+                Weight::Warning => EventType::Warning,
+            };
+            let (reason, note) = (news.reason.to_owned(), Some(news.note.clone()));
+            let event = Event { type_, reason, note, action: "Export".to_owned(), secondary: None };
+            match timeout(PATIENCE, self.events.publish(&event, &about)).await {
+                Ok(Ok(())) => {}
+                Ok(Err(error)) => debug!(%error, "an Event is lost"),
+                Err(_) => debug!("an Event is lost: no answer within {PATIENCE:?}"),
+            }
+        }
+    }
+}
+
+/// Applies `actions` in order. One that fails does not keep the others from being tried.
+pub(super) async fn apply(writer: &Writer, actions: Vec<Action>) -> Applied {
+    let mut applied = Applied::default();
+    for action in actions {
+        match timeout(PATIENCE, write(&writer.client, &action)).await {
+            Ok(Ok(written)) => {
+                info!("{action}");
+                if let (Action::ApplyExportStatus(_, news), Written::Now(object)) = (&action, &written) {
+                    writer.tell(object, news).await;
+                }
+                match written {
+                    Written::Now(object) => applied.written.push(object),
+                    Written::Gone(kind, object) => applied.deleted.push((kind, object)),
+                }
+            }
+            Ok(Err(error)) if is_vain(&error) => {
+                debug!(%error, "not needed any more: {action}");
+                applied.failed += 1;
+            }
+            Ok(Err(error)) => {
+                warn!(%error, "failed to {action}");
+                applied.failed += 1;
+            }
+            Err(_) => {
+                warn!("failed to {action}: no answer within {PATIENCE:?}");
+                applied.failed += 1;
+            }
+        }
+    }
+    applied
+}
+
+async fn write(client: &Client, action: &Action) -> Result<Written, Error> {
+    match action {
+        Action::ApplyRecord(record) => put(client, &**record, Object::Record).await,
+        Action::ApplyDerived(service) => put_derived(client, service).await,
+        Action::ApplySlice(slice) => put(client, &**slice, Object::Slice).await,
+        Action::ApplyImport(import) => put(client, &**import, Object::Import).await,
+        Action::ApplyImportStatus(import) => put_status(client, &**import, Object::Import).await,
+        Action::ApplyExportStatus(export, _) => put_status(client, &**export, Object::Export).await,
+        Action::DeleteRecord(object) => delete::<ServiceRecord>(client, object, Kind::Record).await,
+        Action::DeleteDerived(object) => delete::<Service>(client, object, Kind::Service).await,
+        Action::DeleteSlice(object) => delete::<EndpointSlice>(client, object, Kind::Slice).await,
+        Action::DeleteImport(object) => delete::<ServiceImport>(client, object, Kind::Import).await,
+    }
+}
+
+/// The addresses of a lost derived Service are asked for again, for a while: the API server frees them a moment after
+/// the Service is gone. When somebody else has them, new ones are taken.
+async fn put_derived(client: &Client, service: &Service) -> Result<Written, Error> {
+    let asks = service.spec.as_ref().is_some_and(|spec| spec.cluster_ips.is_some());
+    let mut tries = if asks { TRIES_FOR_ADDRESS } else { 0 };
+    loop {
+        match put(client, service, Object::Service).await {
+            Err(Error::Api(status)) if tries > 0 && matches!(status.code, 422 | 500) => {
+                debug!(service = service.name_any(), reason = status.message, "the address is not free yet");
+            }
+            Err(Error::Api(status)) if asks && matches!(status.code, 422 | 500) => {
+                warn!(service = service.name_any(), reason = status.message, "a clusterset IP is lost for good");
+                break;
+            }
+            written => return written,
+        }
+        tries -= 1;
+        sleep(PAUSE_FOR_ADDRESS).await;
+    }
+    let mut service = service.clone();
+    if let Some(spec) = &mut service.spec {
+        (spec.cluster_ip, spec.cluster_ips) = (None, None);
+    }
+    put(client, &service, Object::Service).await
+}
+
+async fn put<K>(client: &Client, object: &K, keep: fn(Box<K>) -> Object) -> Result<Written, Error>
+where
+    K: Resource<Scope = NamespaceResourceScope> + Clone + Debug + Serialize + DeserializeOwned,
+    K::DynamicType: Default,
+{
+    let api = api::<K>(client, object.namespace().as_deref());
+    let now = api.patch(&object.name_any(), &params(), &Patch::Apply(object)).await?;
+    Ok(Written::Now(keep(Box::new(without_managed_fields(now)))))
+}
+
+async fn put_status<K>(client: &Client, object: &K, keep: fn(Box<K>) -> Object) -> Result<Written, Error>
+where
+    K: Resource<Scope = NamespaceResourceScope> + Clone + Debug + Serialize + DeserializeOwned,
+    K::DynamicType: Default,
+{
+    let api = api::<K>(client, object.namespace().as_deref());
+    let now = api.patch_status(&object.name_any(), &params(), &Patch::Apply(object)).await?;
+    Ok(Written::Now(keep(Box::new(without_managed_fields(now)))))
+}
+
+async fn delete<K>(client: &Client, object: &ObjectRef, kind: Kind) -> Result<Written, Error>
+where
+    K: Resource<Scope = NamespaceResourceScope> + Clone + Debug + DeserializeOwned,
+    K::DynamicType: Default,
+{
+    let preconditions = Some(Preconditions { uid: Some(object.uid.clone()), resource_version: None });
+    let params = DeleteParams { preconditions, ..DeleteParams::default() };
+    api::<K>(client, Some(&object.namespace)).delete(&object.name, &params).await?;
+    Ok(Written::Gone(kind, object.clone()))
+}
+
+fn api<K>(client: &Client, namespace: Option<&str>) -> Api<K>
+where
+    K: Resource<Scope = NamespaceResourceScope>,
+    K::DynamicType: Default,
+{
+    Api::namespaced(client.clone(), namespace.unwrap_or_default())
+}
+
+fn params() -> PatchParams {
+    PatchParams::apply(FIELD_MANAGER).force()
+}
+
+fn without_managed_fields<K: Resource>(mut object: K) -> K {
+    object.managed_fields_mut().clear();
+    object
+}
+
+/// Whether a write failed because the world has moved on: the object, its namespace, or the version of it that was
+/// meant are gone, or the namespace goes. What is so now comes by the watches.
+fn is_vain(error: &Error) -> bool {
+    let Error::Api(status) = error else { return false };
+    let terminating = || status.message.contains("because it is being terminated");
+    let other_uid = || status.message.contains("UID in precondition");
+    match status.code {
+        404 => true,
+        403 => terminating(),
+        409 => terminating() || other_uid(),
+        _ => false,
+    }
+}

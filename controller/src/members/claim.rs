@@ -1,0 +1,219 @@
+//! A Member object, checked by itself.
+
+use std::net::{IpAddr, SocketAddr};
+use std::num::NonZeroU8;
+
+use ipnet::IpNet;
+use tunnel::config::{PublicKey, Translation};
+
+use super::id::ClusterId;
+use super::prefixes::{self, Holders};
+use crate::api::{Gateway, Member, VirtualCidr};
+
+/// The one version of the protocol that this program speaks.
+const PROTOCOL: u32 = 1;
+/// Longest part of a refused value that a message repeats.
+const QUOTED: usize = 80;
+
+/// What one Member claims, every value checked by itself; whether it may have them is another question.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Claim {
+    /// Its cluster ID.
+    pub cluster: ClusterId,
+    /// Prefixes of its pods, sorted.
+    pub pod_cidrs: Vec<IpNet>,
+    /// Prefixes of its services, sorted.
+    pub service_cidrs: Vec<IpNet>,
+    /// What stands for prefixes of its pods elsewhere, sorted; disjoint on both sides.
+    pub blocks: Vec<Translation>,
+    /// Whether all others know its pods by that.
+    pub virtual_only: bool,
+    /// Its gateways, in the order of the object.
+    pub gateways: Vec<ClaimGateway>,
+}
+
+/// A gateway that a Member names.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ClaimGateway {
+    /// Name of its node.
+    pub node: String,
+    /// Its WireGuard key.
+    pub public_key: PublicKey,
+    /// Where it may be called, best first.
+    pub endpoints: Vec<SocketAddr>,
+    /// Its lanes, 1 to 16.
+    pub lanes: NonZeroU8,
+    /// Whether it carries the traffic.
+    pub active: bool,
+}
+
+/// What a Member object lays hold of, whether or not it can be used: no less than what the broker's policy takes for a
+/// claim (`deploy/broker/policy-claims.yaml`), where a conflict that is there already is no reason to refuse another one.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Stakes {
+    /// Prefixes of pods, unless they are virtual to all, and virtual ones. Services claim nothing.
+    pub prefixes: Vec<IpNet>,
+    /// Addresses at which its gateways are called.
+    pub endpoints: Vec<IpAddr>,
+    /// Keys of its gateways.
+    pub keys: Vec<PublicKey>,
+}
+
+impl Stakes {
+    /// Reads what can be read.
+    pub fn of(member: &Member) -> Self {
+        let spec = &member.spec;
+        let pods = spec.pod_cidrs.iter().filter(|_| !spec.virtual_only);
+        let blocks = spec.virtual_cidrs.iter().map(|block| &block.r#virtual);
+        let cidrs = pods.chain(blocks);
+        let endpoints = spec.gateways.iter().flat_map(|gateway| &gateway.endpoints);
+        Self {
+            prefixes: cidrs.filter_map(|text| prefixes::claimed(text)).collect(),
+            endpoints: endpoints.filter_map(|text| prefixes::called(text)).collect(),
+            keys: spec.gateways.iter().filter_map(|gateway| gateway.public_key.parse().ok()).collect(),
+        }
+    }
+}
+
+/// Why a Member object cannot be used, in one sentence.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{0}")]
+pub struct InvalidMember(pub(super) String);
+
+impl Claim {
+    /// Checks a Member object by itself.
+    pub fn check(member: &Member) -> Result<Self, InvalidMember> {
+        let spec = &member.spec;
+        let cluster: ClusterId = spec.cluster_id.parse().map_err(|error| InvalidMember(format!("{error}")))?;
+        if member.metadata.name.as_deref() != Some(cluster.as_str()) {
+            let name = quoted(member.metadata.name.as_deref().unwrap_or_default());
+            return Err(InvalidMember(format!("the object is named {name} but speaks for cluster {cluster}")));
+        }
+        if spec.protocol != PROTOCOL {
+            let message =
+                format!("it speaks protocol {} and this cluster {PROTOCOL}; upgrade one of them", spec.protocol);
+            return Err(InvalidMember(message));
+        }
+        let claim = Self {
+            pod_cidrs: cidrs("spec.podCIDRs", &spec.pod_cidrs)?,
+            service_cidrs: cidrs("spec.serviceCIDRs", &spec.service_cidrs)?,
+            blocks: blocks(&spec.virtual_cidrs)?,
+            virtual_only: spec.virtual_only,
+            gateways: gateways(&spec.gateways)?,
+            cluster,
+        };
+        claim.disjoint()?;
+        Ok(claim)
+    }
+
+    /// All its own prefixes: pods, then services.
+    pub fn prefixes(&self) -> impl Iterator<Item = IpNet> {
+        self.pod_cidrs.iter().chain(&self.service_cidrs).copied()
+    }
+
+    /// The gateway that carries its traffic.
+    pub fn active_gateway(&self) -> Option<&ClaimGateway> {
+        self.gateways.iter().find(|gateway| gateway.active)
+    }
+
+    fn disjoint(&self) -> Result<(), InvalidMember> {
+        let mut held = Holders::new();
+        for net in self.prefixes().chain(self.blocks.iter().map(|block| block.r#virtual)) {
+            if let Some((other, ())) = held.overlapping(net) {
+                return Err(InvalidMember(format!("its own prefixes {other} and {net} overlap")));
+            }
+            held.insert(net, ());
+        }
+        let endpoints = self.gateways.iter().flat_map(|gateway| &gateway.endpoints);
+        for endpoint in endpoints {
+            if let Some((net, ())) = held.overlapping(endpoint.ip().into()) {
+                return Err(InvalidMember(format!(
+                    "its endpoint {endpoint} is inside its own prefix {net}; a tunnel cannot carry its own packets"
+                )));
+            }
+        }
+        Ok(())
+    }
+}
+
+fn cidrs(field: &str, texts: &[String]) -> Result<Vec<IpNet>, InvalidMember> {
+    let parse = |(i, text): (usize, &String)| {
+        let text = if text.len() > QUOTED { return Err(too_long(&format!("{field}[{i}]"), text)) } else { text };
+        prefixes::routed(text).map_err(|reason| InvalidMember(format!("{field}[{i}]: {reason}")))
+    };
+    let mut nets: Vec<IpNet> = texts.iter().enumerate().map(parse).collect::<Result<_, _>>()?;
+    nets.sort();
+    nets.dedup();
+    Ok(nets)
+}
+
+/// Every block is of one length on both sides, and no pod has two.
+fn blocks(list: &[VirtualCidr]) -> Result<Vec<Translation>, InvalidMember> {
+    let mut natives = Holders::new();
+    let mut blocks = Vec::with_capacity(list.len());
+    for (i, VirtualCidr { pods, r#virtual }) in list.iter().enumerate() {
+        let field = |name: &str, text: &String| {
+            let name = format!("spec.virtualCIDRs[{i}].{name}");
+            if text.len() > QUOTED {
+                return Err(too_long(&name, text));
+            }
+            prefixes::routed(text).map_err(|reason| InvalidMember(format!("{name}: {reason}")))
+        };
+        let block = Translation { native: field("pods", pods)?, r#virtual: field("virtual", r#virtual)? };
+        if !block.is_one_to_one() {
+            let message = format!("{} cannot stand for {}: their lengths differ", block.r#virtual, block.native);
+            return Err(InvalidMember(message));
+        }
+        if let Some((other, ())) = natives.overlapping(block.native) {
+            return Err(InvalidMember(format!("{other} and {} of virtualCIDRs overlap", block.native)));
+        }
+        natives.insert(block.native, ());
+        blocks.push(block);
+    }
+    blocks.sort();
+    Ok(blocks)
+}
+
+fn gateways(list: &[Gateway]) -> Result<Vec<ClaimGateway>, InvalidMember> {
+    let mut checked: Vec<ClaimGateway> = Vec::with_capacity(list.len());
+    for (i, gateway) in list.iter().enumerate() {
+        let gateway = check_gateway(&format!("spec.gateways[{i}]"), gateway)?;
+        if let Some(twin) = checked.iter().find(|other| other.node == gateway.node) {
+            return Err(InvalidMember(format!("two gateways are named {}", quoted(&twin.node))));
+        }
+        if checked.iter().any(|other| other.public_key == gateway.public_key) {
+            return Err(InvalidMember(format!("two gateways have the key {}", gateway.public_key)));
+        }
+        if gateway.active && checked.iter().any(|other| other.active) {
+            return Err(InvalidMember("more than one gateway is active".to_owned()));
+        }
+        checked.push(gateway);
+    }
+    Ok(checked)
+}
+
+fn check_gateway(field: &str, gateway: &Gateway) -> Result<ClaimGateway, InvalidMember> {
+    let public_key = gateway
+        .public_key
+        .parse()
+        .map_err(|_| InvalidMember(format!("{field}.publicKey is not a WireGuard public key in base64")))?;
+    let lanes = NonZeroU8::new(gateway.lanes).filter(|lanes| lanes.get() <= tunnel::config::MAX_LANES);
+    let lanes = lanes.ok_or_else(|| InvalidMember(format!("{field}.lanes is {}, not 1 to 16", gateway.lanes)))?;
+    let parse = |(i, text): (usize, &String)| {
+        if text.len() > QUOTED {
+            return Err(too_long(&format!("{field}.endpoints[{i}]"), text));
+        }
+        prefixes::endpoint(text).map_err(|reason| InvalidMember(format!("{field}.endpoints[{i}]: {reason}")))
+    };
+    let endpoints = gateway.endpoints.iter().enumerate().map(parse).collect::<Result<_, _>>()?;
+    Ok(ClaimGateway { node: gateway.node.clone(), public_key, endpoints, lanes, active: gateway.active })
+}
+
+fn too_long(field: &str, text: &str) -> InvalidMember {
+    InvalidMember(format!("{field} is {} bytes long", text.len()))
+}
+
+fn quoted(text: &str) -> String {
+    let short: String = text.chars().take(QUOTED).collect();
+    format!("{short:?}")
+}

@@ -1,0 +1,478 @@
+//! What a cluster says of itself, found by itself or set by hand.
+
+use std::collections::BTreeSet;
+use std::net::IpAddr;
+
+use ipnet::IpNet;
+use k8s_openapi::api::coordination::v1::Lease;
+use k8s_openapi::api::core::v1::Node;
+use k8s_openapi::api::networking::v1::ServiceCIDR;
+use k8s_openapi::jiff::Timestamp;
+use kube::ResourceExt as _;
+
+use super::condition::Finding;
+use super::id::ClusterId;
+use super::prefixes;
+use super::resting::resting;
+use super::selector::Selector;
+use super::virtuals::{self, Neighbour};
+use crate::api::{Gateway, GatewayNode, MemberSpec};
+
+/// Most prefixes and gateways that a Member may have, as its CRD says.
+const MAX_POD_CIDRS: usize = 1024;
+const MAX_SERVICE_CIDRS: usize = 16;
+const MAX_GATEWAYS: usize = 32;
+/// Prefix of flannel's annotations on nodes. It takes its prefixes from `spec.podCIDRs`.
+const FLANNEL: &str = "flannel.alpha.coreos.com/";
+/// Annotations by which CNIs tell that they may give pods other prefixes than `spec.podCIDRs`, and their names.
+const OWN_IPAM: [(&str, &str); 4] = [
+    ("projectcalico.org/", "Calico"),
+    ("network.cilium.io/", "Cilium"),
+    ("io.cilium.", "Cilium"),
+    ("k8s.ovn.org/", "OVN-Kubernetes"),
+];
+
+/// What is set by hand, and who this cluster is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Overrides {
+    /// Prefixes of all pods; empty: found.
+    pub pod_cidrs: Vec<IpNet>,
+    /// Prefixes of all services; empty: found.
+    pub service_cidrs: Vec<IpNet>,
+    /// Where virtual addresses are taken from; see [`default_pool`](super::default_pool).
+    pub virtual_pool: Vec<IpNet>,
+}
+
+/// What a cluster sees of itself.
+#[derive(Debug, Clone, Copy)]
+pub struct Discovery<'a> {
+    /// Its ID.
+    pub cluster: &'a ClusterId,
+    /// UID of its namespace `kube-system`.
+    pub cluster_uid: &'a str,
+    /// Version of this program.
+    pub version: &'a str,
+    /// What is set by hand.
+    pub overrides: &'a Overrides,
+    /// All nodes.
+    pub nodes: &'a [Node],
+    /// All ServiceCIDRs; empty where the API server does not have them (before Kubernetes 1.33).
+    pub service_cidrs: &'a [ServiceCIDR],
+    /// All gateway nodes.
+    pub gateways: &'a [GatewayNode],
+    /// Labels of the nodes that people have made gateways.
+    pub selector: &'a Selector,
+    /// The Lease of the active gateway.
+    pub lease: Option<&'a Lease>,
+    /// The own Member as it was.
+    pub before: Option<&'a MemberSpec>,
+    /// The own Member as the broker has it.
+    pub published: Option<&'a MemberSpec>,
+    /// The other Members.
+    pub neighbours: &'a [Neighbour],
+    /// Virtual prefixes of Members that have just left.
+    pub departed: &'a [IpNet],
+    /// The time.
+    pub now: Timestamp,
+}
+
+/// The own Member, and what is missing or wrong.
+#[derive(Debug, Clone, PartialEq)]
+pub struct OwnMember {
+    /// What the others get to know.
+    pub spec: MemberSpec,
+    /// Conditions `Networks`, `Virtual` and `Gateways`.
+    pub findings: Vec<Finding>,
+}
+
+/// Makes the own Member from what is seen. The order of the inputs does not matter.
+///
+/// A cluster whose prefixes or gateways are not known yet is a Member without them: others see it, and do not use it.
+pub fn own(seen: &Discovery<'_>) -> OwnMember {
+    let pods = pods(seen);
+    let services = services(seen);
+    let (gateways, gateway_finding) = gateways(seen);
+    let networks = match (&pods, &services) {
+        (Err(problem), _) | (_, Err(problem)) => Finding::bad("Networks", problem.0, problem.1.clone()),
+        (Ok((pods, from)), Ok((services, service_from))) => Finding::good(
+            "Networks",
+            "Found",
+            format!("pods {} {from}; services {} {service_from}", list(pods), list(services)),
+        ),
+    };
+    let known = |nets: Result<(Vec<IpNet>, String), Problem>| nets.map(|(nets, _)| nets).unwrap_or_default();
+    let (pods, services) = (known(pods), known(services));
+    let natives =
+        virtuals::Natives { pods: &pods, services: &services, parts: &parts(seen), nodes: &node_addresses(seen) };
+    let virtuals = virtuals::choose(seen, &natives);
+    let texts = |nets: &[IpNet]| nets.iter().map(IpNet::to_string).collect();
+    let spec = MemberSpec {
+        cluster_id: seen.cluster.to_string(),
+        cluster_uid: seen.cluster_uid.to_owned(),
+        pod_cidrs: texts(&pods),
+        service_cidrs: texts(&services),
+        virtual_cidrs: virtuals.blocks,
+        virtual_only: virtuals.only,
+        resting_cidrs: resting(seen.before, seen.departed, seen.now),
+        gateways,
+        version: seen.version.to_owned(),
+        protocol: 1,
+    };
+    OwnMember { spec, findings: vec![networks, virtuals.finding, gateway_finding] }
+}
+
+/// Reason and message of a condition.
+struct Problem(&'static str, String);
+
+fn pods(seen: &Discovery<'_>) -> Result<(Vec<IpNet>, String), Problem> {
+    let fix = "set LINKSPAN_POD_CIDRS to the prefixes of all pods, such as 10.42.0.0/16";
+    if !seen.overrides.pod_cidrs.is_empty() {
+        return Ok((IpNet::aggregate(&seen.overrides.pod_cidrs), "as set by hand".to_owned()));
+    }
+    if let Some(cni) = own_ipam(seen.nodes) {
+        let message = format!("{cni} may give pods other prefixes than the nodes' spec.podCIDRs; {fix}");
+        return Err(Problem("UnknownPodCIDRs", message));
+    }
+    let mut nets = BTreeSet::new();
+    for node in seen.nodes {
+        for text in pod_cidrs_of(node) {
+            let net = prefixes::routed(text)
+                .map_err(|reason| Problem("InvalidPodCIDR", format!("node {}: {reason}; {fix}", node.name_any())))?;
+            nets.insert(net);
+        }
+    }
+    // One that has just come: its prefixes follow, and it shall not take those of all others along.
+    let without = seen.nodes.iter().find(|node| pod_cidrs_of(node).is_empty());
+    if let Some(node) = without.filter(|_| nets.is_empty()) {
+        let message = format!("node {} has no spec.podCIDRs: nobody allocates them; {fix}", node.name_any());
+        return Err(Problem("NoPodCIDRs", message));
+    }
+    let nets = IpNet::aggregate(&nets.into_iter().collect());
+    if nets.is_empty() {
+        return Err(Problem("NoPodCIDRs", format!("no node has prefixes for pods yet; {fix}")));
+    }
+    if nets.len() > MAX_POD_CIDRS {
+        return Err(Problem(
+            "TooManyPodCIDRs",
+            format!("{} prefixes are more than {MAX_POD_CIDRS}; {fix}", nets.len()),
+        ));
+    }
+    let from = if has_annotation(seen.nodes, FLANNEL) { "of the nodes (flannel)" } else { "of the nodes" };
+    let waiting = without.map(|node| format!(", but for node {}, which has none yet", node.name_any()));
+    Ok((nets, format!("{from}{}", waiting.unwrap_or_default())))
+}
+
+/// The prefixes of pods node by node, or as set by hand: each of them has a block of its own.
+fn parts(seen: &Discovery<'_>) -> Vec<IpNet> {
+    if !seen.overrides.pod_cidrs.is_empty() {
+        return seen.overrides.pod_cidrs.clone();
+    }
+    seen.nodes.iter().flat_map(pod_cidrs_of).filter_map(|text| prefixes::routed(text).ok()).collect()
+}
+
+fn node_addresses(seen: &Discovery<'_>) -> Vec<IpAddr> {
+    seen.nodes.iter().flat_map(addresses).collect()
+}
+
+/// The addresses of a node.
+pub fn addresses(node: &Node) -> impl Iterator<Item = IpAddr> {
+    let addresses = node.status.iter().flat_map(|status| status.addresses.iter().flatten());
+    addresses.filter(|address| address.type_.ends_with("IP")).filter_map(|address| address.address.parse().ok())
+}
+
+fn pod_cidrs_of(node: &Node) -> Vec<&str> {
+    let Some(spec) = &node.spec else { return Vec::new() };
+    match spec.pod_cidrs.as_deref() {
+        Some(list) if !list.is_empty() => list.iter().map(String::as_str).collect(),
+        _ => spec.pod_cidr.as_deref().into_iter().collect(),
+    }
+}
+
+fn own_ipam(nodes: &[Node]) -> Option<&'static str> {
+    if has_annotation(nodes, FLANNEL) {
+        return None;
+    }
+    OWN_IPAM.iter().find(|(prefix, _)| has_annotation(nodes, prefix)).map(|(_, name)| *name)
+}
+
+fn has_annotation(nodes: &[Node], prefix: &str) -> bool {
+    nodes.iter().any(|node| node.annotations().keys().any(|key| key.starts_with(prefix)))
+}
+
+fn services(seen: &Discovery<'_>) -> Result<(Vec<IpNet>, String), Problem> {
+    let fix = "set LINKSPAN_SERVICE_CIDRS to the prefixes of all services, such as 10.43.0.0/16";
+    if !seen.overrides.service_cidrs.is_empty() {
+        return Ok((IpNet::aggregate(&seen.overrides.service_cidrs), "as set by hand".to_owned()));
+    }
+    let mut nets = BTreeSet::new();
+    for object in seen.service_cidrs {
+        for text in object.spec.iter().flat_map(|spec| spec.cidrs.iter().flatten()) {
+            let net = prefixes::routed(text).map_err(|reason| {
+                Problem("InvalidServiceCIDR", format!("ServiceCIDR {}: {reason}; {fix}", object.name_any()))
+            })?;
+            nets.insert(net);
+        }
+    }
+    let nets = IpNet::aggregate(&nets.into_iter().collect());
+    if nets.is_empty() {
+        return Err(Problem("NoServiceCIDRs", format!("the API server has no ServiceCIDR objects; {fix}")));
+    }
+    if nets.len() > MAX_SERVICE_CIDRS {
+        let message = format!("{} prefixes are more than {MAX_SERVICE_CIDRS}; {fix}", nets.len());
+        return Err(Problem("TooManyServiceCIDRs", message));
+    }
+    Ok((nets, "of the ServiceCIDRs".to_owned()))
+}
+
+fn gateways(seen: &Discovery<'_>) -> (Vec<Gateway>, Finding) {
+    let nodes = gateway_nodes(seen);
+    let holder = seen.lease.and_then(|lease| lease.spec.as_ref()?.holder_identity.clone()).unwrap_or_default();
+    let mut gateways: Vec<Gateway> = seen
+        .gateways
+        .iter()
+        .filter(|gateway| nodes.contains(&gateway.name_any()))
+        .map(|gateway| Gateway {
+            node: gateway.name_any(),
+            public_key: gateway.spec.public_key.clone(),
+            endpoints: gateway.spec.endpoints.clone(),
+            lanes: gateway.spec.lanes,
+            active: gateway.name_any() == holder,
+        })
+        .collect();
+    // The active one comes first, so that a cluster with very many gateways keeps it.
+    gateways.sort_by(|a, b| (!a.active, &a.node).cmp(&(!b.active, &b.node)));
+    gateways.truncate(MAX_GATEWAYS);
+    let finding = gateway_finding(&gateways, &holder);
+    (gateways, finding)
+}
+
+/// The nodes whose word counts when they say that they are gateways: those that people have labelled, or all where there
+/// are none. So a token that is stolen from a worker makes none of it.
+///
+/// As nodes see it themselves, one without an InternalIP counts as not labelled.
+fn gateway_nodes(seen: &Discovery<'_>) -> BTreeSet<String> {
+    let has_address = |node: &&Node| {
+        let addresses = node.status.iter().flat_map(|status| status.addresses.iter().flatten());
+        let mut internal = addresses.filter(|address| address.type_ == "InternalIP");
+        internal.any(|address| address.address.parse::<IpAddr>().is_ok())
+    };
+    let labelled = seen.nodes.iter().filter(|node| seen.selector.matches(node.labels()));
+    let labelled: BTreeSet<String> = labelled.filter(has_address).map(Node::name_any).collect();
+    if labelled.is_empty() { seen.nodes.iter().map(Node::name_any).collect() } else { labelled }
+}
+
+fn gateway_finding(gateways: &[Gateway], holder: &str) -> Finding {
+    let log = "see the log of linkspan-node there";
+    if gateways.is_empty() {
+        let message =
+            "no node is a gateway: label one linkspan.dev/gateway=true, and see that linkspan-node runs on it";
+        return Finding::bad("Gateways", "NoGateway", message);
+    }
+    if !gateways.iter().any(|gateway| gateway.active) {
+        let message = match holder {
+            "" => format!("{} may be a gateway, and none is active; {log}", gateways[0].node),
+            _ => format!("node {holder} holds Lease linkspan-gateway and is no gateway; {log}"),
+        };
+        return Finding::bad("Gateways", "NoActiveGateway", message);
+    }
+    Finding::good("Gateways", "Active", format!("{} is active, of {}", gateways[0].node, gateways.len()))
+}
+
+pub(super) fn list(nets: &[IpNet]) -> String {
+    const SHOWN: usize = 4;
+    let shown: Vec<String> = nets.iter().take(SHOWN).map(IpNet::to_string).collect();
+    let more = nets.len().saturating_sub(SHOWN);
+    if more == 0 { shown.join(" ") } else { format!("{} and {more} more", shown.join(" ")) }
+}
+
+#[cfg(test)]
+mod tests {
+    use kube::core::ObjectMeta;
+    use serde_json::json;
+
+    use super::super::condition::Holds;
+    use super::super::test_support::GATEWAY_KEYS;
+    use super::*;
+    use crate::api::GatewayNodeSpec;
+
+    fn node(name: &str, pods: &[&str], annotations: &[&str]) -> Node {
+        let annotations: serde_json::Map<_, _> = annotations.iter().map(|key| ((*key).into(), json!("x"))).collect();
+        let metadata = json!({ "name": name, "annotations": annotations });
+        serde_json::from_value(json!({ "metadata": metadata, "spec": { "podCIDRs": pods } })).unwrap()
+    }
+
+    fn service_cidr(cidrs: &[&str]) -> ServiceCIDR {
+        serde_json::from_value(json!({ "metadata": { "name": "kubernetes" }, "spec": { "cidrs": cidrs } })).unwrap()
+    }
+
+    fn gateway(name: &str, key: &str) -> GatewayNode {
+        let spec = GatewayNodeSpec { public_key: key.into(), endpoints: vec!["198.51.100.7:51820".into()], lanes: 2 };
+        GatewayNode::new(name, spec)
+    }
+
+    fn lease(holder: &str) -> Lease {
+        let spec = json!({ "holderIdentity": holder });
+        Lease { metadata: ObjectMeta::default(), spec: serde_json::from_value(spec).unwrap() }
+    }
+
+    struct Cluster {
+        nodes: Vec<Node>,
+        service_cidrs: Vec<ServiceCIDR>,
+        gateways: Vec<GatewayNode>,
+        lease: Option<Lease>,
+        overrides: Overrides,
+    }
+
+    impl Cluster {
+        fn k3s() -> Self {
+            Self {
+                nodes: vec![
+                    node("one", &["10.42.0.0/24"], &["flannel.alpha.coreos.com/backend-type"]),
+                    node("two", &["10.42.1.0/24"], &["flannel.alpha.coreos.com/backend-type"]),
+                ],
+                service_cidrs: vec![service_cidr(&["10.43.0.0/16"])],
+                gateways: vec![gateway("one", GATEWAY_KEYS[0]), gateway("two", GATEWAY_KEYS[1])],
+                lease: Some(lease("two")),
+                overrides: Overrides {
+                    pod_cidrs: Vec::new(),
+                    service_cidrs: Vec::new(),
+                    virtual_pool: super::super::default_pool(),
+                },
+            }
+        }
+
+        fn own(&self) -> OwnMember {
+            own(&Discovery {
+                cluster: &"paris".parse().unwrap(),
+                cluster_uid: "uid",
+                version: "1.2.3",
+                overrides: &self.overrides,
+                nodes: &self.nodes,
+                service_cidrs: &self.service_cidrs,
+                gateways: &self.gateways,
+                selector: &Selector::default(),
+                lease: self.lease.as_ref(),
+                before: None,
+                published: None,
+                neighbours: &[],
+                departed: &[],
+                now: Timestamp::UNIX_EPOCH,
+            })
+        }
+
+        /// Reason and message of the condition that does not hold.
+        fn problem(&self) -> (&'static str, String) {
+            let own = self.own();
+            let bad: Vec<_> = own.findings.iter().filter(|finding| finding.holds == Holds::False).collect();
+            assert_eq!(bad.len(), 1, "{:?}", own.findings);
+            (bad[0].reason, bad[0].message.clone())
+        }
+    }
+
+    #[test]
+    fn a_k3s_cluster_describes_itself_without_a_setting() {
+        let own = Cluster::k3s().own();
+        assert_eq!(own.spec.pod_cidrs, ["10.42.0.0/23"]);
+        assert_eq!(own.spec.service_cidrs, ["10.43.0.0/16"]);
+        let gateways: Vec<_> =
+            own.spec.gateways.iter().map(|gateway| (gateway.node.as_str(), gateway.active)).collect();
+        assert_eq!(gateways, [("two", true), ("one", false)]);
+        assert_eq!(own.spec.gateways[0].public_key, GATEWAY_KEYS[1]);
+        assert!(own.findings.iter().all(|finding| finding.holds == Holds::True), "{:?}", own.findings);
+        assert_eq!(
+            own.findings[0].message,
+            "pods 10.42.0.0/23 of the nodes (flannel); services 10.43.0.0/16 of the ServiceCIDRs"
+        );
+    }
+
+    #[test]
+    fn both_families_are_found() {
+        let mut cluster = Cluster::k3s();
+        cluster.nodes = vec![node("two", &["10.42.0.0/24", "fd42::/64"], &[])];
+        cluster.service_cidrs = vec![service_cidr(&["10.43.0.0/16", "fd43::/112"])];
+        let own = cluster.own();
+        assert_eq!(own.spec.pod_cidrs, ["10.42.0.0/24", "fd42::/64"]);
+        assert_eq!(own.spec.service_cidrs, ["10.43.0.0/16", "fd43::/112"]);
+    }
+
+    #[test]
+    fn what_is_set_by_hand_counts_alone() {
+        let mut cluster = Cluster::k3s();
+        cluster.nodes = vec![node("one", &[], &["projectcalico.org/IPv4Address"])];
+        cluster.service_cidrs.clear();
+        cluster.lease = Some(lease("one"));
+        cluster.overrides.pod_cidrs = vec!["10.200.0.0/16".parse().unwrap()];
+        cluster.overrides.service_cidrs = vec!["10.201.0.0/16".parse().unwrap()];
+        let own = cluster.own();
+        assert_eq!(
+            (own.spec.pod_cidrs[0].as_str(), own.spec.service_cidrs[0].as_str()),
+            ("10.200.0.0/16", "10.201.0.0/16")
+        );
+        assert!(own.findings.iter().all(|finding| finding.holds == Holds::True), "{:?}", own.findings);
+    }
+
+    #[test]
+    fn a_node_that_has_just_come_takes_nothing_from_the_others() {
+        let mut cluster = Cluster::k3s();
+        let before = cluster.own().spec.pod_cidrs;
+        cluster.nodes.push(node("new", &[], &[]));
+        let own = cluster.own();
+        assert_eq!(own.spec.pod_cidrs, before);
+        assert!(own.findings.iter().any(|finding| finding.message.contains("but for node new")), "{:?}", own.findings);
+    }
+
+    #[test]
+    fn each_thing_that_is_missing_is_told_with_a_fix() {
+        let told = |change: fn(&mut Cluster), reason: &str, part: &str| {
+            let mut cluster = Cluster::k3s();
+            change(&mut cluster);
+            let (told, message) = cluster.problem();
+            assert!(told == reason && message.contains(part), "{told}: {message}");
+        };
+        told(|it| it.nodes = vec![node("two", &[], &[])], "NoPodCIDRs", "node two has no spec.podCIDRs");
+        told(|it| it.nodes[0] = node("one", &["127.0.0.0/8"], &[]), "InvalidPodCIDR", "loopback");
+        told(
+            |it| {
+                it.nodes = vec![node("two", &["10.42.0.0/24"], &["network.cilium.io/ipv4-pod-cidr"])];
+            },
+            "UnknownPodCIDRs",
+            "Cilium may give pods other prefixes",
+        );
+        told(|it| it.service_cidrs.clear(), "NoServiceCIDRs", "LINKSPAN_SERVICE_CIDRS");
+        told(|it| it.gateways.clear(), "NoGateway", "linkspan.dev/gateway=true");
+        told(|it| it.lease = None, "NoActiveGateway", "one may be a gateway");
+        told(|it| it.lease = Some(lease("three")), "NoActiveGateway", "node three holds Lease linkspan-gateway");
+    }
+
+    #[test]
+    fn where_nodes_are_labelled_no_other_one_is_a_gateway() {
+        let labelled = |name: &str, address: &str| {
+            let address = json!([{ "type": "InternalIP", "address": address }]);
+            let metadata = json!({ "name": name, "labels": { "linkspan.dev/gateway": "true" } });
+            let node = json!({
+                "metadata": metadata, "spec": { "podCIDRs": ["10.42.0.0/24"] }, "status": { "addresses": address },
+            });
+            serde_json::from_value::<Node>(node).unwrap()
+        };
+        let mut cluster = Cluster::k3s();
+        cluster.nodes[0] = labelled("one", "192.168.7.2");
+        // `two` has published itself, and taken the Lease.
+        let names: Vec<String> = cluster.own().spec.gateways.into_iter().map(|gateway| gateway.node).collect();
+        assert_eq!(names, ["one"]);
+        assert_eq!(
+            cluster.problem().1,
+            "node two holds Lease linkspan-gateway and is no gateway; see the log of linkspan-node there"
+        );
+        cluster.nodes[0] = labelled("one", "unknown");
+        assert_eq!(cluster.own().spec.gateways.len(), 2, "a node without an address is no gateway, label or not");
+    }
+
+    #[test]
+    fn a_gateway_whose_node_is_gone_is_none() {
+        let mut cluster = Cluster::k3s();
+        cluster.nodes.remove(1);
+        let own = cluster.own();
+        assert_eq!(own.spec.gateways.len(), 1);
+        assert!(!own.spec.gateways[0].active);
+    }
+}

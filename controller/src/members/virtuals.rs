@@ -1,0 +1,210 @@
+//! Whether a cluster needs virtual addresses, and which it takes. Only who shares addresses with somebody needs them, and
+//! who came first keeps its own towards all with whom it shares none.
+
+use std::net::IpAddr;
+
+use ipnet::IpNet;
+use tunnel::config::Translation;
+
+use super::blocks::{NoBlock, allocate};
+use super::claim::Stakes;
+use super::condition::Finding;
+use super::own::{Discovery, list};
+use super::prefixes::{self, any_overlap};
+use super::resting;
+use crate::api::{Member, MemberSpec, VirtualCidr};
+
+/// Where virtual addresses come from when nobody says: shared address space (RFC 6598), which is neither in the Internet
+/// nor in private networks, and a unique local prefix (RFC 4193) with a random global ID.
+pub fn default_pool() -> Vec<IpNet> {
+    const POOL: [&str; 2] = ["100.64.0.0/10", "fd92:e500:6d00::/40"];
+    POOL.iter().map(|text| text.parse().expect("the constants are prefixes")).collect()
+}
+
+/// Most blocks of a Member, as its CRD says.
+const MAX_BLOCKS: usize = 1024;
+
+/// Another Member, whether or not it is used.
+#[derive(Debug, Clone)]
+pub struct Neighbour {
+    /// Prefixes of its pods.
+    pods: Vec<IpNet>,
+    /// Prefixes of its services.
+    services: Vec<IpNet>,
+    stakes: Stakes,
+    resting: Vec<IpNet>,
+    virtual_only: bool,
+    older: bool,
+}
+
+impl Neighbour {
+    /// `older`: it has been a Member for longer than this cluster.
+    pub fn of(member: &Member, older: bool) -> Self {
+        let spec = &member.spec;
+        let nets = |texts: &[String]| texts.iter().filter_map(|text| prefixes::claimed(text)).collect();
+        Self {
+            pods: nets(&spec.pod_cidrs),
+            services: nets(&spec.service_cidrs),
+            stakes: Stakes::of(member),
+            resting: resting::told(spec).collect(),
+            virtual_only: spec.virtual_only,
+            older,
+        }
+    }
+
+    /// Whether its pods have addresses of `pods`.
+    fn shares_pods(&self, pods: &[IpNet]) -> bool {
+        any_overlap(self.pods.iter().copied(), pods)
+    }
+
+    /// Whether its pods or services have addresses of `pods`, so that it knows them by virtual ones.
+    fn shares(&self, pods: &[IpNet]) -> bool {
+        self.shares_pods(pods) || any_overlap(self.services.iter().copied(), pods)
+    }
+
+    /// What it is reached by, and nobody younger may have.
+    fn claimed(&self) -> impl Iterator<Item = IpNet> {
+        let endpoints = self.stakes.endpoints.iter().map(|address| IpNet::from(*address));
+        self.stakes.prefixes.iter().copied().chain(endpoints)
+    }
+
+    /// What else it has.
+    fn natives(&self) -> impl Iterator<Item = IpNet> {
+        self.pods.iter().chain(&self.services).copied()
+    }
+}
+
+/// The addresses that a cluster has itself.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Natives<'a> {
+    /// Prefixes of its pods, aggregated.
+    pub pods: &'a [IpNet],
+    /// Prefixes of its services.
+    pub services: &'a [IpNet],
+    /// Prefixes of its pods, node by node.
+    pub parts: &'a [IpNet],
+    /// Addresses of its nodes.
+    pub nodes: &'a [IpAddr],
+}
+
+/// What others know a cluster's pods by.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) struct Virtuals {
+    pub blocks: Vec<VirtualCidr>,
+    pub only: bool,
+    /// Condition `Virtual`.
+    pub finding: Finding,
+}
+
+/// Decides what the own Member says.
+pub(super) fn choose(seen: &Discovery<'_>, natives: &Natives<'_>) -> Virtuals {
+    let only = must_be_virtual(seen, natives);
+    let shared = seen.neighbours.iter().find(|neighbour| neighbour.shares(natives.pods));
+    if !only && shared.is_none() {
+        let finding = Finding::good("Virtual", "NotNeeded", "no other cluster has the addresses of its pods");
+        return Virtuals { blocks: Vec::new(), only, finding };
+    }
+    let hosts: Vec<IpNet> = natives.nodes.iter().map(|address| IpNet::from(*address)).collect();
+    let own = [natives.pods, natives.services, &hosts].concat();
+    let of = |older: bool| {
+        seen.neighbours.iter().filter(move |neighbour| neighbour.older == older).flat_map(Neighbour::claimed)
+    };
+    let taken: Vec<IpNet> = own.iter().copied().chain(of(true)).collect();
+    let natives_of_all = seen.neighbours.iter().flat_map(Neighbour::natives);
+    let avoided: Vec<IpNet> = of(false).chain(natives_of_all).collect();
+    let held = held(seen, &avoided);
+    let resting = seen.neighbours.iter().flat_map(|neighbour| &neighbour.resting).copied();
+    let resting: Vec<IpNet> = resting.chain(seen.before.into_iter().flat_map(resting::told)).collect();
+    let pool = &seen.overrides.virtual_pool;
+    let rested = [avoided.clone(), resting].concat();
+    let (blocks, failures) = match allocate(seen.cluster, natives.parts, &held, &taken, &rested, pool) {
+        (blocks, failures) if failures.is_empty() => (blocks, failures),
+        // What rests is better than nothing, whoever says that it does.
+        (blocks, _) => allocate(seen.cluster, natives.parts, &blocks, &taken, &avoided, pool),
+    };
+    let (blocks, too_many) = at_most(MAX_BLOCKS, blocks, &held);
+    let finding = too_many.unwrap_or_else(|| finding(&blocks, &failures, &own, pool));
+    Virtuals { blocks: blocks.iter().map(text).collect(), only, finding }
+}
+
+/// The blocks that this cluster has. One that the broker does not have yet yields to whoever was faster: there is no other
+/// way in for it.
+fn held(seen: &Discovery<'_>, others: &[IpNet]) -> Vec<Translation> {
+    let before = seen.before.into_iter().flat_map(|before| &before.virtual_cidrs);
+    let Some(published) = seen.published else { return before.filter_map(parse).collect() };
+    let stands = |cidr: &&VirtualCidr| {
+        published.virtual_cidrs.contains(*cidr)
+            || parse(cidr).is_some_and(|block| !any_overlap([block.r#virtual], others))
+    };
+    before.filter(stands).filter_map(parse).collect()
+}
+
+/// The first `most` of `blocks`, those that are `held` before others, and what to say of the rest.
+fn at_most(most: usize, blocks: Vec<Translation>, held: &[Translation]) -> (Vec<Translation>, Option<Finding>) {
+    if blocks.len() <= most {
+        return (blocks, None);
+    }
+    let message = format!(
+        "{} prefixes of nodes are more than the {most} that can have virtual addresses; set LINKSPAN_POD_CIDRS to wider \
+         ones that hold them",
+        blocks.len()
+    );
+    let (mut kept, new): (Vec<_>, Vec<_>) = blocks.into_iter().partition(|block| held.contains(block));
+    kept.extend(new);
+    kept.truncate(most);
+    kept.sort();
+    (kept, Some(Finding::bad("Virtual", "TooManyBlocks", message)))
+}
+
+/// Whether all others are to use virtual addresses: the prefixes were another's when this cluster came to them. That one
+/// is older, or this cluster has only now got the prefix. It stays so: addresses do not change under running connections.
+/// A younger one that came with prefixes of this cluster is the one to give way, whatever this one gets later.
+fn must_be_virtual(seen: &Discovery<'_>, natives: &Natives<'_>) -> bool {
+    let before: Vec<IpNet> = seen
+        .before
+        .into_iter()
+        .flat_map(|spec: &MemberSpec| &spec.pod_cidrs)
+        .filter_map(|text| text.parse().ok())
+        .collect();
+    let is_new = |net: &&IpNet| !before.iter().any(|old| old.contains(*net));
+    let new: Vec<IpNet> = natives.parts.iter().filter(is_new).copied().collect();
+    let was = seen.before.is_some_and(|before| before.virtual_only);
+    let gives_way = |neighbour: &Neighbour| match neighbour.virtual_only {
+        true => false,
+        false if neighbour.older => neighbour.shares_pods(natives.pods),
+        false => neighbour.shares_pods(&new) && !neighbour.shares_pods(&before),
+    };
+    was || seen.neighbours.iter().any(gives_way)
+}
+
+fn finding(blocks: &[Translation], failures: &[NoBlock], own: &[IpNet], pool: &[IpNet]) -> Finding {
+    let inside = own.iter().find_map(|net| {
+        let pool = pool.iter().find(|pool| pool.contains(net) || net.contains(*pool))?;
+        Some(format!(
+            "the pool {pool} overlaps {net} of this cluster, which then cannot reach those whose addresses are there; set \
+             LINKSPAN_VIRTUAL_POOL in all clusters to prefixes that none of them uses"
+        ))
+    });
+    match (failures.first(), inside) {
+        (Some(failure @ NoBlock::TooSmall { .. }), _) => Finding::bad("Virtual", "PoolTooSmall", failure.to_string()),
+        (Some(failure @ NoBlock::Exhausted { .. }), _) => Finding::bad("Virtual", "PoolExhausted", failure.to_string()),
+        (None, Some(message)) => Finding::bad("Virtual", "PoolOverlaps", message),
+        (None, None) => {
+            let nets: Vec<IpNet> = blocks.iter().map(|block| block.r#virtual).collect();
+            let message = format!("others share the addresses of its pods, and know them by {}", list(&nets));
+            Finding::good("Virtual", "Allocated", message)
+        }
+    }
+}
+
+fn parse(text: &VirtualCidr) -> Option<Translation> {
+    let parse = |text: &String| prefixes::routed(text).ok();
+    Some(Translation { native: parse(&text.pods)?, r#virtual: parse(&text.r#virtual)? })
+}
+
+fn text(block: &Translation) -> VirtualCidr {
+    VirtualCidr { pods: block.native.to_string(), r#virtual: block.r#virtual.to_string() }
+}
+
+#[cfg(test)]
+mod tests;

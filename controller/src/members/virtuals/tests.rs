@@ -1,0 +1,359 @@
+//! Joins that create overlaps, also at the same time and over a broker that loses writes.
+
+use std::collections::BTreeMap;
+
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+use k8s_openapi::jiff::Timestamp;
+use kube::ResourceExt as _;
+use kube::core::ObjectMeta;
+use proptest::prelude::*;
+
+use super::super::condition::Holds;
+use super::super::judge::seniority;
+use super::super::{ANNOTATION_JOINED_AT, Claim, ClusterId, Overrides, View, judge, own};
+use super::*;
+use crate::api::{Gateway, Member, RestingCidr, VirtualCidr};
+
+/// A cluster with its own API server.
+struct Cluster {
+    id: ClusterId,
+    pods: Vec<&'static str>,
+    services: &'static str,
+    pool: Vec<IpNet>,
+    /// The local copy of its own Member.
+    local: Option<MemberSpec>,
+    /// What it has last seen on the broker.
+    seen: BTreeMap<String, Member>,
+    finding: Option<Finding>,
+    departed: Vec<IpNet>,
+}
+
+/// Clusters and what is on the broker.
+#[derive(Default)]
+struct Fleet {
+    clusters: Vec<Cluster>,
+    broker: BTreeMap<String, Member>,
+    created: i64,
+}
+
+fn key(number: usize) -> String {
+    use tunnel::config::PrivateKey;
+    PrivateKey::from_bytes([u8::try_from(number).unwrap() + 1; 32]).public_key().to_string()
+}
+
+impl Fleet {
+    fn add(&mut self, name: &str, pods: &[&'static str], services: &'static str) -> usize {
+        let number = self.clusters.len();
+        self.clusters.push(Cluster {
+            id: name.parse().unwrap(),
+            pods: pods.to_vec(),
+            services,
+            pool: default_pool(),
+            local: None,
+            seen: BTreeMap::new(),
+            finding: None,
+            departed: Vec::new(),
+        });
+        number
+    }
+
+    fn of(clusters: &[(&str, &[&'static str], &'static str)]) -> Self {
+        let mut fleet = Self::default();
+        for (name, pods, services) in clusters {
+            let number = fleet.add(name, pods, services);
+            fleet.settle(number);
+        }
+        fleet
+    }
+
+    /// One pass of a cluster's controller: it looks at the broker, if it can, and writes its Member, if that arrives.
+    fn pass(&mut self, number: usize, looks: bool, arrives: bool) {
+        let cluster = &mut self.clusters[number];
+        if looks {
+            cluster.seen = self.broker.clone();
+        }
+        let name = cluster.id.to_string();
+        let metadata = cluster.seen.get(&name).map(|member| member.metadata.clone());
+        let metadata = metadata.unwrap_or(ObjectMeta { name: Some(name.clone()), ..ObjectMeta::default() });
+        let others = cluster.seen.values().filter(|member| member.name_any() != name);
+        let neighbours: Vec<Neighbour> =
+            others.map(|other| Neighbour::of(other, seniority(&other.metadata) < seniority(&metadata))).collect();
+        let overrides = Overrides {
+            pod_cidrs: cluster.pods.iter().map(|text| text.parse().unwrap()).collect(),
+            service_cidrs: vec![cluster.services.parse().unwrap()],
+            virtual_pool: cluster.pool.clone(),
+        };
+        let mut own = own(&Discovery {
+            cluster: &cluster.id,
+            cluster_uid: "uid",
+            version: "",
+            overrides: &overrides,
+            nodes: &[],
+            service_cidrs: &[],
+            gateways: &[],
+            selector: &crate::members::Selector::default(),
+            lease: None,
+            before: cluster.local.as_ref(),
+            published: cluster.seen.get(&name).map(|member| &member.spec),
+            neighbours: &neighbours,
+            departed: &std::mem::take(&mut cluster.departed),
+            now: Timestamp::UNIX_EPOCH,
+        });
+        own.spec.gateways = vec![Gateway {
+            node: "node".into(),
+            public_key: key(number),
+            endpoints: Vec::new(),
+            lanes: 1,
+            active: true,
+        }];
+        cluster.finding = own.findings.iter().find(|finding| finding.kind == "Virtual").cloned();
+        cluster.local = Some(own.spec.clone());
+        if arrives {
+            self.created += 1;
+            let mut member = Member::new(&name, own.spec);
+            let joined = self.broker.get(&name).map(|member| member.metadata.clone()).unwrap_or_else(|| {
+                let joined = Timestamp::from_second(self.created).unwrap().to_string();
+                let annotations = BTreeMap::from([(ANNOTATION_JOINED_AT.to_owned(), joined)]);
+                ObjectMeta { name: Some(name.clone()), annotations: Some(annotations), ..ObjectMeta::default() }
+            });
+            member.metadata = joined;
+            self.broker.insert(name, member);
+        }
+    }
+
+    /// A cluster's controller runs until nothing changes, then those of all others.
+    fn settle(&mut self, first: usize) {
+        self.pass(first, true, true);
+        for _ in 0..4 {
+            for number in 0..self.clusters.len() {
+                self.pass(number, true, true);
+            }
+        }
+    }
+
+    fn claim(&self, number: usize) -> Claim {
+        Claim::check(&self.broker[self.clusters[number].id.as_str()]).unwrap()
+    }
+
+    /// How one cluster reaches another: its routes, or why not.
+    fn routes(&self, from: usize, to: usize) -> Result<Vec<String>, String> {
+        let members: Vec<Member> = self.broker.values().cloned().collect();
+        let verdicts = judge(&self.clusters[from].id, &members, &[]);
+        match &verdicts[self.clusters[to].id.as_str()] {
+            super::super::Verdict::Accepted(admitted) => Ok(admitted.routes.iter().map(IpNet::to_string).collect()),
+            super::super::Verdict::Refused(refusal) => Err(refusal.message.clone()),
+        }
+    }
+
+    fn is_virtual(&self, from: usize, to: usize) -> bool {
+        View::of(&self.claim(to), &self.claim(from)).is_virtual()
+    }
+}
+
+const K3S: (&[&str], &str) = (&["10.42.0.0/24", "10.42.1.0/24"], "10.43.0.0/16");
+const OTHER: (&[&str], &str) = (&["10.52.0.0/24"], "10.53.0.0/16");
+
+#[test]
+fn clusters_that_share_nothing_have_no_virtual_addresses() {
+    let fleet = Fleet::of(&[("paris", K3S.0, K3S.1), ("rome", OTHER.0, OTHER.1)]);
+    assert_eq!(fleet.claim(0).blocks, []);
+    assert_eq!(fleet.routes(0, 1).unwrap(), ["10.52.0.0/24", "10.53.0.0/16"]);
+    assert_eq!(fleet.routes(1, 0).unwrap(), ["10.42.0.0/23", "10.43.0.0/16"]);
+}
+
+#[test]
+fn who_joins_with_anothers_prefixes_is_virtual_to_all_and_changes_nothing_between_the_others() {
+    let mut fleet = Fleet::of(&[("paris", K3S.0, K3S.1), ("rome", OTHER.0, OTHER.1)]);
+    let before = (fleet.routes(0, 1), fleet.routes(1, 0));
+    let berlin = fleet.add("berlin", K3S.0, K3S.1);
+    fleet.settle(berlin);
+    assert_eq!((fleet.routes(0, 1), fleet.routes(1, 0)), before);
+    assert!(fleet.claim(berlin).virtual_only && !fleet.claim(0).virtual_only);
+    for (from, to, is_virtual) in
+        [(0, 2, true), (1, 2, true), (2, 0, true), (2, 1, false), (1, 0, false), (0, 1, false)]
+    {
+        assert_eq!(fleet.is_virtual(from, to), is_virtual, "{from} to {to}");
+        assert!(!fleet.routes(from, to).unwrap().is_empty());
+    }
+    // Only what collides is virtual: berlin's services are paris's too, and rome's are nobody else's.
+    assert!(fleet.routes(0, 2).unwrap().iter().all(|net| net.starts_with("100.")));
+    assert_eq!(fleet.routes(2, 1).unwrap(), ["10.52.0.0/24", "10.53.0.0/16"]);
+    assert_eq!(fleet.clusters[1].finding.as_ref().unwrap().reason, "NotNeeded");
+    assert_eq!(fleet.clusters[0].finding.as_ref().unwrap().reason, "Allocated");
+}
+
+#[test]
+fn services_alone_that_collide_need_no_virtual_addresses() {
+    let fleet = Fleet::of(&[("paris", K3S.0, K3S.1), ("rome", OTHER.0, K3S.1)]);
+    assert_eq!(fleet.routes(0, 1).unwrap(), ["10.52.0.0/24"]);
+    assert_eq!(fleet.routes(1, 0).unwrap(), ["10.42.0.0/23"]);
+}
+
+#[test]
+fn pods_that_are_anothers_services_are_virtual_to_that_one() {
+    let fleet = Fleet::of(&[("paris", K3S.0, K3S.1), ("rome", &["10.43.7.0/24"], "10.53.0.0/16")]);
+    assert!(fleet.routes(0, 1).unwrap()[0].starts_with("100."), "{:?}", fleet.routes(0, 1));
+    assert_eq!(fleet.routes(1, 0).unwrap(), ["10.42.0.0/23"]);
+}
+
+#[test]
+fn a_node_that_comes_gets_a_block_and_leaves_the_others_theirs() {
+    let mut fleet = Fleet::of(&[("paris", K3S.0, K3S.1), ("berlin", K3S.0, K3S.1)]);
+    let before = fleet.claim(1).blocks;
+    fleet.clusters[1].pods.push("10.42.9.0/24");
+    fleet.settle(1);
+    let after = fleet.claim(1).blocks;
+    assert!(before.iter().all(|block| after.contains(block)), "{before:?} {after:?}");
+    assert_eq!(after.len(), 3);
+}
+
+#[test]
+fn who_gets_anothers_prefix_later_becomes_virtual_and_not_the_other() {
+    let mut fleet = Fleet::of(&[("paris", &["10.42.0.0/24"], K3S.1), ("rome", OTHER.0, OTHER.1)]);
+    fleet.clusters[0].pods.push("10.52.0.0/24");
+    fleet.settle(0);
+    assert!(fleet.claim(0).virtual_only && !fleet.claim(1).virtual_only);
+    assert_eq!(fleet.routes(0, 1).unwrap().len(), 2, "{:?}", fleet.routes(0, 1));
+}
+
+#[test]
+fn a_younger_one_with_the_same_prefixes_never_makes_the_older_one_virtual() {
+    let mut fleet = Fleet::of(&[("paris", &["10.42.0.0/24"], K3S.1)]);
+    // One that does not give way: of an older version, or malicious.
+    let greedy = fleet.add("greedy", &["10.42.0.0/16"], OTHER.1);
+    fleet.pass(greedy, false, true);
+    fleet.clusters[0].pods.push("10.42.1.0/24");
+    fleet.pass(0, true, true);
+    assert!(!fleet.claim(0).virtual_only);
+    assert_eq!(fleet.claim(0).pod_cidrs.len(), 1, "aggregated");
+    assert!(fleet.routes(0, greedy).unwrap_err().contains("which was here first"));
+}
+
+#[test]
+fn a_block_that_the_broker_does_not_have_yet_yields_to_who_was_faster() {
+    let mut fleet = Fleet::of(&[("paris", K3S.0, K3S.1), ("berlin", K3S.0, K3S.1)]);
+    // paris, the older, takes a block at home while it cannot write; then berlin publishes the same.
+    fleet.clusters[0].pods.push("10.42.9.0/24");
+    fleet.pass(0, true, false);
+    let taken = fleet.clusters[0].local.clone().unwrap().virtual_cidrs;
+    let taken = taken.iter().find(|block| block.pods == "10.42.9.0/24").unwrap().r#virtual.clone();
+    let berlin = fleet.broker.get_mut("berlin").unwrap();
+    berlin.spec.virtual_cidrs.push(VirtualCidr { pods: "10.42.8.0/24".into(), r#virtual: taken.clone() });
+    fleet.pass(0, true, true);
+    let blocks = fleet.claim(0).blocks;
+    assert_eq!(blocks.len(), 3);
+    assert!(!blocks.iter().any(|block| block.r#virtual.to_string() == taken), "{blocks:?}");
+}
+
+#[test]
+fn what_a_cluster_that_is_virtual_has_itself_takes_no_block_away() {
+    let mut fleet = Fleet::of(&[("paris", K3S.0, K3S.1), ("berlin", K3S.0, K3S.1), ("rome", K3S.0, K3S.1)]);
+    let before = fleet.claim(2).blocks;
+    let pods = before[0].r#virtual.to_string();
+    fleet.broker.get_mut("berlin").unwrap().spec.pod_cidrs.push(pods);
+    fleet.pass(2, true, true);
+    assert_eq!(fleet.claim(2).blocks, before);
+}
+
+#[test]
+fn more_nodes_than_there_may_be_blocks_leave_the_rest_of_the_member_alone() {
+    let nets: Vec<&'static str> = (0..1030).map(|i| &*format!("10.{}.{}.0/24", 44 + i / 256, i % 256).leak()).collect();
+    let mut fleet = Fleet::of(&[("paris", &["10.44.0.0/14"], K3S.1)]);
+    let many = fleet.add("many", &nets, OTHER.1);
+    fleet.pass(many, true, true);
+    assert_eq!(fleet.claim(many).blocks.len(), 1024);
+    assert_eq!(fleet.clusters[many].finding.as_ref().unwrap().reason, "TooManyBlocks");
+}
+
+#[test]
+fn a_pool_that_is_of_no_use_is_told_and_the_others_say_what_they_miss() {
+    for (pool, reason) in
+        [("100.64.0.0/25", "PoolTooSmall"), ("100.64.0.0/24", "PoolExhausted"), ("10.40.0.0/13", "PoolOverlaps")]
+    {
+        let mut fleet = Fleet::of(&[("paris", K3S.0, K3S.1)]);
+        let berlin = fleet.add("berlin", K3S.0, K3S.1);
+        fleet.clusters[berlin].pool = vec![pool.parse().unwrap()];
+        fleet.settle(berlin);
+        let finding = fleet.clusters[berlin].finding.clone().unwrap();
+        assert_eq!((finding.holds, finding.reason), (Holds::False, reason), "{}", finding.message);
+        assert!(finding.message.contains("LINKSPAN_VIRTUAL_POOL"), "{}", finding.message);
+        if reason == "PoolTooSmall" {
+            assert!(fleet.routes(0, 1).unwrap_err().contains("condition Virtual"));
+            assert!(fleet.routes(1, 1).unwrap_err().contains("condition Virtual"));
+        }
+    }
+}
+
+#[test]
+fn who_leaves_frees_the_blocks_and_nobody_takes_them_at_once() {
+    let mut fleet = Fleet::of(&[("paris", K3S.0, K3S.1), ("berlin", K3S.0, K3S.1)]);
+    let freed: Vec<IpNet> = fleet.claim(1).blocks.iter().map(|block| block.r#virtual).collect();
+    fleet.broker.remove("berlin");
+    fleet.clusters[0].departed = freed.clone();
+    fleet.pass(0, true, true);
+    assert_eq!(fleet.claim(0).blocks, [], "nobody shares its addresses any more");
+    // It begins anew as another cluster: alone, it would choose the same.
+    fleet.clusters[1].local = None;
+    fleet.settle(1);
+    let anew: Vec<IpNet> = fleet.claim(1).blocks.iter().map(|block| block.r#virtual).collect();
+    assert!(anew.len() == 2 && anew.iter().all(|net| !freed.contains(net)), "{anew:?}");
+    // Where there is nothing else, it is taken.
+    let small = Fleet::of(&[("paris", K3S.0, K3S.1)]);
+    let mut small = Fleet { broker: small.broker.clone(), created: 9, ..small };
+    let resting = RestingCidr { r#virtual: "100.64.0.0/10".into(), until: Time(Timestamp::MAX) };
+    small.broker.get_mut("paris").unwrap().spec.resting_cidrs = vec![resting];
+    let berlin = small.add("berlin", K3S.0, K3S.1);
+    small.pass(berlin, true, true);
+    assert_eq!(small.claim(berlin).blocks.len(), 2);
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(64))]
+
+    /// Up to ten clusters join at once, in any order of reads and writes, some of which are lost; then things calm down.
+    #[test]
+    fn joins_at_the_same_time_end_with_unique_addresses_for_all(
+        kinds in proptest::collection::vec(0_usize..3, 2..10),
+        passes in proptest::collection::vec((0_usize..10, any::<bool>(), any::<bool>()), 0..60),
+    ) {
+        let choices = [K3S, OTHER, (&["10.42.0.0/24"][..], "10.53.0.0/16")];
+        let mut fleet = Fleet::default();
+        for (i, kind) in kinds.iter().enumerate() {
+            fleet.add(&format!("c{i}"), choices[*kind].0, choices[*kind].1);
+        }
+        for (number, looks, arrives) in passes {
+            fleet.pass(number % kinds.len(), looks, arrives);
+        }
+        for _ in 0..4 {
+            for number in 0..kinds.len() {
+                fleet.pass(number, true, true);
+            }
+        }
+        let calm = fleet.broker.clone();
+        for number in 0..kinds.len() {
+            fleet.pass(number, true, true);
+        }
+        prop_assert_eq!(&fleet.broker, &calm, "nothing moves any more");
+        let mut r#virtual: Vec<IpNet> = Vec::new();
+        for number in 0..kinds.len() {
+            r#virtual.extend(fleet.claim(number).blocks.iter().map(|block| block.r#virtual));
+        }
+        for (i, net) in r#virtual.iter().enumerate() {
+            let twin = r#virtual[i + 1..].iter().find(|other| other.contains(net) || net.contains(*other));
+            prop_assert!(twin.is_none(), "{net} twice");
+        }
+        for from in 0..kinds.len() {
+            let mut known: Vec<IpNet> = fleet.claim(from).prefixes().collect();
+            for to in (0..kinds.len()).filter(|to| *to != from) {
+                let routes = fleet.routes(from, to);
+                prop_assert!(routes.is_ok(), "{from} to {to}: {routes:?}");
+                for net in routes.unwrap() {
+                    let net: IpNet = net.parse().unwrap();
+                    let twin = known.iter().find(|other| other.contains(&net) || net.contains(*other));
+                    prop_assert!(twin.is_none(), "{from} knows {net} twice");
+                    known.push(net);
+                }
+            }
+        }
+    }
+}

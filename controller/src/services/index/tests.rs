@@ -1,0 +1,205 @@
+//! Objects in, dirty services and observations out.
+
+use serde_json::{Value, json};
+
+use super::*;
+
+fn index() -> Index {
+    let cluster = ClusterId::new("c1").unwrap();
+    Index::new(IndexConfig { cluster, policy: Policy::default(), families: Vec::new() })
+}
+
+fn service(name: &str, version: u64, spec: Value) -> Object {
+    let meta = json!({ "namespace": "shop", "name": name, "uid": name, "resourceVersion": version.to_string() });
+    Object::Service(Box::new(serde_json::from_value(json!({ "metadata": meta, "spec": spec })).unwrap()))
+}
+
+fn member(name: &str, service_cidrs: &[&str]) -> Object {
+    let member = json!({
+        "apiVersion": "linkspan.dev/v1alpha1", "kind": "Member",
+        "metadata": { "namespace": "linkspan-system", "name": name },
+        "spec": { "clusterID": name, "clusterUID": "u", "podCIDRs": ["10.2.0.0/16"], "serviceCIDRs": service_cidrs }
+    });
+    Object::Member(Box::new(serde_json::from_value(member).unwrap()))
+}
+
+fn record(cluster: &str) -> Object {
+    let record = json!({
+        "apiVersion": "linkspan.dev/v1alpha1", "kind": "ServiceRecord",
+        "metadata": { "name": format!("{cluster}.shop.web"), "labels": { "linkspan.dev/cluster": cluster } },
+        "spec": {
+            "clusterID": cluster, "namespace": "shop", "name": "web", "type": "ClusterSetIP", "ipFamilies": ["IPv4"],
+            "exportedAt": "2026-01-01T00:00:00Z"
+        }
+    });
+    Object::Record(Box::new(serde_json::from_value(record).unwrap()))
+}
+
+fn dirty(index: &mut Index) -> Vec<String> {
+    index.take_dirty().iter().map(ServiceKey::to_string).collect()
+}
+
+fn ports(index: &Index, name: &str) -> Option<usize> {
+    let key = ServiceKey::new("shop", name);
+    index.observe(&key).service.map(|service| service.ports.len())
+}
+
+#[test]
+fn what_changes_is_dirty_once_and_what_stays_the_same_is_not() {
+    let mut index = index();
+    index.upsert(service("web", 1, json!({ "clusterIP": "10.43.0.1" })));
+    assert_eq!(dirty(&mut index), ["shop/web"]);
+    assert_eq!(dirty(&mut index), Vec::<String>::new());
+    index.upsert(service("web", 2, json!({ "clusterIP": "10.43.0.1" })));
+    assert_eq!(dirty(&mut index), Vec::<String>::new());
+    index.remove(&service("web", 2, json!({})));
+    assert_eq!(dirty(&mut index), ["shop/web"]);
+    assert_eq!(index.keys().count(), 0);
+}
+
+#[test]
+fn a_watch_that_is_behind_our_own_writes_brings_nothing_old_back() {
+    let mut index = index();
+    index.upsert(service("web", 5, json!({ "ports": [{ "port": 80 }] })));
+    index.upsert(service("web", 4, json!({})));
+    assert_eq!(ports(&index, "web"), Some(1));
+}
+
+#[test]
+fn row_82_what_a_new_list_does_not_hold_is_gone() {
+    let mut index = index();
+    index.upsert(service("web", 1, json!({})));
+    index.upsert(service("db", 1, json!({})));
+    dirty(&mut index);
+    index.begin(Kind::Service);
+    index.upsert(service("db", 1, json!({})));
+    index.finish(Kind::Service);
+    assert_eq!(dirty(&mut index), ["shop/web"]);
+    assert_eq!((ports(&index, "web"), ports(&index, "db")), (None, Some(0)));
+}
+
+#[test]
+fn only_the_object_that_was_deleted_is_forgotten() {
+    let mut index = index();
+    index.upsert(service("web", 1, json!({})));
+    let object = |uid: &str| ObjectRef { namespace: "shop".into(), name: "web".into(), uid: uid.into() };
+    index.forget(Kind::Service, &object("another"));
+    assert_eq!(ports(&index, "web"), Some(0));
+    index.forget(Kind::Service, &object("web"));
+    assert_eq!(ports(&index, "web"), None);
+}
+
+#[test]
+fn families_are_those_of_the_own_members_service_cidrs_else_of_the_api_servers_own_service() {
+    let mut index = index();
+    let key = ServiceKey::new("shop", "web");
+    assert_eq!(index.observe(&key).families, [Family::V4]);
+    let kubernetes =
+        json!({ "metadata": { "namespace": "default", "name": "kubernetes" }, "spec": { "ipFamilies": ["IPv6"] } });
+    index.upsert(Object::Service(Box::new(serde_json::from_value(kubernetes).unwrap())));
+    assert_eq!(index.observe(&key).families, [Family::V6]);
+    index.upsert(member("c2", &["10.43.0.0/16"]));
+    assert_eq!(index.observe(&key).families, [Family::V6]);
+    index.upsert(member("c1", &["10.43.0.0/16", "fd43::/112"]));
+    assert_eq!(index.observe(&key).families, [Family::V4, Family::V6]);
+}
+
+#[test]
+fn a_member_that_comes_or_goes_makes_its_services_dirty() {
+    let mut index = index();
+    index.upsert(record("c2"));
+    dirty(&mut index);
+    index.upsert(member("c3", &[]));
+    assert_eq!(dirty(&mut index), Vec::<String>::new());
+    index.upsert(member("c2", &[]));
+    assert_eq!(dirty(&mut index), ["shop/web"]);
+    index.remove(&member("c2", &[]));
+    assert_eq!(dirty(&mut index), ["shop/web"]);
+}
+
+#[test]
+fn row_19_a_namespace_that_comes_makes_its_services_dirty() {
+    let mut index = index();
+    index.upsert(record("c2"));
+    dirty(&mut index);
+    let namespace = |name: &str| {
+        Object::Namespace(Box::new(serde_json::from_value(json!({ "metadata": { "name": name } })).unwrap()))
+    };
+    index.upsert(namespace("shops"));
+    assert_eq!(dirty(&mut index), Vec::<String>::new());
+    index.upsert(namespace("shop"));
+    assert_eq!(dirty(&mut index), ["shop/web"]);
+}
+
+#[test]
+fn a_foreign_service_under_the_name_of_a_derived_one_is_noticed() {
+    let mut index = index();
+    index.upsert(record("c2"));
+    dirty(&mut index);
+    let key = ServiceKey::new("shop", "web");
+    index.upsert(service(&derived_name(&key), 1, json!({ "clusterIP": "10.43.0.1" })));
+    assert!(index.observe(&key).derived_name_taken);
+    assert!(dirty(&mut index).contains(&"shop/web".to_owned()));
+}
+
+#[test]
+fn row_104_a_cluster_is_in_a_clusterset_from_its_credential_to_its_leave() {
+    use super::super::testing::credential;
+
+    let mut index = index();
+    index.upsert(record("c2"));
+    dirty(&mut index);
+    let key = ServiceKey::new("shop", "web");
+    assert_eq!(index.observe(&key).membership, Membership::Outside);
+    index.upsert(Object::Credential(Box::new(credential(&[]))));
+    assert_eq!(
+        (index.observe(&key).membership, &*dirty(&mut index)),
+        (Membership::Joined, &["shop/web".to_owned()][..])
+    );
+    index.upsert(Object::Credential(Box::new(credential(&["linkspan.dev/renewed"]))));
+    assert_eq!(dirty(&mut index), Vec::<String>::new());
+    index.upsert(Object::Credential(Box::new(credential(&["linkspan.dev/leave"]))));
+    assert_eq!(
+        (index.observe(&key).membership, &*dirty(&mut index)),
+        (Membership::Outside, &["shop/web".to_owned()][..])
+    );
+    index.upsert(Object::Credential(Box::new(credential(&[]))));
+    dirty(&mut index);
+    index.remove(&Object::Credential(Box::new(credential(&[]))));
+    assert_eq!(
+        (index.observe(&key).membership, &*dirty(&mut index)),
+        (Membership::Outside, &["shop/web".to_owned()][..])
+    );
+}
+
+#[test]
+fn what_pods_are_known_by_follows_both_members_and_marks_services() {
+    let with = |name: &str, pods: &str, only: bool| {
+        let spec = json!({
+            "clusterID": name, "clusterUID": "u", "podCIDRs": [pods], "virtualOnly": only,
+            "virtualCIDRs": [{ "pods": pods, "virtual": "100.64.9.0/24" }]
+        });
+        let member = json!({
+            "apiVersion": "linkspan.dev/v1alpha1", "kind": "Member",
+            "metadata": { "namespace": "linkspan-system", "name": name }, "spec": spec
+        });
+        Object::Member(Box::new(serde_json::from_value(member).unwrap()))
+    };
+    let mut index = index();
+    index.upsert(record("c2"));
+    index.upsert(with("c1", "10.1.0.0/24", false));
+    index.upsert(with("c2", "10.2.0.0/24", false));
+    assert_eq!(index.views, BTreeMap::new());
+    index.take_dirty();
+    // This cluster's pods become those of the other, by its own change or by that of the other.
+    index.upsert(with("c1", "10.2.0.0/24", false));
+    assert!(index.views["c2"].is_virtual());
+    assert_eq!(dirty(&mut index), ["shop/web"]);
+    index.upsert(with("c1", "10.1.0.0/24", false));
+    assert_eq!(index.views, BTreeMap::new());
+    assert_eq!(dirty(&mut index), ["shop/web"]);
+    index.upsert(with("c2", "10.2.0.0/24", true));
+    assert!(index.views["c2"].is_virtual());
+    index.remove(&with("c2", "10.2.0.0/24", true));
+    assert_eq!(index.views, BTreeMap::new());
+}

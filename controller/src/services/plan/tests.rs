@@ -1,0 +1,229 @@
+//! Plans as people read them. Whether they lead to rest is a law, tested over whole clusters.
+
+use std::collections::BTreeMap;
+
+use super::super::testing::{ports, record, slice};
+use super::super::validate::{MemberNetworks, Policy};
+use super::super::value::ClusterId;
+use super::*;
+use tunnel::config::Translation;
+
+/// Cluster `c1` in a namespace where `c2` exports `shop/web`.
+struct Case {
+    cluster: ClusterId,
+    policy: Policy,
+    members: BTreeMap<String, Exporter>,
+    views: BTreeMap<String, View>,
+    import: Option<ServiceImport>,
+    records: Vec<SeenRecord>,
+    namespace: Namespace,
+    export: Option<SeenExport>,
+    membership: Membership,
+    taken: bool,
+}
+
+impl Case {
+    fn new() -> Self {
+        let content = Record {
+            ports: ports(&["http 80/TCP"]),
+            slices: vec![slice(&["http 8080/TCP"], &["10.2.0.1"])],
+            ..record("c2", 0)
+        };
+        let networks = MemberNetworks { cluster: "c2".into(), prefixes: vec!["10.2.0.0/16".parse().unwrap()] };
+        Self {
+            cluster: ClusterId::new("c1").unwrap(),
+            policy: Policy::default(),
+            members: [("c2".to_owned(), Exporter { networks: Some(networks), joined_at: None })].into(),
+            views: BTreeMap::new(),
+            import: None,
+            records: vec![seen("c2", content)],
+            namespace: Namespace::Active,
+            export: None,
+            membership: Membership::Joined,
+            taken: false,
+        }
+    }
+
+    fn plan(&self) -> Vec<String> {
+        self.actions().iter().map(ToString::to_string).collect()
+    }
+
+    fn actions(&self) -> Vec<Action> {
+        let key = ServiceKey::new("shop", "web");
+        let observed = Observed {
+            key: &key,
+            site: Site { cluster: &self.cluster, networks: None, policy: &self.policy },
+            membership: self.membership,
+            families: &[Family::V4],
+            namespace: self.namespace,
+            export: self.export.as_ref(),
+            service: None,
+            native_slices: Vec::new(),
+            records: self.records.iter().collect(),
+            members: &self.members,
+            views: &self.views,
+            import: self.import.as_ref(),
+            derived: Vec::new(),
+            derived_name_taken: self.taken,
+            slices: Vec::new(),
+            reachability: &BTreeMap::new(),
+        };
+        plan(&observed, Timestamp::UNIX_EPOCH)
+    }
+}
+
+fn seen(cluster: &str, content: Record) -> SeenRecord {
+    let object = ObjectRef { namespace: SYSTEM_NAMESPACE.into(), name: content.object_name(), uid: "u".into() };
+    SeenRecord { cluster: cluster.into(), object, content: Ok(content), accepted: None }
+}
+
+#[test]
+fn slices_stand_before_the_import_that_points_at_them() {
+    let name = derived_name(&ServiceKey::new("shop", "web"));
+    let plan = Case::new().plan();
+    assert_eq!(plan.len(), 3, "{plan:?}");
+    assert_eq!(plan[0], format!("apply Service shop/{name}"));
+    assert!(
+        plan[1].starts_with(&format!("apply EndpointSlice shop/{name}-c2-v4-"))
+            && plan[1].ends_with("with 1 endpoints")
+    );
+    assert_eq!(plan[2], "apply ServiceImport shop/web ClusterSetIP []");
+}
+
+#[test]
+fn endpoints_have_the_addresses_that_this_cluster_knows_them_by() {
+    let block = |native: &str, elsewhere: &str| Translation {
+        native: native.parse().unwrap(),
+        r#virtual: elsewhere.parse().unwrap(),
+    };
+    let mut case = Case::new();
+    let Ok(record) = &mut case.records[0].content else { panic!() };
+    record.slices = vec![slice(&["http 8080/TCP"], &["10.2.0.1", "10.2.1.1", "10.2.7.1"])];
+    let blocks = vec![block("10.2.0.0/24", "100.64.9.0/24"), block("10.2.1.0/24", "100.64.5.0/24")];
+    case.views.insert("c2".into(), View::Virtual(blocks));
+    let addresses: Vec<String> = case
+        .actions()
+        .iter()
+        .filter_map(|action| match action {
+            Action::ApplySlice(slice) => Some(&slice.endpoints),
+            _ => None,
+        })
+        .flatten()
+        .flat_map(|endpoint| endpoint.addresses.clone())
+        .collect();
+    assert_eq!(addresses, ["100.64.5.1", "100.64.9.1"], "the third one's node has no block yet");
+}
+
+#[test]
+fn row_19_and_20_nothing_is_planned_without_a_namespace_that_stays() {
+    for namespace in [Namespace::Absent, Namespace::Terminating] {
+        assert_eq!(Case { namespace, ..Case::new() }.plan(), Vec::<String>::new());
+    }
+}
+
+#[test]
+fn records_of_nobody_or_with_addresses_of_others_do_not_count() {
+    assert_eq!(Case { members: BTreeMap::new(), ..Case::new() }.plan(), Vec::<String>::new());
+    let mut case = Case::new();
+    case.members.get_mut("c2").unwrap().networks.as_mut().unwrap().prefixes.clear();
+    assert_eq!(case.plan(), Vec::<String>::new());
+}
+
+/// The import that a [`Case`] comes to.
+fn imported() -> ServiceImport {
+    serde_json::from_value(serde_json::json!({
+        "apiVersion": "multicluster.x-k8s.io/v1beta1", "kind": "ServiceImport",
+        "metadata": { "namespace": "shop", "name": "web", "labels": { "app.kubernetes.io/managed-by": "linkspan.dev" } },
+        "spec": { "type": "ClusterSetIP", "ports": [{ "name": "http", "protocol": "TCP", "port": 80 }], "ips": ["10.43.0.9"] }
+    }))
+    .unwrap()
+}
+
+#[test]
+fn row_62_an_import_keeps_its_address_while_all_its_exports_are_refused() {
+    let refused_by_copy = |case: &mut Case| {
+        case.records[0].accepted = Some(Condition { status: "False".into(), ..condition() });
+    };
+    let refused_member = |case: &mut Case| case.members.get_mut("c2").unwrap().networks = None;
+    let lost_prefix = |case: &mut Case| {
+        case.members.get_mut("c2").unwrap().networks.as_mut().unwrap().prefixes.clear();
+    };
+    for refuse in [&refused_by_copy as &dyn Fn(&mut Case), &refused_member, &lost_prefix] {
+        let mut case = Case { import: Some(imported()), ..Case::new() };
+        refuse(&mut case);
+        let plan = case.plan();
+        assert!(plan[0].starts_with("apply Service shop/derived-"), "{plan:?}");
+        assert_eq!(plan[1..], ["apply ServiceImport shop/web ClusterSetIP [10.43.0.9]"], "without any slice");
+        // Nothing begins with a refused export.
+        case.import = None;
+        assert_eq!(case.plan(), Vec::<String>::new());
+    }
+    let mut gone = Case { import: Some(imported()), ..Case::new() };
+    gone.members.clear();
+    assert_eq!(gone.plan(), ["delete ServiceImport shop/web"]);
+}
+
+fn condition() -> Condition {
+    Condition {
+        type_: ACCEPTED.into(),
+        status: "True".into(),
+        reason: "Test".into(),
+        message: String::new(),
+        observed_generation: None,
+        last_transition_time: k8s_openapi::apimachinery::pkg::apis::meta::v1::Time(Timestamp::UNIX_EPOCH),
+    }
+}
+
+#[test]
+fn a_refused_export_has_no_vote() {
+    let mut case = Case::new();
+    let before = case.plan();
+    let other = Record { ports: ports(&["http 81/TCP"]), ..record("c3", -100) };
+    let networks = Some(MemberNetworks { cluster: "c3".into(), prefixes: Vec::new() });
+    case.members.insert("c3".into(), Exporter { networks, joined_at: None });
+    case.records.push(seen("c3", other));
+    assert_ne!(case.plan(), before, "it is the oldest");
+    case.records[1].accepted = Some(Condition { status: "False".into(), ..condition() });
+    assert_eq!(case.plan(), before);
+}
+
+#[test]
+fn row_8_an_export_without_service_is_told_so() {
+    let local = LocalExport { created: Timestamp::UNIX_EPOCH, labels: BTreeMap::new(), annotations: BTreeMap::new() };
+    let export = Some(SeenExport { local, generation: Some(1), conditions: Vec::new() });
+    assert_eq!(
+        Case { export, records: Vec::new(), ..Case::new() }.plan(),
+        [
+            "set conditions of ServiceExport shop/web Valid=False/NoService Ready=False/Pending Conflict=False/NoConflicts"
+        ]
+    );
+}
+
+#[test]
+fn a_leftover_record_of_our_own_is_removed() {
+    let mut case = Case::new();
+    case.records = vec![seen("c1", record("c1", 0))];
+    assert_eq!(case.plan(), ["delete ServiceRecord linkspan-system/c1.shop.web"]);
+}
+
+#[test]
+fn a_foreign_service_under_the_derived_name_is_not_written() {
+    assert_eq!(Case { taken: true, ..Case::new() }.plan(), ["apply ServiceImport shop/web ClusterSetIP []"]);
+}
+
+#[test]
+fn row_104_nothing_is_exported_or_imported_outside_of_a_clusterset() {
+    let local = LocalExport { created: Timestamp::UNIX_EPOCH, labels: BTreeMap::new(), annotations: BTreeMap::new() };
+    let export = Some(SeenExport { local, generation: Some(1), conditions: Vec::new() });
+    let mut case = Case { membership: Membership::Outside, ..Case::new() };
+    assert_eq!(case.plan(), Vec::<String>::new());
+    case.records.push(seen("c1", record("c1", 0)));
+    case.export = export;
+    assert_eq!(
+        case.plan(),
+        [
+            "delete ServiceRecord linkspan-system/c1.shop.web",
+            "set conditions of ServiceExport shop/web Valid=False/NoService Ready=False/Pending Conflict=False/NoConflicts"
+        ]
+    );
+}

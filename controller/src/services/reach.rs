@@ -1,0 +1,215 @@
+//! Which Members can be reached, and which speak for addresses at all.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use k8s_openapi::api::coordination::v1::Lease;
+use k8s_openapi::jiff::Timestamp;
+
+use super::validate::MemberNetworks;
+use crate::api::{GatewayNode, Member, PeerState, PeerStatus};
+use crate::members::ANNOTATION_JOINED_AT;
+use crate::names::Reachability;
+
+/// Reasons of a Member's condition `Ready` for which nothing that it says counts. Others pass by themselves.
+const REFUSED: [&str; 4] = ["Overlap", "DuplicateID", "DuplicateKey", "Invalid"];
+
+/// How long a cluster must have been silent until its endpoints are taken away, in seconds: KEP-1645 recommends a lease
+/// on them, and leaves its length open. WireGuard's handshakes, which probes keep up, renew it every two minutes.
+pub const ENDPOINT_LEASE_SECONDS: u64 = 300;
+
+/// What a Member may say.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Exporter {
+    /// The addresses that it may speak for; none while it is refused.
+    pub networks: Option<MemberNetworks>,
+    /// When it joined, by the broker's clock; none before it has been seen there.
+    pub joined_at: Option<Timestamp>,
+}
+
+impl Exporter {
+    /// What `member` may say.
+    pub fn of(member: &Member) -> Self {
+        let conditions = member.status.iter().flat_map(|status| &status.conditions);
+        let refused = conditions
+            .into_iter()
+            .any(|told| told.type_ == "Ready" && told.status == "False" && REFUSED.contains(&told.reason.as_str()));
+        let joined_at = member.metadata.annotations.as_ref().and_then(|all| all.get(ANNOTATION_JOINED_AT));
+        Self {
+            networks: (!refused).then(|| MemberNetworks::of(member)),
+            joined_at: joined_at.and_then(|text| text.parse().ok()),
+        }
+    }
+}
+
+/// Who holds a Lease; none when nobody does. That it has expired is the business of those who might take it.
+pub fn holder(lease: &Lease) -> Option<String> {
+    lease.spec.as_ref()?.holder_identity.clone().filter(|holder| !holder.is_empty())
+}
+
+/// Which clusters can be reached, as the active gateway says. Where two say that they are active, one has just taken over
+/// from the other, which may be gone: the `holder` of the gateway Lease counts, and while that is neither, who has written
+/// last. Where none is active, nothing is known against anyone.
+pub fn reachability<'a>(
+    gateways: impl IntoIterator<Item = &'a GatewayNode>,
+    holder: Option<&str>,
+) -> BTreeMap<String, Reachability> {
+    let active = gateways.into_iter().filter_map(|gateway| {
+        let status = gateway.status.as_ref().filter(|status| status.active)?;
+        let name = gateway.metadata.name.as_deref();
+        let observed = status.observed.as_ref().map(|time| time.0);
+        // The name last, so that the order does not matter.
+        Some(((holder.is_some() && name == holder, observed, name), status))
+    });
+    let believed = active.max_by(|(a, _), (b, _)| a.cmp(b));
+    let peers = believed.into_iter().flat_map(|(_, status)| &status.peers);
+    peers.map(|peer| (peer.cluster.clone(), judge(peer))).collect()
+}
+
+/// A gateway that has never heard of a peer cannot tell for how long it has been away.
+fn judge(peer: &PeerStatus) -> Reachability {
+    match (peer.state, peer.handshake_age_seconds) {
+        (PeerState::Down, Some(ENDPOINT_LEASE_SECONDS..)) => Reachability::Lost,
+        (PeerState::Down, _) => Reachability::Unreachable,
+        (PeerState::Up | PeerState::Idle | PeerState::Connecting, _) => Reachability::Reachable,
+    }
+}
+
+/// [`reachability`] from one change to the next.
+#[derive(Debug, Clone, Default)]
+pub struct Reach {
+    nodes: BTreeMap<String, GatewayNode>,
+    holder: Option<String>,
+    clusters: BTreeMap<String, Reachability>,
+}
+
+impl Reach {
+    /// What is known of each cluster. One that is missing is reachable.
+    pub fn clusters(&self) -> &BTreeMap<String, Reachability> {
+        &self.clusters
+    }
+
+    /// A gateway node says this. Returns the clusters whose reachability has changed.
+    pub fn insert(&mut self, gateway: &GatewayNode) -> BTreeSet<String> {
+        self.nodes.insert(gateway.metadata.name.clone().unwrap_or_default(), gateway.clone());
+        self.update()
+    }
+
+    /// A gateway node is no more. Returns the clusters whose reachability has changed.
+    pub fn remove(&mut self, name: &str) -> BTreeSet<String> {
+        self.nodes.remove(name);
+        self.update()
+    }
+
+    /// The gateway Lease has this holder. Returns the clusters whose reachability has changed.
+    pub fn set_holder(&mut self, holder: Option<String>) -> BTreeSet<String> {
+        self.holder = holder;
+        self.update()
+    }
+
+    fn update(&mut self) -> BTreeSet<String> {
+        let clusters = reachability(self.nodes.values(), self.holder.as_deref());
+        let before = std::mem::replace(&mut self.clusters, clusters);
+        let against = |known: &BTreeMap<String, Reachability>| -> BTreeSet<(String, Reachability)> {
+            let bad = known.iter().filter(|(_, reachability)| **reachability != Reachability::Reachable);
+            bad.map(|(cluster, reachability)| (cluster.clone(), *reachability)).collect()
+        };
+        let (before, now) = (against(&before), against(&self.clusters));
+        before.symmetric_difference(&now).map(|(cluster, _)| cluster.clone()).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn gateway(name: &str, active: bool, peers: &[(&str, &str)]) -> GatewayNode {
+        let peers: Vec<_> =
+            peers.iter().map(|(cluster, state)| json!({ "cluster": cluster, "state": state })).collect();
+        serde_json::from_value(json!({
+            "apiVersion": "linkspan.dev/v1alpha1", "kind": "GatewayNode", "metadata": { "name": name },
+            "spec": { "publicKey": "", "lanes": 1 }, "status": { "active": active, "peers": peers }
+        }))
+        .unwrap()
+    }
+
+    #[test]
+    fn a_cluster_is_down_when_the_active_gateway_says_so_and_changes_are_told_once() {
+        let mut reach = Reach::default();
+        assert_eq!(reach.insert(&gateway("n1", true, &[("b", "Up"), ("c", "Idle")])), BTreeSet::new());
+        assert_eq!(reach.insert(&gateway("n1", true, &[("b", "Down"), ("c", "Up")])), ["b".to_owned()].into());
+        assert_eq!(reach.clusters()["b"], Reachability::Unreachable);
+        assert_eq!(reach.insert(&gateway("n1", true, &[("b", "Down"), ("c", "Connecting")])), BTreeSet::new());
+        assert_eq!(reach.insert(&gateway("n1", false, &[("b", "Down")])), ["b".to_owned()].into());
+        assert_eq!(reach.clusters(), &BTreeMap::new());
+    }
+
+    fn at(time: &str, mut gateway: GatewayNode) -> GatewayNode {
+        let status = gateway.status.as_mut().expect("it has one");
+        status.observed = Some(serde_json::from_value(json!(time)).expect("a time"));
+        gateway
+    }
+
+    #[test]
+    fn the_holder_of_the_lease_counts_and_without_it_who_wrote_last() {
+        let lost = at("2026-01-01T00:00:09Z", gateway("lost", true, &[("b", "Up")]));
+        let now = at("2026-01-01T00:00:05Z", gateway("now", true, &[("b", "Down")]));
+        let standby = at("2026-01-01T00:00:10Z", gateway("standby", false, &[("b", "Down")]));
+        let all = [lost, standby, now];
+        let says = |holder| {
+            let told = reachability(&all, holder);
+            assert_eq!(reachability(all.iter().rev(), holder), told);
+            told["b"]
+        };
+        assert_eq!(says(Some("now")), Reachability::Unreachable, "although its clock is behind");
+        assert_eq!(says(Some("lost")), Reachability::Reachable);
+        assert_eq!(says(None), Reachability::Reachable, "it wrote last");
+        assert_eq!(says(Some("standby")), Reachability::Reachable, "the holder does not carry traffic yet");
+        assert_eq!(reachability(&all[1..2], None), BTreeMap::new());
+    }
+
+    #[test]
+    fn a_lease_that_passes_on_changes_who_is_believed() {
+        let mut reach = Reach::default();
+        reach.insert(&at("2026-01-01T00:00:09Z", gateway("lost", true, &[("b", "Up")])));
+        assert_eq!(reach.insert(&at("2026-01-01T00:00:05Z", gateway("now", true, &[("b", "Down")]))), BTreeSet::new());
+        assert_eq!(reach.set_holder(Some("now".to_owned())), ["b".to_owned()].into());
+        assert_eq!(reach.clusters()["b"], Reachability::Unreachable);
+        assert_eq!(reach.remove("now"), ["b".to_owned()].into());
+        let lease = |holder: &str| -> Lease {
+            serde_json::from_value(json!({ "spec": { "holderIdentity": holder } })).expect("a Lease")
+        };
+        assert_eq!((holder(&lease("n1")).as_deref(), holder(&lease(""))), (Some("n1"), None));
+    }
+
+    #[test]
+    fn row_81_a_cluster_is_lost_when_its_lease_on_endpoints_has_run_out() {
+        let with = |state: &str, age: Option<u64>| {
+            let mut gateway = gateway("n1", true, &[("b", state)]);
+            gateway.status.as_mut().expect("it has one").peers[0].handshake_age_seconds = age;
+            reachability(&[gateway], None)["b"]
+        };
+        assert_eq!(with("Down", Some(299)), Reachability::Unreachable);
+        assert_eq!(with("Down", Some(300)), Reachability::Lost);
+        assert_eq!(with("Idle", Some(3000)), Reachability::Reachable, "nobody has asked for it");
+        assert_eq!(with("Down", None), Reachability::Unreachable, "nobody knows for how long");
+    }
+
+    #[test]
+    fn a_refused_member_speaks_for_no_address_and_an_unreachable_one_does() {
+        let member = |reason: &str| -> Member {
+            serde_json::from_value(json!({
+                "apiVersion": "linkspan.dev/v1alpha1", "kind": "Member", "metadata": { "name": "b" },
+                "spec": { "clusterID": "b", "clusterUID": "u", "podCIDRs": ["10.52.0.0/16"] },
+                "status": { "conditions": [{
+                    "type": "Ready", "status": "False", "reason": reason, "message": "",
+                    "lastTransitionTime": "2026-01-01T00:00:00Z"
+                }] }
+            }))
+            .unwrap()
+        };
+        assert_eq!(Exporter::of(&member("Overlap")).networks, None);
+        assert_eq!(Exporter::of(&member("NoGateway")).networks.unwrap().cluster, "b");
+    }
+}

@@ -1,0 +1,81 @@
+//! From ServiceImports and their EndpointSlices to the services that a zone is made of (KEP-1645, multi-cluster DNS).
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
+
+use dns::{Endpoint, Port, Protocol, Service, ServiceKind};
+use k8s_openapi::api::discovery::v1::EndpointSlice;
+
+use super::slices::ImportedSlice;
+use super::value::{ServiceKey, parse_protocol};
+use crate::api::{ImportPort, ImportType, ServiceImport};
+use crate::names::{Reachability, plan_zone};
+
+/// The services that names shall exist for, sorted; the order of inputs does not matter.
+///
+/// `slices` may hold slices of others, which do not count. An import in a namespace that `namespaces` does not hold has
+/// no name. Headless services are answered with the endpoints of clusters that can be reached, as long as that leaves
+/// any (see [`plan_zone`]).
+pub fn zone<'a>(
+    imports: impl IntoIterator<Item = &'a ServiceImport>,
+    slices: impl IntoIterator<Item = &'a EndpointSlice>,
+    namespaces: &BTreeSet<String>,
+    reachability: &BTreeMap<String, Reachability>,
+) -> Vec<Service> {
+    let mut endpoints: BTreeMap<ServiceKey, BTreeMap<String, Vec<Endpoint>>> = BTreeMap::new();
+    for slice in slices.into_iter().filter_map(ImportedSlice::of) {
+        // Only headless services have names for endpoints.
+        if slice.kind == ImportType::Headless {
+            let of_service = endpoints.entry(slice.service.clone()).or_default();
+            of_service.entry(slice.cluster.to_string()).or_default().extend(translate(slice));
+        }
+    }
+    // By cluster; the clusterset IP is this cluster's own, whatever its name.
+    let mut services: BTreeMap<String, Vec<Service>> = BTreeMap::new();
+    for import in imports {
+        let Some(key) = key(import).filter(|key| namespaces.contains(&key.namespace)) else { continue };
+        let service = |kind| Service {
+            namespace: key.namespace.clone(),
+            name: key.name.clone(),
+            kind,
+            ports: import.spec.ports.iter().filter_map(port).collect(),
+        };
+        match import.spec.kind {
+            ImportType::ClusterSetIP => {
+                let ips = import.spec.ips.iter().filter_map(|text| text.parse::<IpAddr>().ok()).collect();
+                services.entry(String::new()).or_default().push(service(ServiceKind::ClusterSetIp { ips }));
+            }
+            ImportType::Headless => {
+                for (cluster, endpoints) in endpoints.remove(&key).unwrap_or_default() {
+                    services.entry(cluster).or_default().push(service(ServiceKind::Headless { endpoints }));
+                }
+            }
+        }
+    }
+    plan_zone(&services, reachability)
+}
+
+fn key(import: &ServiceImport) -> Option<ServiceKey> {
+    Some(ServiceKey::new(import.metadata.namespace.clone()?, import.metadata.name.clone()?))
+}
+
+fn port(port: &ImportPort) -> Option<Port> {
+    Some(Port {
+        name: (!port.name.is_empty()).then(|| port.name.clone()),
+        protocol: port.protocol.as_deref().map_or(Some(Protocol::Tcp), parse_protocol)?,
+        number: u16::try_from(port.port).ok().filter(|number| *number > 0)?,
+    })
+}
+
+fn translate(slice: ImportedSlice) -> impl Iterator<Item = Endpoint> {
+    let cluster = slice.cluster.to_string();
+    slice.endpoints.into_iter().map(move |endpoint| Endpoint {
+        cluster: cluster.clone(),
+        hostname: endpoint.hostname.map(String::from),
+        addresses: endpoint.addresses.into_vec(),
+        ready: endpoint.ready.unwrap_or(true),
+    })
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,40 @@
+//! Endpoints where no endpoints may be.
+
+use controller::api::{Member, ServiceRecord};
+use kube::Api;
+
+use super::key;
+use crate::support::{BROKER, Cluster, apply, joined, member, new_token, record};
+
+#[tokio::test]
+async fn evil_addresses_are_refused_by_every_importer_with_a_reason() {
+    let mut importer = Cluster::new("importer-addresses", "10.115.0.0/24").await;
+    importer.give_token(&new_token("importer-addresses").await).await;
+    importer.start();
+    let (_, mallory) = joined("mallory-addresses").await;
+    let members: Api<Member> = Api::namespaced(mallory.clone(), BROKER);
+    let records: Api<ServiceRecord> = Api::namespaced(mallory, BROKER);
+    apply(&members, &member("mallory-addresses", "10.115.1.0/24", &key(115, 1))).await.unwrap();
+    let attempts = [
+        ("loopback", "127.0.0.1", "ForbiddenAddress"),
+        ("link-local", "169.254.169.254", "ForbiddenAddress"),
+        ("multicast", "224.0.0.1", "ForbiddenAddress"),
+        ("foreign", "10.115.0.9", "ForeignAddress"),
+        ("public", "8.8.8.8", "ForeignAddress"),
+        ("garbage", "not-an-address", "InvalidAddress"),
+    ];
+    for (name, address, _) in attempts {
+        apply(&records, &record("mallory-addresses", "default", name, address)).await.unwrap();
+    }
+    apply(&records, &record("mallory-addresses", "default", "honest", "10.115.1.9")).await.unwrap();
+    for (name, _, reason) in attempts {
+        let copy = format!("mallory-addresses.default.{name}");
+        importer.wait_for_record(&copy, "False", reason).await;
+        let copy = importer.records().get(&copy).await.unwrap();
+        assert_eq!(copy.spec.slices, [], "nothing of it can be used");
+    }
+    importer.wait_for_record("mallory-addresses.default.honest", "True", "Accepted").await;
+    let message = importer.wait_for("mallory-addresses", "Records", "False", "Refused").await;
+    assert!(message.starts_with("6 of its ServiceRecords are refused"), "{message}");
+    importer.stop().await;
+}

@@ -1,0 +1,384 @@
+//! API servers, clusters and objects for the tests.
+
+use std::collections::BTreeMap;
+use std::fmt::Debug;
+use std::path::Path;
+use std::sync::LazyLock;
+use std::time::Duration;
+
+use controller::api::{AddressType, ImportType};
+use controller::api::{
+    Gateway, Member, MemberSpec, RecordEndpoint, RecordPort, RecordSlice, ServiceRecord, ServiceRecordSpec,
+};
+use controller::broker::token::{self, Replace, Wanted};
+use controller::broker::{BrokerAddress, BrokerConfig, Credential, JoinToken, join};
+use controller::members::ClusterId;
+use k8s_openapi::api::coordination::v1::Lease;
+use k8s_openapi::api::core::v1::{Namespace, Secret};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
+use k8s_openapi::jiff::Timestamp;
+use kube::api::{Patch, PatchParams, PostParams};
+use kube::config::{KubeConfigOptions, Kubeconfig};
+use kube::{Api, Client, Config, ResourceExt as _};
+use serde_json::json;
+use testbed::ApiServer;
+use tokio::sync::oneshot;
+use tokio::task::JoinHandle;
+
+/// Longest wait for something that should happen at once.
+pub const PATIENCE: Duration = Duration::from_secs(20);
+/// Namespace of the broker.
+pub const BROKER: &str = "linkspan-broker";
+/// A nonce for those who join alone.
+pub const NONCE: &str = "0123456789abcdef0123456789abcdef";
+/// Public keys of gateways.
+pub const KEYS: [&str; 3] = [
+    "AQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQE=",
+    "AgICAgICAgICAgICAgICAgICAgICAgICAgICAgICAgI=",
+    "AwMDAwMDAwMDAwMDAwMDAwMDAwMDAwMDAwMDAwMDAwM=",
+];
+
+static SHARED: LazyLock<(ApiServer, ApiServer)> = LazyLock::new(|| {
+    let (broker, home) = (ApiServer::start().unwrap(), ApiServer::start().unwrap());
+    set_up_broker(&broker);
+    set_up_home(&home);
+    (broker, home)
+});
+
+/// The broker that most tests share.
+pub fn broker() -> &'static ApiServer {
+    &SHARED.0
+}
+
+/// The API server in which most tests have their clusters, each in a namespace of its own.
+pub fn home() -> &'static ApiServer {
+    &SHARED.1
+}
+
+/// Applies the CRDs and `deploy/broker`, and waits until its policies are in force.
+pub fn set_up_broker(server: &ApiServer) {
+    server.kubectl(["apply", "--server-side", "-k", &deploy("crds")]).unwrap().done().unwrap();
+    server.kubectl(["apply", "--server-side", "-k", &deploy("broker")]).unwrap().done().unwrap();
+    wait_for_policies(server);
+}
+
+/// Applies the CRDs of a member cluster.
+pub fn set_up_home(server: &ApiServer) {
+    server.kubectl(["apply", "--server-side", "-k", &deploy("crds")]).unwrap().done().unwrap();
+}
+
+/// The folder of a kustomize base.
+pub fn deploy(folder: &str) -> String {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../deploy").join(folder).to_string_lossy().into_owned()
+}
+
+/// Policies are read by the API server some time after they were written; until then, nothing is proven.
+fn wait_for_policies(server: &ApiServer) {
+    let (kubeconfig, address) = (server.kubeconfig().to_owned(), address(server));
+    // In a thread of its own: the caller may be a runtime already.
+    let wait = move || tokio::runtime::Runtime::new().unwrap().block_on(policies_in_force(&kubeconfig, &address));
+    std::thread::spawn(wait).join().unwrap();
+}
+
+async fn policies_in_force(kubeconfig: &str, address: &BrokerAddress) {
+    let admin = client(kubeconfig).await;
+    let (_, probe) = join_as(&admin, address, "probe").await;
+    let leases: Api<Lease> = Api::namespaced(probe.clone(), BROKER);
+    let members: Api<Member> = Api::namespaced(probe, BROKER);
+    eventually("policies are in force", async || {
+        let lease = serde_json::from_value(json!({ "metadata": { "name": "member-nobody" } })).unwrap();
+        leases.create(&PostParams::default(), &lease).await.is_err()
+    })
+    .await;
+    members.create(&PostParams::default(), &member("probe", "10.254.0.0/24", KEYS[0])).await.unwrap();
+    eventually("claims are compared", async || {
+        let mut greedy = member("probe", "10.254.0.0/24", KEYS[0]);
+        greedy.spec.pod_cidrs.push("10.254.1.0/24".to_owned());
+        apply(&members, &greedy).await.is_ok()
+    })
+    .await;
+    token::remove_member(&admin, BROKER, &id("probe")).await.unwrap();
+}
+
+/// A client by a kubeconfig. Clients belong to the runtime in which they were made: one for each test.
+pub async fn client(kubeconfig: &str) -> Client {
+    let kubeconfig = Kubeconfig::from_yaml(kubeconfig).unwrap();
+    let config = Config::from_custom_kubeconfig(kubeconfig, &KubeConfigOptions::default()).await.unwrap();
+    Client::try_from(config).unwrap()
+}
+
+/// An administrator of the shared broker.
+pub async fn admin() -> Client {
+    client(broker().kubeconfig()).await
+}
+
+/// How clusters reach a broker.
+pub fn address(server: &ApiServer) -> BrokerAddress {
+    BrokerAddress {
+        server: server.url(),
+        ca: Some(server.ca_certificate().to_owned()),
+        namespace: BROKER.to_owned(),
+        clusterset: "fleet".to_owned(),
+    }
+}
+
+pub fn id(text: &str) -> ClusterId {
+    text.parse().unwrap()
+}
+
+pub fn now() -> Timestamp {
+    Timestamp::now()
+}
+
+pub fn wanted(address: &BrokerAddress, cluster: &str) -> Wanted {
+    let (cluster, broker) = (id(cluster), address.clone());
+    Wanted { cluster, broker, lifetime: Duration::from_secs(600), replace: Replace::No }
+}
+
+/// A new join token of the shared broker.
+pub async fn new_token(cluster: &str) -> JoinToken {
+    token::create(&admin().await, &wanted(&address(broker()), cluster), now()).await.unwrap()
+}
+
+/// Joins the shared broker; gives back the credential and a client that uses it.
+pub async fn joined(cluster: &str) -> (Credential, Client) {
+    join_as(&admin().await, &address(broker()), cluster).await
+}
+
+pub async fn join_as(admin: &Client, address: &BrokerAddress, cluster: &str) -> (Credential, Client) {
+    let token = token::create(admin, &wanted(address, cluster), now()).await.unwrap();
+    let joining = token.client().unwrap();
+    let lifetime = Duration::from_secs(3600);
+    // Rights of a new account take effect some milliseconds later.
+    let credential =
+        retried(async || join::exchange(&joining, &token, &id(cluster), lifetime, NONCE, now()).await).await;
+    let client = credential.client().unwrap();
+    (credential, client)
+}
+
+async fn retried<T, E: Debug>(mut attempt: impl AsyncFnMut() -> Result<T, E>) -> T {
+    for _ in 0..20 {
+        if let Ok(value) = attempt().await {
+            return value;
+        }
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    attempt().await.unwrap()
+}
+
+/// Waits until it is so.
+pub async fn eventually(what: &str, mut so: impl AsyncFnMut() -> bool) {
+    let deadline = tokio::time::Instant::now() + PATIENCE;
+    while !so().await {
+        assert!(tokio::time::Instant::now() < deadline, "not within {} s: {what}", PATIENCE.as_secs());
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+}
+
+/// Server-side apply, as the controller does it.
+pub async fn apply<K>(api: &Api<K>, object: &K) -> Result<K, kube::Error>
+where
+    K: kube::Resource + Clone + Debug + serde::Serialize + serde::de::DeserializeOwned,
+{
+    api.patch(&object.name_any(), &PatchParams::apply("linkspan").force(), &Patch::Apply(object)).await
+}
+
+/// What the API server said no to.
+pub fn refusal<T: Debug>(result: Result<T, kube::Error>) -> (u16, String) {
+    match result {
+        Err(kube::Error::Api(status)) => (status.code, status.message),
+        other => panic!("not refused: {other:?}"),
+    }
+}
+
+fn labels(cluster: &str) -> BTreeMap<String, String> {
+    [("linkspan.dev/cluster".to_owned(), cluster.to_owned())].into()
+}
+
+/// A Member with one active gateway, as its controller writes it to the broker.
+pub fn member(cluster: &str, pods: &str, key: &str) -> Member {
+    let gateway = Gateway {
+        node: "node-1".to_owned(),
+        public_key: key.to_owned(),
+        endpoints: Vec::new(),
+        lanes: 2,
+        active: true,
+    };
+    let spec = MemberSpec {
+        cluster_id: cluster.to_owned(),
+        cluster_uid: format!("uid-{cluster}"),
+        pod_cidrs: vec![pods.to_owned()],
+        service_cidrs: Vec::new(),
+        virtual_cidrs: Vec::new(),
+        virtual_only: false,
+        resting_cidrs: Vec::new(),
+        gateways: vec![gateway],
+        version: String::new(),
+        protocol: 1,
+    };
+    let mut member = Member::new(cluster, spec);
+    member.metadata.labels = Some(labels(cluster));
+    member
+}
+
+/// A ServiceRecord with one endpoint.
+pub fn record(cluster: &str, namespace: &str, name: &str, endpoint: &str) -> ServiceRecord {
+    let slice = RecordSlice {
+        address_type: AddressType::IPv4,
+        ports: vec![RecordPort { name: "http".to_owned(), protocol: "TCP".to_owned(), app_protocol: None, port: 8080 }],
+        endpoints: vec![RecordEndpoint {
+            addresses: vec![endpoint.to_owned()],
+            hostname: None,
+            ready: Some(true),
+            serving: None,
+            terminating: None,
+            zone: None,
+            node_name: None,
+        }],
+    };
+    let spec = ServiceRecordSpec {
+        cluster_id: cluster.to_owned(),
+        namespace: namespace.to_owned(),
+        name: name.to_owned(),
+        kind: ImportType::ClusterSetIP,
+        exported_at: Time(Timestamp::from_second(1_700_000_000).unwrap()),
+        ports: vec![RecordPort { name: "http".to_owned(), protocol: "TCP".to_owned(), app_protocol: None, port: 80 }],
+        ip_families: vec!["IPv4".to_owned()],
+        session_affinity: None,
+        session_affinity_timeout_seconds: None,
+        internal_traffic_policy: None,
+        traffic_distribution: None,
+        exported_labels: BTreeMap::new(),
+        exported_annotations: BTreeMap::new(),
+        slices: vec![slice],
+    };
+    let mut record = ServiceRecord::new(&format!("{cluster}.{namespace}.{name}"), spec);
+    record.metadata.labels = Some(labels(cluster));
+    record
+}
+
+/// A cluster: a namespace of an API server, in which the broker part of a controller may run.
+pub struct Cluster {
+    pub client: Client,
+    pub config: BrokerConfig,
+    running: Option<(oneshot::Sender<()>, JoinHandle<()>)>,
+}
+
+impl Cluster {
+    /// A cluster in the shared API server, whose pods have that prefix.
+    pub async fn new(cluster: &str, pods: &str) -> Self {
+        Self::with_uid(cluster, pods, &format!("uid-{cluster}")).await
+    }
+
+    /// As [`Cluster::new`], with that UID of kube-system.
+    pub async fn with_uid(cluster: &str, pods: &str, uid: &str) -> Self {
+        Self::on(home(), &format!("home-{uid}"), cluster, pods, uid).await
+    }
+
+    pub async fn on(server: &ApiServer, namespace: &str, cluster: &str, pods: &str, uid: &str) -> Self {
+        let client = client(server.kubeconfig()).await;
+        let name = json!({ "metadata": { "name": namespace } });
+        let namespaces: Api<Namespace> = Api::all(client.clone());
+        namespaces.create(&PostParams::default(), &serde_json::from_value(name).unwrap()).await.unwrap();
+        let mut config = BrokerConfig::new(id(cluster), uid.to_owned());
+        config.namespace = namespace.to_owned();
+        config.version = "test".to_owned();
+        config.overrides.pod_cidrs = vec![pods.parse().unwrap()];
+        // Clusters that share an API server share its ServiceCIDR, so each is told another one.
+        let octets: Vec<&str> = pods.split('.').collect();
+        config.overrides.service_cidrs = vec![format!("fd00:{}:{}::/112", octets[1], octets[2]).parse().unwrap()];
+        config.heartbeat = Duration::from_millis(500);
+        config.lease_duration = Duration::from_secs(3);
+        Self { client, config, running: None }
+    }
+
+    /// Puts a join token where GitOps would put it.
+    pub async fn give_token(&self, token: &JoinToken) {
+        let secrets: Api<Secret> = Api::namespaced(self.client.clone(), &self.config.namespace);
+        let secret = json!({
+            "apiVersion": "v1", "kind": "Secret",
+            "metadata": { "name": "linkspan-join" },
+            "stringData": { "token": token.dangerously_pack() },
+        });
+        secrets.patch("linkspan-join", &PatchParams::apply("gitops").force(), &Patch::Apply(secret)).await.unwrap();
+    }
+
+    /// Gives it a credential, as if it had joined.
+    pub async fn give_credential(&self, credential: &Credential) {
+        let secrets: Api<Secret> = Api::namespaced(self.client.clone(), &self.config.namespace);
+        apply(&secrets, &credential.to_secret(&self.config.namespace)).await.unwrap();
+    }
+
+    /// Starts the controller's broker part.
+    pub fn start(&mut self) {
+        let (stop, stopped) = oneshot::channel();
+        let run = controller::broker::run(self.client.clone(), self.config.clone(), async {
+            let _ = stopped.await;
+        });
+        self.running = Some((stop, tokio::spawn(run)));
+    }
+
+    /// Stops it.
+    pub async fn stop(&mut self) {
+        let (stop, run) = self.running.take().unwrap();
+        stop.send(()).unwrap();
+        run.await.unwrap();
+    }
+
+    pub fn members(&self) -> Api<Member> {
+        Api::namespaced(self.client.clone(), &self.config.namespace)
+    }
+
+    pub fn records(&self) -> Api<ServiceRecord> {
+        Api::namespaced(self.client.clone(), &self.config.namespace)
+    }
+
+    pub fn secrets(&self) -> Api<Secret> {
+        Api::namespaced(self.client.clone(), &self.config.namespace)
+    }
+
+    /// Status, reason and message of a condition of a Member's copy.
+    pub async fn member_says(&self, member: &str, kind: &str) -> Option<(String, String, String)> {
+        let member = self.members().get_opt(member).await.unwrap()?;
+        said(member.status.map(|status| status.conditions).unwrap_or_default(), kind)
+    }
+
+    /// Status, reason and message of condition `Accepted` of a ServiceRecord's copy.
+    pub async fn record_says(&self, record: &str) -> Option<(String, String, String)> {
+        let record = self.records().get_opt(record).await.unwrap()?;
+        said(record.status.map(|status| status.conditions).unwrap_or_default(), "Accepted")
+    }
+
+    /// Waits for a condition of a Member's copy, and gives back its message.
+    pub async fn wait_for(&self, member: &str, kind: &str, status: &str, reason: &str) -> String {
+        let mut last = None;
+        let deadline = tokio::time::Instant::now() + PATIENCE;
+        while tokio::time::Instant::now() < deadline {
+            last = self.member_says(member, kind).await;
+            if let Some((_, _, message)) = last.as_ref().filter(|said| said.0 == status && said.1 == reason) {
+                return message.clone();
+            }
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+        panic!("{} of {member} is not {status}/{reason} but {last:?}", kind);
+    }
+
+    /// Waits for condition `Accepted` of a ServiceRecord's copy, and gives back its message.
+    pub async fn wait_for_record(&self, record: &str, status: &str, reason: &str) -> String {
+        let mut last = None;
+        let deadline = tokio::time::Instant::now() + PATIENCE;
+        while tokio::time::Instant::now() < deadline {
+            last = self.record_says(record).await;
+            if let Some((_, _, message)) = last.as_ref().filter(|said| said.0 == status && said.1 == reason) {
+                return message.clone();
+            }
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+        panic!("{record} is not {status}/{reason} but {last:?}");
+    }
+}
+
+fn said(conditions: Vec<Condition>, kind: &str) -> Option<(String, String, String)> {
+    let condition = conditions.into_iter().find(|condition| condition.type_ == kind)?;
+    Some((condition.status, condition.reason, condition.message))
+}

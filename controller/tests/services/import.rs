@@ -1,0 +1,210 @@
+//! Imports: rows 18 to 30 and 59 to 64.
+
+use controller::api::{EndpointSliceObjects, ImportType, ServiceImport};
+use controller::services::derived::derived_name;
+use k8s_openapi::api::core::v1::{Namespace, Service};
+use kube::api::{Api, DeleteParams, Patch, PatchParams};
+use kube::runtime::{WatchStreamExt as _, watcher};
+use serde_json::json;
+
+use super::support::{Shop, http, settle, until};
+
+const OLD: &str = "2020-01-01T00:00:00Z";
+const NEW: &str = "2090-01-01T00:00:00Z";
+
+#[tokio::test]
+async fn row_19_nothing_is_imported_where_the_namespace_is_absent() {
+    let shop = Shop::open("row-19").await;
+    let absent = Shop { client: shop.client.clone(), namespace: "row-19-absent".into() };
+    absent.remote("c2", OLD, json!({})).await;
+    settle().await;
+    assert_eq!(absent.import().await, None);
+    let absent = Shop::open("row-19-absent").await;
+    absent.imported_from(&["c2"]).await;
+}
+
+#[tokio::test]
+async fn row_20_a_namespace_that_terminates_gets_nothing_new() {
+    let shop = Shop::open("row-20").await;
+    shop.remote("c2", OLD, json!({})).await;
+    shop.imported_from(&["c2"]).await;
+    // Without its controller, a namespace with content terminates for ever.
+    Api::<Namespace>::all(shop.client.clone()).delete(&shop.namespace, &DeleteParams::default()).await.unwrap();
+    settle().await;
+    shop.delete::<ServiceImport>().await;
+    settle().await;
+    assert_eq!(shop.import().await, None);
+}
+
+#[tokio::test]
+async fn row_21_the_import_is_the_same_while_exports_come_and_go() {
+    let shop = Shop::open("row-21").await;
+    shop.open_for_sale().await;
+    let first = shop.imported_from(&["c1"]).await;
+    shop.remote("c2", OLD, json!({})).await;
+    shop.imported_from(&["c1", "c2"]).await;
+    shop.delete::<controller::api::ServiceExport>().await;
+    let last = shop.imported_from(&["c2"]).await;
+    assert_eq!(last.metadata.uid, first.metadata.uid);
+    assert_eq!(last.spec.ips, first.spec.ips);
+}
+
+#[tokio::test]
+async fn row_23_a_deleted_import_comes_back_with_its_addresses_and_an_edited_one_is_mended() {
+    let shop = Shop::open("row-23").await;
+    shop.open_for_sale().await;
+    let before = shop.imported_from(&["c1"]).await;
+    shop.delete::<ServiceImport>().await;
+    let after = shop.imported_from(&["c1"]).await;
+    assert_ne!(after.metadata.uid, before.metadata.uid);
+    assert_eq!(after.spec, before.spec);
+    let patch = Patch::Merge(json!({ "spec": { "ports": [], "type": "Headless" } }));
+    shop.api::<ServiceImport>().patch("web", &PatchParams::default(), &patch).await.unwrap();
+    until("the edit is undone", async || (shop.import().await?.spec == before.spec).then_some(())).await;
+}
+
+#[tokio::test]
+async fn row_62_a_lost_derived_service_comes_back_with_its_addresses() {
+    let shop = Shop::open("row-62").await;
+    shop.open_for_sale().await;
+    let before = shop.imported_from(&["c1"]).await;
+    let derived = shop.derived().await.unwrap();
+    shop.api::<Service>().delete(&derived_name(&shop.key()), &DeleteParams::default()).await.unwrap();
+    let again = until("the derived Service is back", async || {
+        shop.derived().await.filter(|again| again.metadata.uid != derived.metadata.uid)
+    })
+    .await;
+    // The address of the other family was of no use, and nobody was told of it.
+    assert_eq!(again.spec.unwrap().cluster_ips.unwrap()[..1], before.spec.ips);
+    settle().await;
+    assert_eq!(shop.import().await.unwrap().spec, before.spec);
+}
+
+#[tokio::test]
+async fn row_26_and_61_no_version_of_an_import_has_some_of_its_addresses_only() {
+    use futures::StreamExt as _;
+    let shop = Shop::open("row-61").await;
+    let imports = watcher(shop.api::<ServiceImport>(), watcher::Config::default()).default_backoff();
+    let mut imports = std::pin::pin!(imports);
+    shop.service(json!({ "ipFamilyPolicy": "RequireDualStack", "ipFamilies": ["IPv6", "IPv4"] })).await;
+    shop.export().await;
+    loop {
+        let event = tokio::time::timeout(std::time::Duration::from_secs(10), imports.next()).await.unwrap().unwrap();
+        let (Ok(watcher::Event::Apply(import)) | Ok(watcher::Event::InitApply(import))) = event else { continue };
+        assert_eq!(import.spec.ip_families, ["IPv6", "IPv4"]);
+        if !import.spec.ips.is_empty() {
+            assert!(
+                import.spec.ips[0].starts_with("fd43:") && import.spec.ips[1].starts_with("10.43."),
+                "{:?}",
+                import.spec.ips
+            );
+            break;
+        }
+    }
+    let import = shop.imported_from(&["c1"]).await;
+    let mut derived = shop.derived().await.unwrap().spec.unwrap().cluster_ips.unwrap();
+    derived.sort();
+    let mut ips = import.spec.ips;
+    ips.sort();
+    assert_eq!(ips, derived);
+}
+
+#[tokio::test]
+async fn row_28_30_and_31_an_import_is_complete() {
+    let shop = Shop::open("row-28").await;
+    let ports = json!([
+        { "name": "tcp", "port": 42, "protocol": "TCP", "appProtocol": "kubernetes.io/h2c" },
+        { "name": "udp", "port": 42, "protocol": "UDP" }
+    ]);
+    shop.service(json!({ "ports": ports })).await;
+    shop.export().await;
+    let import = shop.imported_from(&["c1"]).await;
+    assert_eq!(import.status.unwrap().endpoint_slice_objects, Some(EndpointSliceObjects::Present));
+    assert_eq!(import.spec.ip_families, ["IPv4"]);
+    assert_eq!(serde_json::to_value(&import.spec.ports).unwrap(), ports);
+    assert_eq!(import.spec.session_affinity.as_deref(), Some("None"));
+    assert_eq!(import.spec.internal_traffic_policy.as_deref(), Some("Cluster"));
+}
+
+#[tokio::test]
+async fn row_29_a_service_without_selector_is_imported_with_its_slices() {
+    let shop = Shop::open("row-29").await;
+    shop.service(json!({})).await;
+    shop.slice("by-hand", http(9000), json!([{ "addresses": ["10.1.7.7"] }])).await;
+    shop.export().await;
+    shop.endpoints_become(&["c1 10.1.7.7"]).await;
+}
+
+#[tokio::test]
+async fn row_32_a_port_without_name_is_imported_without_name() {
+    let shop = Shop::open("row-32").await;
+    shop.service(json!({ "ports": [{ "port": 80 }] })).await;
+    shop.slice("web-1", json!([{ "name": "", "port": 8080 }]), json!([{ "addresses": ["10.1.0.1"] }])).await;
+    shop.export().await;
+    let import = shop.imported_from(&["c1"]).await;
+    assert_eq!((import.spec.ports[0].name.as_str(), import.spec.ports[0].port), ("", 80));
+    shop.endpoints_become(&["c1 10.1.0.1"]).await;
+}
+
+#[tokio::test]
+async fn row_56_57_59_and_60_exported_labels_follow_and_others_never_leak() {
+    let shop = Shop::open("row-56").await;
+    let service = json!({
+        "metadata": { "name": "web", "labels": { "secret": "label" }, "annotations": { "secret": "annotation" } },
+        "spec": { "ports": [{ "port": 80 }] }
+    });
+    super::support::create::<Service>(&shop.client, &shop.namespace, service).await;
+    shop.export_with(json!({
+        "exportedLabels": { "dummy-label": "true", "other": "1", "multicluster.kubernetes.io/service-name": "x" },
+        "exportedAnnotations": { "dummy-annotation": "true", "multicluster.kubernetes.io/derived-service": "x" }
+    }))
+    .await;
+    let import = shop.imported_from(&["c1"]).await;
+    let (labels, annotations) = (import.metadata.labels.unwrap(), import.metadata.annotations.unwrap());
+    assert_eq!((&*labels["dummy-label"], &*annotations["dummy-annotation"]), ("true", "true"));
+    assert_eq!(annotations["multicluster.kubernetes.io/derived-service"], derived_name(&shop.key()));
+    assert!(!labels.contains_key("secret") && !labels.contains_key("multicluster.kubernetes.io/service-name"));
+    assert!(!annotations.contains_key("secret"));
+    let derived = shop.derived().await.unwrap().metadata;
+    assert!(!derived.labels.unwrap().contains_key("secret"));
+    assert!(shop.export_says("Valid=True/Valid").await.contains("is reserved and not exported"));
+    let patch = Patch::Merge(json!({ "spec": { "exportedLabels": { "dummy-label": "false", "other": null } } }));
+    shop.api::<controller::api::ServiceExport>().patch("web", &PatchParams::default(), &patch).await.unwrap();
+    until("the labels follow", async || {
+        let labels = shop.import().await?.metadata.labels?;
+        (labels.get("dummy-label")? == "false" && !labels.contains_key("other")).then_some(())
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn row_64_a_service_that_becomes_headless_gives_its_address_back() {
+    let shop = Shop::open("row-64").await;
+    shop.open_for_sale().await;
+    shop.imported_from(&["c1"]).await;
+    shop.delete::<Service>().await;
+    shop.everything_is_gone().await;
+    shop.service(json!({ "clusterIP": "None" })).await;
+    let import = shop.imported_from(&["c1"]).await;
+    assert_eq!((import.spec.kind, import.spec.ips), (ImportType::Headless, vec![]));
+    assert!(shop.derived().await.is_none());
+    shop.endpoints_become(&["c1 10.1.0.1"]).await;
+    // The other way round, an older export takes it back.
+    shop.remote("c2", OLD, json!({})).await;
+    until("it has an address", async || (!shop.import().await?.spec.ips.is_empty()).then_some(())).await;
+    shop.export_says("Conflict=True/TypeConflict").await;
+    shop.remote("c2", NEW, json!({})).await;
+    until("it is headless again", async || {
+        (shop.import().await?.spec.ips.is_empty() && shop.derived().await.is_none()).then_some(())
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn row_69_a_service_without_endpoints_has_an_address_and_no_slices() {
+    let shop = Shop::open("row-69").await;
+    shop.service(json!({})).await;
+    shop.export().await;
+    assert_eq!(shop.imported_from(&["c1"]).await.spec.ips.len(), 1);
+    assert!(shop.slices().await.is_empty());
+}

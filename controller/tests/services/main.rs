@@ -1,0 +1,13 @@
+//! The services loop against a real API server. There is no kubelet and no controller behind it: Services and their
+//! EndpointSlices are written by the tests, and so are the records of other clusters, `c2` and `c3`.
+
+#![allow(clippy::unwrap_used, clippy::panic, missing_docs, reason = "a test that cannot go on has failed")]
+
+mod export;
+mod import;
+mod lease;
+mod leave;
+mod merge;
+mod restart;
+mod slices;
+mod support;
