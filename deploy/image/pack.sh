@@ -1,0 +1,113 @@
+#!/usr/bin/env bash
+# Packs Linkspan's image without a container engine: one layer with the static binary, `nft` and the libraries that it
+# needs, and no shell. The same binary, on the same Debian, gives the same bytes, whoever packs it, when and where. The same
+# tree and toolchain give the same binary, as far as rustc does: no path of the machine is in it.
+#
+#   deploy/image/pack.sh OUTPUT.tar [BINARY]
+#
+# OUTPUT.tar is a docker-archive: `ctr -n k8s.io images import OUTPUT.tar`, `docker load -i OUTPUT.tar` and
+# `k3s ctr images import OUTPUT.tar` take it. BINARY, for instance one that is to be tested, is built when it is not given.
+#
+# IMAGE (default linkspan/linkspan:0.1.0) names the image; SOURCE_DATE_EPOCH (default: the last commit) dates it.
+set -euo pipefail
+# What others have set must not show.
+umask 022
+export LC_ALL=C TZ=UTC
+top=$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd)
+
+fail() { printf 'pack.sh: %s\n' "$*" >&2; exit 1; }
+note() { printf 'pack.sh: %s\n' "$*" >&2; }
+
+output=${1:?usage: pack.sh OUTPUT.tar [BINARY]}
+binary=${2:-}
+version=$(sed -n '/^\[workspace.package\]/,/^\[/s/^version = "\(.*\)"$/\1/p' "$top/Cargo.toml")
+image=${IMAGE:-linkspan/linkspan:$version}
+epoch=${SOURCE_DATE_EPOCH:-$(git -C "$top" log -1 --format=%ct 2>/dev/null || echo 0)}
+
+case $(uname -m) in
+  x86_64) architecture=amd64 ;;
+  aarch64) architecture=arm64 ;;
+  *) fail "no image for $(uname -m): it is made for x86_64 and aarch64" ;;
+esac
+nft=$(PATH=/usr/sbin:/sbin:$PATH command -v nft) || fail 'nft is missing: install the Debian package nftables'
+
+# musl where its standard library is installed, else glibc, linked statically as well.
+if [[ -z $binary ]]; then
+  cargo=${CARGO:-cargo}
+  sysroot=$(rustc --print sysroot)
+  target=$(uname -m)-unknown-linux-musl
+  flags="--remap-path-prefix=$top=/linkspan --remap-path-prefix=${CARGO_HOME:-$HOME/.cargo}=/cargo"
+  flags+=" --remap-path-prefix=$sysroot=/rust"
+  if [[ ! -d $sysroot/lib/rustlib/$target ]]; then
+    target=$(uname -m)-unknown-linux-gnu
+    flags+=' -C target-feature=+crt-static'
+  fi
+  note "building for $target"
+  (cd "$top" && RUSTFLAGS="${RUSTFLAGS:-} $flags" "$cargo" build --release --locked --target "$target" --bin linkspan)
+  binary=$top/target/$target/release/linkspan
+fi
+work=$(mktemp -d)
+: >"$work/packages"
+trap 'rm -rf "$work"' EXIT
+root=$work/root
+mkdir -p "$root"/{etc,run/linkspan,usr/bin,usr/sbin,usr/share/doc,var/lib/linkspan}
+mkdir -m 1777 "$root/tmp"
+ln -s usr/bin "$root/bin"; ln -s usr/sbin "$root/sbin"; ln -s usr/lib "$root/lib"
+
+install -m 755 "$binary" "$root/usr/bin/linkspan"
+strip --strip-all "$root/usr/bin/linkspan"
+ln -s linkspan "$root/usr/bin/kubectl-linkspan"
+printf 'root:x:0:0:root:/:/nonexistent\nlinkspan:x:65532:65532:linkspan:/:/nonexistent\n' >"$root/etc/passwd"
+printf 'root:x:0:\nlinkspan:x:65532:\n' >"$root/etc/group"
+# Names of brokers are asked for as everywhere.
+printf 'hosts: files dns\n' >"$root/etc/nsswitch.conf"
+
+# nft, its loader and its libraries (and those of a BINARY that is not static) where the loader looks for them, and what
+# their licences ask to be passed on.
+install -m 755 "$nft" "$root/usr/sbin/nft"
+files=("$(readlink -f "$nft")")
+while read -r library; do
+  folder=$(dirname "$library")
+  case $folder in
+    /lib64 | /usr/lib64) mkdir -p "$root/lib64"; to=$root/lib64 ;;
+    *) to=$root/usr/lib/$(basename "$folder"); [[ $(basename "$folder") == lib ]] && to=$root/usr/lib; mkdir -p "$to" ;;
+  esac
+  install -m 755 "$(readlink -f "$library")" "$to/$(basename "$library")"
+  files+=("$(readlink -f "$library")")
+done < <({ ldd "$nft"; ldd "$binary" 2>/dev/null || true; } | grep -o '/[^ :]*' | grep -vxF -e "$nft" -e "$binary" | sort -u)
+for file in "${files[@]}"; do
+  package=$(dpkg-query -S "$file" "${file#/usr}" 2>/dev/null | head -n 1 | cut -d : -f 1 || true)
+  if [[ -n $package && -f /usr/share/doc/$package/copyright ]]; then
+    install -D -m 644 "$(readlink -f "/usr/share/doc/$package/copyright")" "$root/usr/share/doc/$package/copyright"
+    dpkg-query -W -f '${Package} ${Version} ${Architecture}\n' "$package" | head -n 1 >>"$work/packages"
+  fi
+done
+install -d -m 755 "$root/usr/share/doc/linkspan"
+# Beside deploy/image/sbom.sh, which lists the crates: where the rest of the image comes from.
+sort -u "$work/packages" >"$root/usr/share/doc/linkspan/packages"
+install -D -m 644 "$top/LICENSE" "$root/usr/share/doc/linkspan/LICENSE"
+
+pack() { # FOLDER NAME...: a tar that depends on the files alone
+  local folder=$1; shift
+  tar --sort=name --mtime="@$epoch" --owner=0 --group=0 --numeric-owner --format=ustar -C "$folder" -cf - "$@"
+}
+digest() { sha256sum "$1" | cut -d ' ' -f 1; }
+
+pack "$root" . >"$work/layer"
+layer=$(digest "$work/layer")
+mkdir -p "$work/archive/$layer"
+gzip -n -9 <"$work/layer" >"$work/archive/$layer/layer.tar"
+created=$(date -u -d "@$epoch" +%Y-%m-%dT%H:%M:%SZ)
+cat >"$work/config" <<JSON
+{"architecture":"$architecture","os":"linux","created":"$created","config":{"Entrypoint":["/usr/bin/linkspan"],"Env":["PATH=/usr/sbin:/usr/bin"],"WorkingDir":"/","Labels":{"org.opencontainers.image.title":"Linkspan","org.opencontainers.image.version":"$version","org.opencontainers.image.licenses":"Apache-2.0"}},"rootfs":{"type":"layers","diff_ids":["sha256:$layer"]},"history":[{"created":"$created","created_by":"deploy/image/pack.sh"}]}
+JSON
+config=$(digest "$work/config")
+mv "$work/config" "$work/archive/$config.json"
+printf '[{"Config":"%s.json","RepoTags":["%s"],"Layers":["%s/layer.tar"]}]\n' "$config" "$image" "$layer" \
+  >"$work/archive/manifest.json"
+mkdir -p "$(dirname "$output")"
+pack "$work/archive" "$config.json" "$layer/layer.tar" manifest.json >"$output"
+size=$(stat -c %s "$output")
+note "$output: $image, $((size / 1000)) kB"
+# What the project promises; a BINARY of somebody's own may be larger.
+[[ -n ${2:-} ]] || ((size < 15000000)) || fail 'the image is larger than 15 MB'
