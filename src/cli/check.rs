@@ -4,6 +4,7 @@ use std::fmt::Write as _;
 use std::path::PathBuf;
 
 use clap::Args as ClapArgs;
+use tunnel::Addresses;
 
 use super::run::NodeName;
 use crate::site::{Loaded, NodePlan};
@@ -73,11 +74,18 @@ fn describe(loaded: &Loaded, plan: &NodePlan) -> String {
         );
         line("Key", format!("public key {}", tunnel.private_key.public_key()));
     }
+    for pair in &loaded.site.translation {
+        line("Virtual", format!("{} is known as {}", pair.native, pair.r#virtual));
+    }
     for peer in &loaded.site.peers {
         let endpoint = peer.endpoint.map_or_else(|| "waits for its call".to_owned(), |at| format!("at {at}"));
         let lanes = peer.lanes.map_or_else(|| "plain WireGuard".to_owned(), |lanes| format!("{lanes} lanes"));
         let prefixes: Vec<String> = peer.allowed_ips.iter().map(ToString::to_string).collect();
-        line("Peer", format!("{} {endpoint}, {lanes}, {}", peer.cluster, prefixes.join(" ")));
+        let known = match peer.knows_us_by {
+            Addresses::Virtual => ", knows this cluster by virtual addresses",
+            Addresses::Native => "",
+        };
+        line("Peer", format!("{} {endpoint}, {lanes}, {}{known}", peer.cluster, prefixes.join(" ")));
     }
     let via = match (&plan.node.gateway, &plan.desired.active_gateway) {
         (false, Some(gateway)) => format!("through {gateway}"),

@@ -1,12 +1,10 @@
 //! `linkspan genkey` and `linkspan pubkey`.
 
-use std::io::{Read as _, Write as _};
-use std::os::unix::fs::OpenOptionsExt as _;
-use std::path::{Path, PathBuf};
+use std::io::Read as _;
+use std::path::PathBuf;
 
 use anyhow::Context as _;
 use clap::Args as ClapArgs;
-use rand::TryRngCore as _;
 use tunnel::config::PrivateKey;
 use zeroize::Zeroizing;
 
@@ -46,26 +44,14 @@ pub(super) struct Pubkey {
 }
 
 pub(super) fn genkey(args: Genkey) -> anyhow::Result<()> {
-    let mut bytes = Zeroizing::new([0; 32]);
-    rand::rngs::OsRng.try_fill_bytes(bytes.as_mut()).context("the kernel gave no random bytes")?;
-    // Clamped as `wg genkey` does it, so that other tools show the same key (RFC 7748, section 5).
-    bytes[0] &= 248;
-    bytes[31] = bytes[31] & 127 | 64;
-    let key = PrivateKey::from_bytes(*bytes);
-    let text = Zeroizing::new(format!("{}\n", key.dangerously_to_base64()));
+    let key = crate::keys::generate()?;
     match args.file {
-        None => super::print(&text),
+        None => super::print(&crate::keys::text(&key)),
         Some(file) => {
-            write_new(&file, &text).with_context(|| format!("failed to write the key file {}", file.display()))?;
+            crate::keys::write_new(&file, &key)?;
             super::print(&format!("{}\n", key.public_key()))
         }
     }
-}
-
-fn write_new(file: &Path, text: &str) -> std::io::Result<()> {
-    let mut file = std::fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(file)?;
-    file.write_all(text.as_bytes())?;
-    file.sync_all()
 }
 
 pub(super) fn pubkey(args: Pubkey) -> anyhow::Result<()> {

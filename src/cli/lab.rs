@@ -54,6 +54,9 @@ struct Shape {
     /// Whose service rules the nodes carry
     #[arg(long, value_enum, default_value_t = Proxy::Mixed)]
     proxy: Proxy,
+    /// Give all sites, or the first SITES of them, the very same CIDRs of pods and services
+    #[arg(long, value_name = "SITES", num_args = 0..=1, require_equals = true)]
+    overlap: Option<Option<u8>>,
     #[command(flatten)]
     place: PlaceArgs,
 }
@@ -205,8 +208,9 @@ fn up(shape: Shape) -> Result<ExitCode> {
 
 /// Builds the lab as the arguments say.
 fn built(shape: &Shape, steps: &Steps) -> Result<Lab> {
-    let Shape { sites, nodes, pods, family, proxy, ref place } = *shape;
-    let spec = Spec { prefix: place.prefix.clone(), sites, nodes, pods, family, proxy };
+    let Shape { sites, nodes, pods, family, proxy, overlap, ref place } = *shape;
+    let overlapping = overlap.map_or(0, |of| of.unwrap_or(sites));
+    let spec = Spec { prefix: place.prefix.clone(), sites, nodes, pods, family, proxy, overlapping };
     steps.say(&format!("building {sites} sites of {nodes} nodes with {pods} pods each"));
     let mut lab = Lab::build(spec, &own_binary()?)?;
     lab.node_binary = node_binary(place)?;

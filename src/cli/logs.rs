@@ -4,7 +4,11 @@ use std::io::IsTerminal as _;
 
 use anyhow::Context as _;
 use clap::{Args, ValueEnum};
-use tracing_subscriber::EnvFilter;
+use tracing_subscriber::layer::SubscriberExt as _;
+use tracing_subscriber::util::SubscriberInitExt as _;
+use tracing_subscriber::{EnvFilter, Layer as _};
+
+use crate::otlp::{self, Endpoint};
 
 #[derive(Debug, Args)]
 pub(super) struct Logs {
@@ -14,6 +18,17 @@ pub(super) struct Logs {
     /// How a log line looks.
     #[arg(long, global = true, value_enum, default_value_t = Format::Text, value_name = "FORMAT")]
     log_format: Format,
+    /// Where metrics, logs and traces go over OTLP, such as `http://collector.monitoring:4318`. Default: nowhere.
+    #[arg(long, global = true, env = "LINKSPAN_OTLP_ENDPOINT", value_name = "URL", hide_env = true, value_parser = endpoint)]
+    otlp_endpoint: Option<Maybe>,
+}
+
+/// An endpoint, or an empty text.
+#[derive(Debug, Clone)]
+struct Maybe(Option<Endpoint>);
+
+fn endpoint(text: &str) -> Result<Maybe, otlp::InvalidEndpoint> {
+    if text.trim().is_empty() { Ok(Maybe(None)) } else { text.parse().map(|endpoint| Maybe(Some(endpoint))) }
 }
 
 #[derive(Debug, Clone, Copy, ValueEnum)]
@@ -27,14 +42,27 @@ enum Format {
 impl Logs {
     /// Sends what is logged to standard error.
     pub(super) fn start(&self) -> anyhow::Result<()> {
-        let filter = EnvFilter::try_new(&self.log).with_context(|| {
-            format!("--log (LINKSPAN_LOG) {:?} is not a level such as info, or info,tunnel=debug", self.log)
-        })?;
-        let logs = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
-        let started = match self.log_format {
-            Format::Text => logs.with_ansi(std::io::stderr().is_terminal()).try_init(),
-            Format::Json => logs.json().flatten_event(true).try_init(),
+        // That a request failed is said by whoever made it, once and in words; the client says it each time.
+        let quiet =
+            if self.log.contains("kube_") { "" } else { ",kube_client::client::builder=off,kube_runtime::watcher=off" };
+        let filter = |more: &str| {
+            EnvFilter::try_new(format!("{}{quiet}{more}", self.log)).with_context(|| {
+                format!("--log (LINKSPAN_LOG) {:?} is not a level such as info, or info,tunnel=debug", self.log)
+            })
         };
+        let logs = tracing_subscriber::fmt::layer().with_writer(std::io::stderr);
+        let logs = match self.log_format {
+            Format::Text => logs.with_ansi(std::io::stderr().is_terminal()).boxed(),
+            Format::Json => logs.with_ansi(false).json().flatten_event(true).boxed(),
+        };
+        let bridge = match &self.otlp_endpoint {
+            Some(Maybe(Some(endpoint))) => {
+                let spans = format!(",{}=debug", otlp::SPANS);
+                Some(otlp::install(endpoint.clone()).with_filter(filter(&spans)?))
+            }
+            _ => None,
+        };
+        let started = tracing_subscriber::registry().with(logs.with_filter(filter("")?)).with(bridge).try_init();
         started.map_err(|error| anyhow::anyhow!("logs cannot be started: {error}"))
     }
 }

@@ -1,18 +1,46 @@
 //! The command line.
 
+mod bench;
+mod change;
 mod check;
+mod completion;
+mod controller;
+mod crds;
+mod deploy_broker;
+mod diagnose;
+mod dns;
+mod echo;
+mod env;
+mod export;
+mod gather;
+mod inspect;
+mod join;
 mod key;
 mod lab;
+mod leave;
 mod logs;
+mod man;
+mod node;
+mod plugin;
+mod reference;
 mod run;
+mod show;
 mod status;
+mod token;
+mod translate;
+mod ui;
 mod uninstall;
+mod verify;
+mod version;
+mod why;
 
 use std::ffi::OsString;
 use std::process::ExitCode;
 
 use clap::error::ErrorKind;
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
+
+use crate::kubectl::output::print;
 
 /// Wrong use of the command line (`EX_USAGE` of `sysexits.h`).
 const EX_USAGE: u8 = 64;
@@ -33,6 +61,12 @@ Examples:
   See peers, names and the last pass:
     linkspan status
 
+  Join two Kubernetes clusters, the first of which carries the broker, and let the first use a service of the second:
+    linkspan deploy-broker --context paris
+    linkspan join paris --context paris --broker-context paris
+    linkspan join berlin --context berlin --broker-context paris
+    linkspan export web --context berlin
+
 Exit codes:
   0   done
   1   failed; the reason is on standard error
@@ -40,9 +74,35 @@ Exit codes:
   64  wrong use of the command line
 
 Environment:
-  LINKSPAN_LOG     as --log
-  LINKSPAN_SOCKET  as --socket
-  NODE_NAME        as --node";
+  KUBECONFIG              kubeconfig files, as kubectl has them
+  NO_COLOR                no colour, whatever its value
+  LINKSPAN_LOG            as --log
+  LINKSPAN_OTLP_ENDPOINT  as --otlp-endpoint
+  LINKSPAN_SOCKET         as --socket
+  NODE_NAME               as --node";
+
+const KUBECTL_EXAMPLES: &str = "\
+Examples:
+  Two joined clusters, the first of which carries the broker:
+    linkspan deploy-broker --context paris
+    linkspan join paris --context paris --broker-context paris
+    linkspan join berlin --context berlin --broker-context paris
+
+  A service of berlin for paris, as web.default.svc.clusterset.local:
+    linkspan export web --context berlin
+
+  How it stands:
+    linkspan show --context paris,berlin
+
+Exit codes:
+  0   done
+  1   failed in one cluster at least; the reason is on standard error
+  64  wrong use of the command line
+
+Environment:
+  KUBECONFIG    kubeconfig files, as kubectl has them
+  NO_COLOR      no colour, whatever its value
+  LINKSPAN_LOG  as --log";
 
 /// The program's arguments.
 #[derive(Debug, Parser)]
@@ -57,17 +117,41 @@ struct Cli {
 #[derive(Debug, Subcommand)]
 enum Command {
     Run(run::Args),
+    Node(node::Args),
+    Controller(controller::Args),
+    Dns(dns::Args),
+    DeployBroker(deploy_broker::Args),
+    Join(join::Join),
+    Leave(leave::Leave),
+    Token(token::Args),
+    Member(token::Member),
+    Show(show::Args),
+    Ui(ui::Args),
+    Gather(gather::Args),
+    Export(export::Export),
+    Unexport(export::Unexport),
     Check(check::Args),
     Status(status::Args),
+    Inspect(inspect::Args),
+    Diagnose(diagnose::Args),
+    Why(why::Args),
+    Translate(translate::Args),
+    Verify(verify::Args),
+    Bench(bench::Args),
     Uninstall(uninstall::Args),
     Lab(lab::Args),
+    Echo(echo::Echo),
+    Call(echo::Call),
+    Crds(crds::Args),
+    Reference(reference::Args),
     Genkey(key::Genkey),
     Pubkey(key::Pubkey),
     /// Print the JSON Schema of the site file, for editors.
     #[command(after_help = SCHEMA_EXAMPLES)]
     Schema,
-    /// Print the version.
-    Version,
+    Completion(completion::Args),
+    Man(man::Args),
+    Version(version::Args),
 }
 
 const SCHEMA_EXAMPLES: &str = "\
@@ -77,9 +161,31 @@ Examples:
     # first line of site.yaml:
     # yaml-language-server: $schema=site.schema.json";
 
+/// Whether the program would take these arguments, the program's name first; nothing is run.
+///
+/// # Errors
+/// What clap says is wrong with them.
+pub fn parses(arguments: impl Iterator<Item = OsString>) -> Result<(), String> {
+    match Cli::try_parse_from(arguments) {
+        Err(error) if error.kind() != ErrorKind::DisplayHelp => Err(error.to_string()),
+        _ => Ok(()),
+    }
+}
+
 /// Runs the program with these arguments, the program's name first.
 pub fn main(arguments: impl Iterator<Item = OsString>) -> ExitCode {
-    let cli = match Cli::try_parse_from(arguments) {
+    let arguments: Vec<OsString> = arguments.collect();
+    if plugin::is_called(arguments.first(), completion::FILE) {
+        let words = arguments.get(1..).unwrap_or_default();
+        return ended(
+            completion::complete(plugin::dress(Cli::command()), words).map(|()| ExitCode::SUCCESS),
+            ExitCode::FAILURE,
+        );
+    }
+    let is_plugin = plugin::is_called(arguments.first(), plugin::FILE);
+    let command = if is_plugin { plugin::dress(Cli::command()) } else { Cli::command() };
+    let parsed = command.try_get_matches_from(arguments).and_then(|matches| Cli::from_arg_matches(&matches));
+    let mut cli = match parsed {
         Ok(cli) => cli,
         Err(error) => {
             // Nothing can be done about a closed terminal.
@@ -94,38 +200,62 @@ pub fn main(arguments: impl Iterator<Item = OsString>) -> ExitCode {
         eprintln!("linkspan: {error:#}");
         return ExitCode::from(EX_USAGE);
     }
+    if let (true, Command::Uninstall(args)) = (is_plugin, &mut cli.command) {
+        args.by_kubectl();
+    }
     let failure = match &cli.command {
         Command::Lab(_) => ExitCode::from(LAB_UNABLE),
         _ => ExitCode::FAILURE,
     };
-    dispatch(cli.command).unwrap_or_else(|error| {
+    ended(dispatch(cli.command, is_plugin), failure)
+}
+
+/// The exit code of what ended so; a failure is told.
+fn ended(result: anyhow::Result<ExitCode>, failure: ExitCode) -> ExitCode {
+    result.unwrap_or_else(|error| {
         eprintln!("linkspan: {error:#}");
         failure
     })
 }
 
-fn dispatch(command: Command) -> anyhow::Result<ExitCode> {
+fn dispatch(command: Command, is_plugin: bool) -> anyhow::Result<ExitCode> {
     match command {
         Command::Run(args) => run::run(args),
+        Command::Node(args) => node::run(args),
+        Command::Controller(args) => controller::run(args),
+        Command::Dns(args) => dns::run(args),
+        Command::DeployBroker(args) => runtime()?.block_on(deploy_broker::run(args)),
+        Command::Token(args) => runtime()?.block_on(token::run(args)),
+        Command::Member(args) => runtime()?.block_on(token::member(args)),
+        Command::Join(args) => runtime()?.block_on(join::join(args)),
+        Command::Leave(args) => runtime()?.block_on(leave::leave(args)),
+        Command::Crds(args) => crds::run(args),
+        Command::Show(args) => runtime()?.block_on(show::run(args)),
+        Command::Ui(args) => runtime()?.block_on(ui::run(args)),
+        Command::Gather(args) => runtime()?.block_on(gather::run(args)),
+        Command::Export(args) => runtime()?.block_on(export::export(args)),
+        Command::Unexport(args) => runtime()?.block_on(export::unexport(args)),
         Command::Check(args) => check::run(args),
         Command::Status(args) => status::run(args),
+        Command::Inspect(args) => runtime()?.block_on(inspect::run(args)),
+        Command::Diagnose(args) => return runtime()?.block_on(diagnose::run(args)),
+        Command::Why(args) => return runtime()?.block_on(why::run(args)),
+        Command::Translate(args) => translate::run(args),
+        Command::Bench(args) => runtime()?.block_on(bench::run(args)),
+        Command::Reference(args) => reference::run(args),
+        Command::Verify(args) => runtime()?.block_on(verify::run(args)),
+        Command::Echo(args) => echo::echo(args),
+        Command::Call(args) => runtime()?.block_on(echo::call(args)),
         Command::Uninstall(args) => uninstall::run(args),
         Command::Genkey(args) => key::genkey(args),
         Command::Pubkey(args) => key::pubkey(args),
         Command::Lab(args) => return runtime()?.block_on(lab::run(args)),
         Command::Schema => print(&format!("{:#}\n", serde_json::to_value(crate::site::schema())?)),
-        Command::Version => print(&format!("linkspan {}\n", crate::status::VERSION)),
+        Command::Completion(args) => completion::run(args, Cli::command()),
+        Command::Man(args) => man::run(args, Cli::command()),
+        Command::Version(args) => version::run(args, is_plugin),
     }?;
     Ok(ExitCode::SUCCESS)
-}
-
-/// Writes to standard output. That a reader such as `head` went away is no failure.
-fn print(text: &str) -> anyhow::Result<()> {
-    use std::io::Write as _;
-    match std::io::stdout().write_all(text.as_bytes()) {
-        Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => Ok(()),
-        written => Ok(written?),
-    }
 }
 
 /// A runtime for the control tasks. Packets are not its business: lanes are threads of their own.
@@ -136,8 +266,6 @@ fn runtime() -> anyhow::Result<tokio::runtime::Runtime> {
 
 #[cfg(test)]
 mod tests {
-    use clap::CommandFactory as _;
-
     use super::*;
 
     #[test]

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use anyhow::Context as _;
 use clap::Args as ClapArgs;
 
-use crate::run::{AtExit, Options};
+use crate::run::{AtExit, Options, Source};
 
 const LONG: &str = "\
 Join this node to the clusters that a site file names, until a signal comes.
@@ -61,6 +61,6 @@ impl NodeName {
 
 pub(super) fn run(args: Args) -> anyhow::Result<()> {
     let at_exit = if args.remove_on_exit { AtExit::Remove } else { AtExit::Keep };
-    let options = Options { config: args.config, node: args.node.resolve()?, at_exit };
+    let options = Options { source: Source::File(args.config), node: args.node.resolve()?, at_exit };
     super::runtime()?.block_on(crate::run::run(options))
 }

@@ -4,9 +4,9 @@ use std::io::IsTerminal as _;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use anyhow::Context as _;
 use clap::{Args as ClapArgs, ValueEnum};
 
+use crate::kubectl::output::{json, yaml};
 use crate::site;
 use crate::status::{Detail, Report, socket, table};
 
@@ -51,7 +51,7 @@ pub(super) struct Args {
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-enum Output {
+pub(super) enum Output {
     /// For people.
     Table,
     /// For people, with keys, prefixes, lanes and reasons.
@@ -87,8 +87,8 @@ fn render(report: &Report, output: Output) -> anyhow::Result<String> {
     match output {
         Output::Table => Ok(table(report, Detail::Normal, terminal, width)),
         Output::Wide => Ok(table(report, Detail::Wide, terminal, width)),
-        Output::Json => Ok(format!("{}\n", serde_json::to_string_pretty(report)?)),
-        Output::Yaml => serde_saphyr::to_string(report).context("the report cannot be written as YAML"),
+        Output::Json => json(report),
+        Output::Yaml => yaml(report),
     }
 }
 

@@ -3,6 +3,8 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
+use tunnel::config::Translation;
+use tunnel::packet::translate::Table;
 
 use super::spec::{Family, Prefix, Proxy, Spec};
 
@@ -54,10 +56,25 @@ pub struct Site {
     pub service_cidrs: Vec<IpNet>,
     /// Cluster IPs of the service `web-SITE`.
     pub vips: Vec<IpAddr>,
+    /// Whether it has the same CIDRs as others.
+    pub overlap: Overlap,
+    /// By which prefixes those who need it know its pods and services; none without an overlap.
+    pub translation: Vec<Translation>,
     /// Whose service rules the nodes carry: never [`Proxy::Mixed`].
     pub proxy: Proxy,
     /// Nodes; the first is the gateway.
     pub nodes: Vec<Node>,
+}
+
+/// Whether a site has the CIDRs of others.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Overlap {
+    /// No other site has them.
+    No,
+    /// Others have, but it came first: the sites that overlap nobody have known it by its own addresses since before.
+    First,
+    /// Others have, and everybody knows it by virtual addresses.
+    Yes,
 }
 
 /// One host of a site.
@@ -112,9 +129,9 @@ impl Place<'_> {
     }
 
     /// The addresses under which this pod is known to pods of `viewer`: where to reach it, and what its packets bear
-    /// as source when they arrive there. Native ones, as no two sites of a lab share a CIDR.
-    pub fn addresses_seen_from(&self, _viewer: &Site) -> Vec<IpAddr> {
-        self.pod.addresses.iter().map(IpNet::addr).collect()
+    /// as source when they arrive there.
+    pub fn addresses_seen_from(&self, viewer: &Site) -> Vec<IpAddr> {
+        self.pod.addresses.iter().map(|net| self.site.seen_from(viewer, net.addr())).collect()
     }
 }
 
@@ -184,10 +201,21 @@ impl Site {
     fn new(spec: &Spec, index: u8) -> Self {
         let family = spec.family;
         let name = SITE_NAMES[usize::from(index)].to_owned();
-        let base = 42 + 10 * index;
-        let pod_cidrs = by_family(family, v4([10, base, 0, 0], 16), v6(0xfd42, index, 0, 0, 56));
-        let service_cidrs = by_family(family, v4([10, base + 1, 0, 0], 16), v6(0xfd43, index, 0, 0, 112));
-        let nodes = (0..spec.nodes).map(|node| Node::new(spec, &name, index, node)).collect();
+        let overlap = match index {
+            _ if index >= spec.overlapping => Overlap::No,
+            0 => Overlap::First,
+            _ => Overlap::Yes,
+        };
+        let block = if overlap == Overlap::No { index } else { 0 };
+        let base = 42 + 10 * block;
+        let pod_cidrs = by_family(family, v4([10, base, 0, 0], 16), v6(0xfd42, block, 0, 0, 56));
+        let service_cidrs = by_family(family, v4([10, base + 1, 0, 0], 16), v6(0xfd43, block, 0, 0, 112));
+        // Out of 100.64.0.0/10 (RFC 6598), the pool of a clusterset.
+        let virtual_pods = by_family(family, v4([100, 64 + 2 * index, 0, 0], 16), v6(0xfd64, index, 0, 0, 56));
+        let virtual_services = by_family(family, v4([100, 65 + 2 * index, 0, 0], 16), v6(0xfd65, index, 0, 0, 112));
+        let pairs = pod_cidrs.iter().chain(&service_cidrs).zip(virtual_pods.iter().chain(&virtual_services));
+        let translation = pairs.map(|(native, other)| Translation { native: *native, r#virtual: *other });
+        let nodes = (0..spec.nodes).map(|node| Node::new(spec, &name, [index, block], node)).collect();
         Self {
             lan: format!("{}{name}-lan", spec.prefix),
             world_link: name.clone(),
@@ -195,6 +223,8 @@ impl Site {
             uplink_router: by_family(family, v4([192, 0, 2, 2 * index + 1], 31), world_link(index, 2)),
             router: by_family(family, v4([198, 51, 100, 16 * index + 1], 28), lan_v6(index, 1)),
             vips: service_cidrs.iter().map(|net| host(net, 10)).collect(),
+            translation: translation.filter(|_| overlap != Overlap::No).collect(),
+            overlap,
             pod_cidrs,
             service_cidrs,
             proxy: match spec.proxy {
@@ -204,6 +234,35 @@ impl Site {
             },
             nodes,
             name,
+        }
+    }
+
+    /// Whether `viewer` knows this site by virtual addresses.
+    pub fn is_virtual_to(&self, viewer: &Site) -> bool {
+        match (self.overlap, viewer.overlap) {
+            (Overlap::No, _) | (Overlap::First, Overlap::No) => false,
+            _ => self.name != viewer.name,
+        }
+    }
+
+    /// By which address pods of `viewer` know an address of this site.
+    pub fn seen_from(&self, viewer: &Site, address: IpAddr) -> IpAddr {
+        let pairs = self.translation.iter().filter(|_| self.is_virtual_to(viewer));
+        let table = Table::build(pairs.map(|pair| (pair.native, pair.r#virtual)));
+        table.map(address).unwrap_or(address)
+    }
+
+    /// By which cluster IPs pods of `viewer` know the service `web-SITE`.
+    pub fn vips_seen_from(&self, viewer: &Site) -> Vec<IpAddr> {
+        self.vips.iter().map(|vip| self.seen_from(viewer, *vip)).collect()
+    }
+
+    /// By which prefixes `viewer` knows this site's pods and services.
+    pub fn prefixes_seen_from(&self, viewer: &Site) -> Vec<IpNet> {
+        if self.is_virtual_to(viewer) {
+            self.translation.iter().map(|pair| pair.r#virtual).collect()
+        } else {
+            self.pod_cidrs.iter().chain(&self.service_cidrs).copied().collect()
         }
     }
 
@@ -229,10 +288,11 @@ impl Site {
 }
 
 impl Node {
-    fn new(spec: &Spec, site: &str, site_index: u8, index: u8) -> Self {
+    /// `block` counts the CIDRs that the site has, which may be those of another.
+    fn new(spec: &Spec, site: &str, [site_index, block]: [u8; 2], index: u8) -> Self {
         let short = if index == 0 { "gw".to_owned() } else { format!("w{index}") };
-        let base = 42 + 10 * site_index;
-        let pod_cidrs = by_family(spec.family, v4([10, base, index, 0], 24), v6(0xfd42, site_index, index, 0, 64));
+        let base = 42 + 10 * block;
+        let pod_cidrs = by_family(spec.family, v4([10, base, index, 0], 24), v6(0xfd42, block, index, 0, 64));
         let pods = (0..spec.pods).map(|pod| {
             let name = format!("pod-{}", u32::from(index) * u32::from(spec.pods) + u32::from(pod) + 1);
             let addresses = pod_cidrs.iter().map(|net| with_host(net, 2 + u128::from(pod))).collect();
@@ -371,6 +431,24 @@ mod tests {
         assert_eq!(pods.iter().collect::<BTreeSet<_>>().len(), pods.len());
         let nodes: Vec<_> = plan.nodes().flat_map(|(_, node)| node.addresses.clone()).collect();
         assert_eq!(nodes.iter().collect::<BTreeSet<_>>().len(), nodes.len());
+    }
+
+    #[test]
+    fn overlapping_sites_have_equal_addresses_and_are_told_apart_by_virtual_ones() {
+        let plan = Plan::new(&Spec { sites: 3, overlapping: 2, family: Family::Dual, ..Spec::default() });
+        let [paris, berlin, oslo] = plan.sites.as_slice() else { panic!("three sites") };
+        assert_eq!((&paris.pod_cidrs, &paris.vips), (&berlin.pod_cidrs, &berlin.vips));
+        assert_eq!(texts(&oslo.pod_cidrs), ["10.62.0.0/16", "fd42:0:0:200::/56"]);
+        assert_ne!(paris.nodes[0].addresses, berlin.nodes[0].addresses, "the underlay is one for all");
+        let pod = |site: &Site| site.pods().nth(2).expect("a pod on the worker").addresses_seen_from(berlin);
+        assert_eq!(texts(&pod(berlin)), ["10.42.1.2", "fd42:0:0:1::2"]);
+        assert_eq!(texts(&pod(paris)), ["100.64.1.2", "fd64:0:0:1::2"]);
+        assert_eq!(texts(&pod(oslo)), ["10.62.1.2", "fd42:0:0:201::2"]);
+        assert_eq!(texts(&berlin.vips_seen_from(paris)), ["100.67.0.10", "fd65:0:0:100::a"]);
+        let prefixes = ["100.66.0.0/16", "fd64:0:0:100::/56", "100.67.0.0/16", "fd65:0:0:100::/112"];
+        assert_eq!(texts(&berlin.prefixes_seen_from(oslo)), prefixes);
+        // Who overlaps nobody goes on knowing the one that came first.
+        assert_eq!(texts(&paris.vips_seen_from(oslo)), ["10.43.0.10", "fd43::a"]);
     }
 
     #[test]

@@ -54,12 +54,12 @@ fn write_key(folder: &Path, key: &PrivateKey) -> std::io::Result<()> {
 pub fn render(plan: &Plan, site: &Site, public: &[PublicKey], lanes: usize) -> String {
     let mut text = format!(
         "# Written by `linkspan lab`; the same file for every node of the site.\n\
-         cluster: {}\nprivateKeyFile: private.key\nnetwork: {{ podCIDRs: [{}], serviceCIDRs: [{}] }}\nnodes:\n",
+         cluster: {}\nprivateKeyFile: private.key\n",
         site.name,
-        list(&site.pod_cidrs),
-        list(&site.service_cidrs),
     );
     let mut add = |line: String| writeln!(text, "{line}").expect("a String takes all text");
+    network(site).into_iter().for_each(&mut add);
+    add("nodes:".to_owned());
     for node in &site.nodes {
         add(format!(
             "  - {{ name: {}, address: \"{}\",{} podCIDRs: [{}] }}",
@@ -73,17 +73,19 @@ pub fn render(plan: &Plan, site: &Site, public: &[PublicKey], lanes: usize) -> S
     add(format!("dns: {{ listen: [{}] }}", list(&listeners(site))));
     add(format!("status: {{ socket: {SOCKET}, listen: \"{STATUS_LISTEN}\" }}"));
     add("exports:".to_owned());
-    exports(site, "  ").into_iter().for_each(&mut add);
+    exports(site, site, "  ").into_iter().for_each(&mut add);
     add("peers:".to_owned());
     for (other, key) in plan.sites.iter().zip(public).filter(|(other, _)| other.name != site.name) {
-        let reached: Vec<_> = other.pod_cidrs.iter().chain(&other.service_cidrs).collect();
         add(format!("  - cluster: {}", other.name));
         add(format!("    publicKey: {key}"));
         add(format!("    endpoint: \"{}\"", other.endpoint()));
-        add(format!("    allowedIPs: [{}]", list(&reached)));
+        add(format!("    allowedIPs: [{}]", list(&other.prefixes_seen_from(site))));
         add(format!("    lanes: {lanes}"));
+        if !site.translation.is_empty() && !site.is_virtual_to(other) {
+            add("    knowsUsByVirtual: false".to_owned());
+        }
         add("    exports:".to_owned());
-        exports(other, "      ").into_iter().for_each(&mut add);
+        exports(other, site, "      ").into_iter().for_each(&mut add);
     }
     text
 }
@@ -94,13 +96,30 @@ fn listeners(site: &Site) -> Vec<std::net::SocketAddr> {
     bridges.map(|net| std::net::SocketAddr::new(net.addr(), 53)).collect()
 }
 
-/// A `ClusterSetIP` service of the site's own, and its part of the headless service `db` that all sites export.
-fn exports(site: &Site, indent: &str) -> Vec<String> {
+fn network(site: &Site) -> Vec<String> {
+    let (pods, services) = (list(&site.pod_cidrs), list(&site.service_cidrs));
+    if site.translation.is_empty() {
+        return vec![format!("network: {{ podCIDRs: [{pods}], serviceCIDRs: [{services}] }}")];
+    }
+    let mut lines = vec![
+        "network:".to_owned(),
+        format!("  podCIDRs: [{pods}]"),
+        format!("  serviceCIDRs: [{services}]"),
+        "  virtual:".to_owned(),
+    ];
+    let pairs = site.translation.iter();
+    lines.extend(pairs.map(|pair| format!("    - {{ native: \"{}\", virtual: \"{}\" }}", pair.native, pair.r#virtual)));
+    lines
+}
+
+/// A `ClusterSetIP` service of the site's own, and its part of the headless service `db` that all sites export, with
+/// the addresses by which `viewer` knows them.
+fn exports(site: &Site, viewer: &Site, indent: &str) -> Vec<String> {
     let web = format!("web-{}", site.name);
     let mut lines = vec![
         format!(
             "{indent}- {{ name: {web}, namespace: default, type: ClusterSetIP, ips: [{}], ports: [{{ name: http, protocol: TCP, port: {SERVICE_PORT} }}] }}",
-            list(&site.vips)
+            list(&site.vips_seen_from(viewer))
         ),
         format!("{indent}- name: db"),
         format!("{indent}  namespace: default"),
@@ -109,11 +128,10 @@ fn exports(site: &Site, indent: &str) -> Vec<String> {
         format!("{indent}  endpoints:"),
     ];
     for place in site.pods() {
-        let addresses: Vec<_> = place.pod.addresses.iter().map(ipnet::IpNet::addr).collect();
         lines.push(format!(
             "{indent}    - {{ hostname: {}, addresses: [{}], ready: true }}",
             place.pod.name,
-            list(&addresses)
+            list(&place.addresses_seen_from(viewer))
         ));
     }
     lines
@@ -127,6 +145,8 @@ fn list(values: &[impl ToString]) -> String {
 
 #[cfg(test)]
 mod tests {
+    use tunnel::config::Addresses;
+
     use super::super::spec::{Family, Spec};
     use super::*;
 
@@ -171,6 +191,19 @@ peers:
           - { hostname: pod-2, addresses: [\"10.52.1.2\"], ready: true }
 ";
         assert_eq!(render(&plan, &plan.sites[0], &keys, 2), expected);
+    }
+
+    #[test]
+    fn an_overlapping_site_names_its_virtual_prefixes_and_those_of_the_others() {
+        let plan = Plan::new(&Spec { sites: 3, nodes: 1, pods: 1, overlapping: 2, ..Spec::default() });
+        let text = render(&plan, &plan.sites[0], &[PublicKey([0; 32]), PublicKey([1; 32]), PublicKey([2; 32])], 1);
+        let site = crate::site::parse(text.as_bytes()).expect("valid");
+        let texts: Vec<_> = site.translation.iter().map(ToString::to_string).collect();
+        assert_eq!(texts, ["10.42.0.0/16 as 100.64.0.0/16", "10.43.0.0/16 as 100.65.0.0/16"]);
+        let [berlin, oslo] = site.peers.as_slice() else { panic!("two peers") };
+        assert_eq!((berlin.knows_us_by, oslo.knows_us_by), (Addresses::Virtual, Addresses::Native));
+        assert!(text.contains("allowedIPs: [\"100.66.0.0/16\", \"100.67.0.0/16\"]"), "{text}");
+        assert!(text.contains("{ hostname: pod-1, addresses: [\"100.66.0.2\"], ready: true }"), "{text}");
     }
 
     #[test]

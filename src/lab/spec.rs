@@ -29,11 +29,22 @@ pub struct Spec {
     pub family: Family,
     /// Whose service rules the nodes carry.
     pub proxy: Proxy,
+    /// How many sites, from the first on, have the very same CIDRs: none, or at least two.
+    #[serde(default)]
+    pub overlapping: u8,
 }
 
 impl Default for Spec {
     fn default() -> Self {
-        Self { prefix: Prefix::default(), sites: 2, nodes: 2, pods: 2, family: Family::V4, proxy: Proxy::Mixed }
+        Self {
+            prefix: Prefix::default(),
+            sites: 2,
+            nodes: 2,
+            pods: 2,
+            family: Family::V4,
+            proxy: Proxy::Mixed,
+            overlapping: 0,
+        }
     }
 }
 
@@ -48,6 +59,13 @@ impl Spec {
         {
             ensure!((least..=most).contains(&value), "a lab has {least} to {most} {what}, not {value}");
         }
+        ensure!(
+            self.overlapping == 0 || (2..=self.sites).contains(&self.overlapping),
+            "of {} sites, 2 to {} can have the same CIDRs, not {}",
+            self.sites,
+            self.sites,
+            self.overlapping
+        );
         Ok(())
     }
 }
@@ -179,6 +197,9 @@ mod tests {
         let error = Spec { nodes: 14, ..Spec::default() }.check().expect_err("too many nodes");
         assert_eq!(error.to_string(), "a lab has 1 to 13 nodes, not 14");
         assert!(Spec { sites: 1, ..Spec::default() }.check().is_err());
+        let error = Spec { overlapping: 3, ..Spec::default() }.check().expect_err("more than there are");
+        assert_eq!(error.to_string(), "of 2 sites, 2 to 2 can have the same CIDRs, not 3");
+        assert!(Spec { overlapping: 1, ..Spec::default() }.check().is_err());
         assert!(Spec::default().check().is_ok());
     }
 }

@@ -3,7 +3,6 @@
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
@@ -24,12 +23,12 @@ const EVENTS: usize = 4096;
 ///
 /// # Errors
 /// When inotify cannot be had.
-pub(super) async fn follow(context: Context) -> anyhow::Result<()> {
+pub(super) async fn follow(context: Context, file: PathBuf) -> anyhow::Result<()> {
     loop {
-        let files = context.sites.borrow().files(&context.options.config);
+        let files = context.sites.borrow().as_ref().map_or_else(|| vec![file.clone()], |loaded| loaded.files(&file));
         // Watched first, read then: a change in between is seen twice rather than never.
         let mut events = watch(&files)?;
-        read(&context).await?;
+        read(&context, &file).await?;
         let _ = tokio::time::timeout(PERIOD, events.next()).await;
         tokio::time::sleep(SETTLE).await;
     }
@@ -78,24 +77,26 @@ fn folder(file: &Path) -> PathBuf {
     }
 }
 
-async fn read(context: &Context) -> anyhow::Result<()> {
-    let options = Arc::clone(&context.options);
+async fn read(context: &Context, file: &Path) -> anyhow::Result<()> {
+    let (path, node) = (file.to_owned(), context.options.node.clone());
     let read = move || -> anyhow::Result<Loaded> {
-        let loaded = Loaded::read(&options.config, &options.node)?;
+        let loaded = Loaded::read(&path, &node)?;
         plan_now(&loaded)?;
         Ok(loaded)
     };
+    let before = context.sites.borrow().clone();
     match tokio::task::spawn_blocking(read).await.context("reading the site file panicked")? {
-        Ok(loaded) if loaded == **context.sites.borrow() => {
+        Ok(loaded) if before.as_deref() == Some(&loaded) => {
             if context.board.site_refused(None) {
                 tracing::info!("the site file is again the one in use");
             }
         }
         Ok(loaded) => {
-            restart_notes(&context.sites.borrow(), &loaded);
-            context.board.site_accepted(&loaded, Instant::now());
-            tracing::info!(file = %context.options.config.display(), "the site file changed and is in use");
-            context.sites.send_replace(Arc::new(loaded));
+            if let Some(before) = &before {
+                restart_notes(before, &loaded);
+            }
+            tracing::info!(file = %file.display(), "the site file changed and is in use");
+            context.accept(loaded, Instant::now());
         }
         Err(error) => {
             let text = format!("{error:#}");

@@ -6,13 +6,17 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use dns::{Server, ServerConfig};
+use dns::{Server, ServerConfig, Zone};
+use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
-use super::board::Listener;
+use super::board::{Board, Listener};
 use super::tasks::Tasks;
-use super::{Context, plan_now};
+use super::{Context, current, plan_now};
+
+/// The published zone.
+pub(crate) type Zones = watch::Sender<Option<Arc<Zone>>>;
 
 /// How long an address that cannot be bound is left alone.
 const RETRY: Duration = Duration::from_secs(2);
@@ -29,7 +33,7 @@ async fn follow(context: Context) -> anyhow::Result<()> {
     let mut running: BTreeMap<SocketAddr, CancellationToken> = BTreeMap::new();
     let mut servers = JoinSet::new();
     loop {
-        let loaded = Arc::clone(&sites.borrow_and_update());
+        let loaded = current(&mut sites).await?;
         let wanted = plan_now(&loaded)?.dns_listen;
         running.retain(|address, stop| {
             let keep = wanted.contains(address);
@@ -41,7 +45,7 @@ async fn follow(context: Context) -> anyhow::Result<()> {
         for address in wanted {
             running.entry(address).or_insert_with(|| {
                 let stop = CancellationToken::new();
-                servers.spawn(serve(context.clone(), address, stop.clone()));
+                servers.spawn(serve(Arc::clone(&context.board), context.zone.clone(), address, stop.clone()));
                 stop
             });
         }
@@ -53,13 +57,13 @@ async fn follow(context: Context) -> anyhow::Result<()> {
 }
 
 /// Serves one address until it is stopped, through every failure.
-async fn serve(context: Context, address: SocketAddr, stop: CancellationToken) {
+pub(crate) async fn serve(board: Arc<Board>, zone: Zones, address: SocketAddr, stop: CancellationToken) {
     let mut told = String::new();
     while !stop.is_cancelled() {
-        let error = match Server::bind(ServerConfig::new(vec![address], seed()), context.zone.subscribe()) {
+        let error = match Server::bind(ServerConfig::new(vec![address], seed()), zone.subscribe()) {
             Ok(server) => {
                 let listener = Listener { waiting: None, stats: Some(server.stats()) };
-                context.board.listener(address, Some(listener));
+                board.listener(address, Some(listener));
                 told.clear();
                 match server.run(stop.cancelled()).await {
                     Ok(()) => break,
@@ -72,13 +76,13 @@ async fn serve(context: Context, address: SocketAddr, stop: CancellationToken) {
             tracing::warn!(%address, %error, "names are not served on an address, which is tried again");
         }
         told.clone_from(&error);
-        context.board.listener(address, Some(Listener { waiting: Some(error), stats: None }));
+        board.listener(address, Some(Listener { waiting: Some(error), stats: None }));
         tokio::select! {
             () = stop.cancelled() => {}
             () = tokio::time::sleep(RETRY) => {}
         }
     }
-    context.board.listener(address, None);
+    board.listener(address, None);
 }
 
 /// Starts the random order of answers.

@@ -9,11 +9,13 @@ use controller::node::{Desired, Interest, Kernel, Watch};
 use tokio::net::UnixStream;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
+use tracing::Instrument as _;
 use tunnel::{Config, Device};
 
 use super::board::Opened;
+use super::paths::Told;
 use super::publish::Publisher;
-use super::{Context, plan_now};
+use super::{Context, current, plan_now};
 use crate::site::{Loaded, NodePlan};
 use crate::status::PassReport;
 
@@ -25,6 +27,11 @@ const FIRST_RETRY: Duration = Duration::from_millis(500);
 const SETTLE: Duration = Duration::from_millis(50);
 /// How often the loop shows that it lives while there is nothing to do.
 const HEARTBEAT: Duration = Duration::from_secs(5);
+
+/// How long a dying process may hold ports and queues: the kernel ends its threads and waits for readers of its queues.
+const HELD_MAX: Duration = Duration::from_secs(3);
+/// Between tries to take what it held.
+const HELD_RETRY: Duration = Duration::from_millis(50);
 
 /// What made a pass run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -40,7 +47,7 @@ impl fmt::Display for Trigger {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Start => "the start",
-            Self::Site => "a changed site file",
+            Self::Site => "a changed site",
             Self::Kernel => "a change in the kernel",
             Self::Clock => "the clock",
             Self::Retry => "a failure before",
@@ -60,7 +67,8 @@ pub(super) async fn follow(context: Context) -> anyhow::Result<()> {
     connections.spawn(connection);
     let sites = context.sites.subscribe();
     let publisher = Publisher::new(&context);
-    let mut node = Loop { context, kernel, watch, sites, publisher };
+    let told = context.board.told.subscribe();
+    let mut node = Loop { context, kernel, watch, sites, told, publisher };
     let mut trigger = Trigger::Start;
     loop {
         let failures = node.pass(trigger).await?;
@@ -75,23 +83,30 @@ struct Loop {
     context: Context,
     kernel: Kernel,
     watch: Watch,
-    sites: watch::Receiver<Arc<Loaded>>,
+    sites: watch::Receiver<Option<Arc<Loaded>>>,
+    /// What the gateway tells of paths, on a node without a device.
+    told: watch::Receiver<Told>,
     publisher: Publisher,
 }
 
 impl Loop {
     /// One pass; returns how many in a row have failed.
     async fn pass(&mut self, trigger: Trigger) -> anyhow::Result<u64> {
+        // Without a site nothing is touched: what an earlier process left may be just what is wanted.
+        let loaded = current(&mut self.sites).await?;
         let begin = Instant::now();
-        let loaded = Arc::clone(&self.sites.borrow_and_update());
         let mut report = PassReport { trigger: trigger.to_string(), ..Default::default() };
         match plan_now(&loaded) {
-            Ok(plan) => self.apply(&plan, &mut report).await,
+            Ok(plan) => {
+                let span = tracing::debug_span!(target: controller::SPANS, "node pass", %trigger);
+                self.apply(&plan, &mut report).instrument(span).await;
+            }
             Err(error) => report.failed.push(format!("{error:#}")),
         }
         let now = Instant::now();
         report.took_ms = u64::try_from(now.duration_since(begin).as_millis()).unwrap_or(u64::MAX);
         let report = self.context.board.passed(report, now);
+        self.context.paths.send_replace(());
         // The kernel's part of a pass logs its own actions and failures.
         tracing::debug!(%trigger, took_ms = report.took_ms, failed = report.failed.len(), "pass");
         Ok(report.failures_in_row)
@@ -152,6 +167,11 @@ impl Loop {
                 changed = path_change(paths.as_ref()) => {
                     changed.context("failed to wait for path states")?;
                     self.publisher.follow_paths();
+                    self.context.paths.send_replace(());
+                }
+                changed = self.told.changed() => {
+                    changed.context("the board is held as long as the process runs")?;
+                    self.publisher.follow_paths();
                 }
                 _ = heartbeat.tick() => self.context.board.beat(Instant::now()),
             }
@@ -170,6 +190,24 @@ async fn path_change(paths: Option<&UnixStream>) -> std::io::Result<()> {
             Ok(_) => {}
             Err(_) => return Ok(()),
         }
+    }
+}
+
+/// Opens the device when the process starts. What the process before it still holds, because it was killed a moment ago,
+/// is waited for.
+///
+/// # Errors
+/// As [`open_device`].
+pub(super) async fn open_first_device(context: &Context, config: Option<Config>) -> anyhow::Result<()> {
+    let end = Instant::now() + HELD_MAX;
+    loop {
+        let Err(error) = open_device(context, config.clone()).await else { return Ok(()) };
+        let held = error.downcast_ref::<tunnel::Error>().is_some_and(tunnel::Error::is_held);
+        if !held || Instant::now() >= end {
+            return Err(error);
+        }
+        tracing::debug!(%error, "waiting for a process to let go");
+        tokio::time::sleep(HELD_RETRY).await;
     }
 }
 

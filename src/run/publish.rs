@@ -1,6 +1,6 @@
 //! The zone: services of all clusters, less those that cannot be reached now.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use controller::names::Reachability;
@@ -26,8 +26,11 @@ impl Publisher {
         Self { context: context.clone(), wanted: None, published: None, serial }
     }
 
-    /// Publishes what a plan names.
+    /// Publishes what a plan names, where names are served.
     pub(super) fn publish(&mut self, plan: &NodePlan) {
+        if plan.dns_listen.is_empty() {
+            return;
+        }
         self.wanted = Some((plan.zone.clone(), plan.services.clone()));
         self.follow_paths();
     }
@@ -36,6 +39,7 @@ impl Publisher {
     pub(super) fn follow_paths(&mut self) {
         let Some((config, services)) = &self.wanted else { return };
         let reachability = self.reachability();
+        self.tell(&reachability);
         let named = controller::names::plan_zone(services, &reachability);
         if self.published.as_ref().is_some_and(|(old, names)| old == config && *names == named) {
             return;
@@ -60,9 +64,23 @@ impl Publisher {
         self.published = Some((config.clone(), named));
     }
 
-    /// Whether each peer's cluster can be reached. Workers see no paths, and trust all.
+    /// Tells the workers, where this node is one that sees paths.
+    fn tell(&self, reachability: &BTreeMap<String, Reachability>) {
+        let down = reachability.iter().filter(|(_, state)| **state == Reachability::Unreachable);
+        let down: BTreeSet<String> = down.map(|(cluster, _)| cluster.clone()).collect();
+        self.context.board.down.send_if_modified(|told| {
+            let news = *told != down;
+            *told = down;
+            news
+        });
+    }
+
+    /// Whether each peer's cluster can be reached. A node without a device goes by what the gateway has told it.
     fn reachability(&self) -> BTreeMap<String, Reachability> {
-        let Some(device) = self.context.board.device() else { return BTreeMap::new() };
+        let Some(device) = self.context.board.device() else {
+            let told = self.context.board.told.borrow();
+            return told.down().map(|cluster| (cluster.clone(), Reachability::Unreachable)).collect();
+        };
         let state = |state| match state {
             PeerState::Down => Reachability::Unreachable,
             PeerState::Up | PeerState::Idle | PeerState::Connecting => Reachability::Reachable,

@@ -26,19 +26,19 @@ struct Task {
 }
 
 /// A set of tasks. Dropping it aborts them.
-pub(super) struct Tasks {
+pub(crate) struct Tasks {
     set: JoinSet<(usize, String)>,
     tasks: Vec<Task>,
     board: Arc<Board>,
 }
 
 impl Tasks {
-    pub(super) fn new(board: &Arc<Board>) -> Self {
+    pub(crate) fn new(board: &Arc<Board>) -> Self {
         Self { set: JoinSet::new(), tasks: Vec::new(), board: Arc::clone(board) }
     }
 
     /// Starts a task, which is not expected to end.
-    pub(super) fn spawn<F>(&mut self, name: impl Into<String>, start: impl Fn() -> F + Send + 'static)
+    pub(crate) fn spawn<F>(&mut self, name: impl Into<String>, start: impl Fn() -> F + Send + 'static)
     where
         F: Future<Output = anyhow::Result<()>> + Send + 'static,
     {
@@ -63,7 +63,7 @@ impl Tasks {
     }
 
     /// Starts anew what ends, for ever.
-    pub(super) async fn restart(&mut self) -> Infallible {
+    pub(crate) async fn restart(&mut self) -> Infallible {
         loop {
             let Some(ended) = self.set.join_next().await else {
                 std::future::pending::<()>().await;
@@ -81,7 +81,7 @@ impl Tasks {
     }
 
     /// Aborts all tasks and waits for them.
-    pub(super) async fn stop(mut self) {
+    pub(crate) async fn stop(mut self) {
         self.set.shutdown().await;
     }
 }

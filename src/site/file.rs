@@ -138,6 +138,20 @@ pub struct NetworkFile {
     /// The prefixes of all service addresses, for example `10.43.0.0/16`.
     #[serde(rename = "serviceCIDRs", default)]
     pub service_cidrs: Vec<At<String>>,
+    /// By which other addresses the other clusters know this one, where they have the same prefixes as this one: each
+    /// prefix in `native` is known as the one in `virtual`, host by host. Default: none.
+    #[serde(default)]
+    pub r#virtual: Vec<VirtualFile>,
+}
+
+/// A prefix of this cluster, and by which one the other clusters know it.
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct VirtualFile {
+    /// The prefix as this cluster uses it, inside its podCIDRs or serviceCIDRs, for example `10.42.0.0/16`.
+    pub native: At<String>,
+    /// The prefix by which the others know it, of the same length and nobody else's, for example `100.64.0.0/16`.
+    pub r#virtual: At<String>,
 }
 
 /// One node of the cluster.
@@ -315,6 +329,9 @@ pub struct PeerFile {
     /// Seconds between packets that hold a NAT mapping open, 1 to 65535; 0 (the default) sends none. 25 suits most
     /// NAT devices when this side is the one behind it.
     pub persistent_keepalive: Option<At<u64>>,
+    /// Whether that cluster knows this one by the addresses in network.virtual rather than by its own. Default: true
+    /// where there are any. A connection is answered from the addresses by which its peer knows this cluster.
+    pub knows_us_by_virtual: Option<At<bool>>,
     /// Whether the peer is a plain WireGuard rather than a Linkspan. Default: false.
     #[serde(default)]
     pub vanilla: bool,

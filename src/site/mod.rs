@@ -11,7 +11,7 @@ mod file;
 mod load;
 mod plan;
 mod types;
-mod values;
+pub(crate) mod values;
 
 #[cfg(test)]
 mod tests;

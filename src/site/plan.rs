@@ -31,7 +31,7 @@ pub struct Machine {
 pub struct NodePlan {
     /// The node.
     pub node: Node,
-    /// The tunnel device; on the gateway only.
+    /// The tunnel device; on gateways only.
     pub tunnel: Option<Config>,
     /// Links, routes, rules and the packet filter.
     pub desired: Desired,
@@ -93,11 +93,12 @@ fn desired(site: &Site, node: &Node, tunnel: Option<&Config>) -> Desired {
     Desired {
         node: node.name.clone(),
         nodes: nodes.collect(),
-        active_gateway: gateways.first().cloned(),
+        active_gateway: site.active_gateway.clone(),
         gateways,
         tunnel: tunnel.map(link),
         local: site.pod_cidrs.iter().chain(&site.service_cidrs).copied().collect(),
         remote: site.peers.iter().map(|peer| (peer.cluster.clone(), peer.allowed_ips.clone())).collect(),
+        own_virtual: site.translation.iter().map(|pair| pair.r#virtual).collect(),
         vxlan: Vxlan::default(),
         sources: Vec::new(),
         stale_tunnels: Vec::new(),
@@ -157,6 +158,9 @@ fn tunnel_config(site: &Site, secrets: &Secrets, node: &Node, machine: Machine) 
         return Err(PlanError::OwnKey(peer.cluster.clone()));
     }
     let vanilla = site.peers.iter().any(|peer| peer.lanes.is_none());
+    // A gateway that only stands by has its device ready, but calls nobody: the others know the active one.
+    let active = site.active_gateway.as_deref() == Some(node.name.as_str());
+    let peers = site.peers.iter().filter(|_| active).map(|peer| peer_config(peer, secrets));
     Ok(Config {
         link: site.tunnel.link.clone(),
         private_key,
@@ -166,7 +170,8 @@ fn tunnel_config(site: &Site, secrets: &Secrets, node: &Node, machine: Machine) 
         mtu: mtu(site, machine),
         dscp: site.tunnel.dscp,
         offloads: site.tunnel.offloads,
-        peers: site.peers.iter().map(|peer| peer_config(peer, secrets)).collect(),
+        translation: site.translation.clone(),
+        peers: peers.collect(),
     })
 }
 
@@ -199,5 +204,6 @@ fn peer_config(peer: &super::types::Peer, secrets: &Secrets) -> Peer {
             Some(lanes) => PeerKind::Linkspan { lanes },
             None => PeerKind::Vanilla,
         },
+        knows_us_by: peer.knows_us_by,
     }
 }

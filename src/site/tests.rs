@@ -133,7 +133,7 @@ fn each_mistake_is_told_with_its_place_and_a_fix() {
         (
             "10.52.0.0/16",
             "10.42.0.0/16",
-            "15:18: peers[0].allowedIPs[0]: 10.42.0.0/16 overlaps 10.42.0.0/16 of network.podCIDRs[0]; every prefix has one owner",
+            "15:18: peers[0].allowedIPs[0]: 10.42.0.0/16 overlaps 10.42.0.0/16 of network.podCIDRs[0]; every prefix has one owner; a cluster with equal ones is known by virtual ones (network.virtual in its file)",
         ),
         (
             "10.52.0.0/16",
@@ -288,4 +288,75 @@ fn the_schema_names_every_field_and_forbids_others() {
     assert_eq!(schema["additionalProperties"], false);
     assert_eq!(schema["required"], serde_json::json!(["cluster", "network", "nodes"]));
     assert_eq!(schema["$defs"]["PeerFile"]["properties"]["allowedIPs"]["items"]["type"], "string");
+}
+
+/// The messages for [`PARIS`] with these pairs of native and virtual prefixes, and a line more at its peer.
+fn virtual_problems(pairs: &str, peer: &str) -> Vec<String> {
+    let network = format!("serviceCIDRs: [10.43.0.0/16], virtual: [{pairs}] }}");
+    let text = PARIS.replacen("serviceCIDRs: [10.43.0.0/16] }", &network, 1);
+    let text = text.replacen("    lanes: 2\n", &format!("    lanes: 2\n{peer}"), 1);
+    match parse(text.as_bytes()) {
+        Ok(_) => Vec::new(),
+        Err(problems) => problems.iter().map(ToString::to_string).collect(),
+    }
+}
+
+#[test]
+fn virtual_prefixes_are_planned_and_each_peer_knows_one_kind() {
+    let network = "serviceCIDRs: [10.43.0.0/16], virtual: [{ native: 10.42.0.0/16, virtual: 100.64.0.0/16 }] }";
+    let text = PARIS.replacen("serviceCIDRs: [10.43.0.0/16] }", network, 1);
+    let planned = |text: &str| {
+        let site = parse(text.as_bytes()).expect("valid");
+        plan(&site, &secrets(), "paris-gw", MACHINE).expect("planned").tunnel.expect("a gateway has a device")
+    };
+    let tunnel = planned(&text);
+    assert_eq!(tunnel.translation[0].to_string(), "10.42.0.0/16 as 100.64.0.0/16");
+    assert_eq!(tunnel.peers[0].knows_us_by, tunnel::Addresses::Virtual);
+    let tunnel = planned(&text.replacen("    lanes: 2\n", "    lanes: 2\n    knowsUsByVirtual: false\n", 1));
+    assert_eq!(tunnel.peers[0].knows_us_by, tunnel::Addresses::Native);
+    assert_eq!(planned(PARIS).peers[0].knows_us_by, tunnel::Addresses::Native);
+}
+
+#[test]
+fn a_wrong_virtual_prefix_is_told_with_its_place_and_a_fix() {
+    for (pairs, message) in [
+        (
+            "{ native: 10.42.0.0/16, virtual: 100.64.0.0/24 }",
+            "3:111: network.virtual[0].virtual: 100.64.0.0/24 has not the length of 10.42.0.0/16; each host needs one address: write /16",
+        ),
+        (
+            "{ native: 10.42.0.0/16, virtual: fd64::/16 }",
+            "3:111: network.virtual[0].virtual: fd64::/16 is not of the family of 10.42.0.0/16; IPv4 is known as IPv4, and IPv6 as IPv6",
+        ),
+        (
+            "{ native: 10.44.0.0/16, virtual: 100.64.0.0/16 }",
+            "3:88: network.virtual[0].native: 10.44.0.0/16 is in none of network.podCIDRs and network.serviceCIDRs; only addresses of this cluster's pods and services are known by others",
+        ),
+        (
+            "{ native: 10.42.0.0/16, virtual: 10.43.0.0/16 }",
+            "3:111: network.virtual[0].virtual: 10.43.0.0/16 overlaps 10.43.0.0/16 of network.serviceCIDRs[0]; every prefix has one owner",
+        ),
+        (
+            "{ native: 10.42.0.0/16, virtual: 10.52.0.0/16 }",
+            "15:18: peers[0].allowedIPs[0]: 10.52.0.0/16 overlaps 10.52.0.0/16 of network.virtual[0].virtual; every prefix has one owner",
+        ),
+        (
+            "{ native: 10.42.0.0/16, virtual: 100.64.0.0/16 }, { native: 10.42.7.0/24, virtual: 100.65.0.0/24 }",
+            "3:138: network.virtual[1].native: 10.42.7.0/24 overlaps 10.42.0.0/16 of network.virtual[0].native; each address has one virtual address",
+        ),
+        (
+            "{ native: 10.42.0.0/16, virtual: 100.64.0.0/16 }, { native: 10.43.0.0/16, virtual: 100.64.0.0/16 }",
+            "3:161: network.virtual[1].virtual: 100.64.0.0/16 overlaps 100.64.0.0/16 of network.virtual[0].virtual; every prefix has one owner",
+        ),
+    ] {
+        assert_eq!(virtual_problems(pairs, ""), [message]);
+    }
+    assert_eq!(
+        virtual_problems("", "    knowsUsByVirtual: true\n"),
+        [
+            "17:23: peers[0].knowsUsByVirtual: is true, but network.virtual names no prefix to know this cluster by; name some there, or leave this out"
+        ]
+    );
+    // What the other cluster has natively does not matter here; only by what this one knows it.
+    assert_eq!(virtual_problems("{ native: 10.42.0.0/16, virtual: 100.64.0.0/16 }", ""), [""; 0]);
 }

@@ -5,7 +5,7 @@ use std::num::{NonZeroU8, NonZeroU16};
 use std::path::PathBuf;
 
 use ipnet::IpNet;
-use tunnel::config::{Dscp, Offloads, PublicKey};
+use tunnel::config::{Addresses, Dscp, Offloads, PublicKey, Translation};
 
 pub use super::file::Protocol;
 
@@ -20,8 +20,12 @@ pub struct Site {
     pub pod_cidrs: Vec<IpNet>,
     /// Prefixes of all service addresses.
     pub service_cidrs: Vec<IpNet>,
-    /// Nodes; exactly one is the gateway.
+    /// Prefixes of pods and services that others know by virtual addresses.
+    pub translation: Vec<Translation>,
+    /// Nodes; at least one is a gateway, as a rule.
     pub nodes: Vec<Node>,
+    /// Name of the gateway that carries the cluster's traffic; none while there is no such node.
+    pub active_gateway: Option<String>,
     /// How tunnels are made.
     pub tunnel: Tunnel,
     /// Where names are served.
@@ -48,7 +52,7 @@ pub struct Node {
     pub name: String,
     /// Its own address.
     pub address: IpAddr,
-    /// Whether it ends the tunnels.
+    /// Whether it can end tunnels, and so has a device.
     pub gateway: bool,
     /// Prefixes of its pods.
     pub pod_cidrs: Vec<IpNet>,
@@ -163,6 +167,8 @@ pub struct Peer {
     pub preshared_key_file: Option<PathBuf>,
     /// Seconds between keepalives.
     pub persistent_keepalive: Option<NonZeroU16>,
+    /// By which addresses it knows this cluster.
+    pub knows_us_by: Addresses,
     /// Its services.
     pub exports: Vec<Export>,
 }

@@ -5,6 +5,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::num::NonZeroU8;
 
 use ipnet::IpNet;
+use tunnel::config::{MAX_MTU, MIN_MTU};
 
 /// Longest RFC 1123 label.
 const LABEL_MAX: usize = 63;
@@ -159,6 +160,14 @@ pub fn port(number: u64) -> Result<u16, String> {
 pub fn lanes(number: u64) -> Result<NonZeroU8, String> {
     let fits = u8::try_from(number).ok().filter(|lanes| *lanes <= tunnel::config::MAX_LANES).and_then(NonZeroU8::new);
     fits.ok_or_else(|| format!("{number} is not a number of lanes; use 1 to {}", tunnel::config::MAX_LANES))
+}
+
+/// An MTU of the TUN link.
+pub fn mtu(number: u64) -> Result<u16, String> {
+    match u16::try_from(number) {
+        Ok(mtu @ MIN_MTU..=MAX_MTU) => Ok(mtu),
+        _ => Err(format!("{number} is not an MTU; use {MIN_MTU} to {MAX_MTU} bytes")),
+    }
 }
 
 #[cfg(test)]

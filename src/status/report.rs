@@ -6,6 +6,9 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 use tunnel::status::{LaneStatus, PeerStatus};
 
+use super::addresses::AddressesReport;
+use super::controller::ControllerReport;
+
 /// Everything that one process tells.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
@@ -24,14 +27,24 @@ pub struct Report {
     pub ready: bool,
     /// What is missing, one sentence each; empty when ready.
     pub not_ready_because: Vec<String>,
+    /// What a rollout has to wait for although everything is in place: no tunnel has come up since the start.
+    pub rollout_waits_for: Option<String>,
+    /// Whether the API server of the own cluster answers; none where no one is watched.
+    pub api_answers: Option<bool>,
     /// The site file.
     pub site: SiteReport,
+    /// By which addresses clusters know each other.
+    pub addresses: AddressesReport,
     /// The newest pass; none before the first.
     pub pass: Option<PassReport>,
     /// The tunnel device; gateways only.
     pub tunnel: Option<TunnelReport>,
     /// The name server; none without a listen address.
     pub names: Option<NamesReport>,
+    /// The controller.
+    pub controller: Option<ControllerReport>,
+    /// The export to an OTLP collector; none without one.
+    pub otlp: Option<crate::otlp::OtlpReport>,
     /// Parts of the process that failed and were started anew.
     pub restarts: Vec<RestartReport>,
 }
@@ -74,6 +87,8 @@ pub struct PassReport {
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct TunnelReport {
+    /// Whether this gateway carries its cluster's traffic; others stand by.
+    pub active: bool,
     /// Name of the TUN link.
     pub link: String,
     /// The cluster's public key.
@@ -92,6 +107,18 @@ pub struct TunnelReport {
     pub peers: Vec<PeerReport>,
     /// Dropped packets by reason.
     pub drops: Vec<DropReport>,
+    /// Packets whose addresses were translated.
+    pub translated: TranslatedReport,
+}
+
+/// Translated packets since the device was opened; what the kernel hands over as one counts once.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct TranslatedReport {
+    /// Sent from a virtual address.
+    pub outward: u64,
+    /// Received for a virtual address.
+    pub inward: u64,
 }
 
 /// A kernel offload.
@@ -102,7 +129,7 @@ pub struct OffloadReport {
     pub name: String,
     /// Whether it is in use.
     pub active: bool,
-    /// Why not.
+    /// Why not, or why not towards every peer.
     pub reason: String,
     /// How often it was given up while running.
     pub fallbacks: u64,
@@ -148,6 +175,12 @@ pub struct PeerReport {
     pub rx_bytes: u64,
     /// Bytes sent.
     pub tx_bytes: u64,
+    /// Seconds since the newest message of it; none before the first. `handshakeSeconds` is older as a rule.
+    pub heard_seconds: Option<f64>,
+    /// Handshakes sent to it since the device was opened.
+    pub calls_sent: u64,
+    /// Its own handshakes that arrived.
+    pub calls_heard: u64,
     /// Its lanes.
     pub lanes: Vec<LaneReport>,
 }
@@ -166,6 +199,8 @@ pub struct LaneReport {
     pub jitter_ms: Option<f64>,
     /// Share of lost probes, 0 to 1.
     pub loss: f64,
+    /// Largest packet that reaches the peer, in bytes; 0 before it is known.
+    pub mtu: u16,
     /// Bytes received.
     pub rx_bytes: u64,
     /// Bytes sent.
@@ -182,14 +217,28 @@ pub struct NamesReport {
     pub synced: bool,
     /// Serial of the published zone; one more with each change.
     pub serial: u32,
+    /// When the zone was published, in seconds since 1970.
+    pub published: Option<i64>,
     /// Names in the zone.
     pub names: u64,
     /// Services of unreachable clusters and others that are left out, with the reasons.
     pub skipped: Vec<String>,
+    /// Where path states come from.
+    pub paths: PathsReport,
     /// Addresses to answer on.
     pub listeners: Vec<ListenerReport>,
     /// Answers by kind since the start.
     pub answers: Vec<DropReport>,
+}
+
+/// Where the states of paths come from, by which addresses are named.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct PathsReport {
+    /// Whether they are known; when not, every cluster is trusted.
+    pub known: bool,
+    /// Who tells them, or why nobody does.
+    pub source: String,
 }
 
 /// An address of the name server.
@@ -224,6 +273,7 @@ impl From<&tunnel::status::Status> for TunnelReport {
         });
         let drops = status.drops.iter().map(|drop| DropReport { reason: drop.reason.to_owned(), count: drop.count });
         Self {
+            active: false,
             link: status.link.clone(),
             public_key: status.public_key.to_string(),
             listen_port: status.listen_port,
@@ -233,6 +283,7 @@ impl From<&tunnel::status::Status> for TunnelReport {
             offloads: offloads.collect(),
             peers: status.peers.iter().map(PeerReport::from).collect(),
             drops: drops.collect(),
+            translated: TranslatedReport { outward: status.translated.outward, inward: status.translated.inward },
         }
     }
 }
@@ -256,6 +307,9 @@ impl From<&PeerStatus> for PeerReport {
             mtu: peer.mtu,
             rx_bytes: peer.rx_bytes,
             tx_bytes: peer.tx_bytes,
+            heard_seconds: peer.lanes.iter().filter_map(|lane| lane.heard).min().map(|age| age.as_secs_f64()),
+            calls_sent: peer.lanes.iter().map(|lane| lane.calls_sent).sum(),
+            calls_heard: peer.lanes.iter().map(|lane| lane.calls_heard).sum(),
             lanes,
         }
     }
@@ -281,6 +335,7 @@ impl From<&LaneStatus> for LaneReport {
             rtt_ms: lane.rtt.map(milliseconds),
             jitter_ms: lane.jitter.map(milliseconds),
             loss: lane.loss,
+            mtu: lane.mtu,
             rx_bytes: lane.rx_bytes,
             tx_bytes: lane.tx_bytes,
         }

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context as _, bail};
-use tokio::io::AsyncWriteExt as _;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
@@ -15,12 +15,18 @@ use tokio::task::JoinSet;
 use super::report::Report;
 
 /// Makes a report of now.
-pub type Source = Arc<dyn Fn() -> Report + Send + Sync>;
+pub type Reporter = Arc<dyn Fn() -> Report + Send + Sync>;
 
 /// Readers that are served at a time; more wait in the kernel's queue.
 const READERS: usize = 16;
 /// How long a reader may take, and how long `linkspan status` waits.
 const PATIENCE: Duration = Duration::from_secs(5);
+/// How long a process that was killed may still have the socket.
+const HELD_MAX: Duration = Duration::from_secs(3);
+/// Between looks whether it is gone.
+const HELD_RETRY: Duration = Duration::from_millis(20);
+/// How long a process that lives may take to answer: it needs microseconds.
+const ANSWER_MAX: Duration = Duration::from_secs(1);
 /// Largest report that is read, in bytes: 65 536 peers at 16 lanes take less.
 const REPORT_MAX: u64 = 1 << 30;
 
@@ -43,10 +49,9 @@ impl Socket {
             std::fs::create_dir_all(folder)
                 .with_context(|| format!("failed to make {shown}, the status socket's folder"))?;
         }
-        match UnixStream::connect(path).await {
-            Ok(_) => bail!("another process serves the status socket {name}; stop it, or set status.socket"),
-            Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::ConnectionRefused) => {}
-            Err(error) => return Err(error).with_context(|| format!("failed to make the status socket {name}")),
+        let free = tokio::time::timeout(HELD_MAX, is_free(path)).await.unwrap_or(Ok(false));
+        if !free.with_context(|| format!("failed to make the status socket {name}"))? {
+            bail!("another process serves the status socket {name}; stop it, or set status.socket");
         }
         // Bound under another name and moved, so that at no moment anybody else can connect.
         let mut new = path.as_os_str().to_owned();
@@ -66,7 +71,7 @@ impl Socket {
     ///
     /// # Errors
     /// When the socket fails for good.
-    pub async fn serve(self, source: Source) -> anyhow::Result<()> {
+    pub async fn serve(self, source: Reporter) -> anyhow::Result<()> {
         let permits = Arc::new(Semaphore::new(READERS));
         let mut readers = JoinSet::new();
         loop {
@@ -90,7 +95,27 @@ impl Drop for Socket {
     }
 }
 
-async fn send(mut stream: UnixStream, source: &Source) -> std::io::Result<()> {
+/// Whether nobody serves a socket; false when somebody answers on it. A process that was killed answers nobody, and its
+/// end is waited for.
+async fn is_free(path: &Path) -> std::io::Result<bool> {
+    loop {
+        match UnixStream::connect(path).await {
+            Ok(mut stream) => {
+                let answer = tokio::time::timeout(ANSWER_MAX, stream.read_u8()).await;
+                if matches!(answer, Ok(Ok(_))) {
+                    return Ok(false);
+                }
+            }
+            Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::ConnectionRefused) => {
+                return Ok(true);
+            }
+            Err(error) => return Err(error),
+        }
+        tokio::time::sleep(HELD_RETRY).await;
+    }
+}
+
+async fn send(mut stream: UnixStream, source: &Reporter) -> std::io::Result<()> {
     let json = serde_json::to_vec(&source())?;
     stream.write_all(&json).await?;
     stream.shutdown().await
@@ -125,7 +150,7 @@ pub fn read(path: &Path) -> anyhow::Result<Report> {
 mod tests {
     use super::*;
 
-    fn source() -> Source {
+    fn source() -> Reporter {
         Arc::new(|| Report { cluster: "paris".to_owned(), ..Default::default() })
     }
 
@@ -155,5 +180,21 @@ mod tests {
         let error = read(&path).expect_err("nobody serves it").to_string();
         assert!(error.contains("is `linkspan run` running here?"), "{error}");
         assert!(Socket::bind(&path).await.is_ok());
+    }
+
+    #[tokio::test]
+    async fn a_dying_process_is_waited_for_and_one_that_hangs_is_not_pushed_aside() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("linkspan.sock");
+        let dying = std::os::unix::net::UnixListener::bind(&path).expect("bound");
+        let (socket, ()) = tokio::join!(Socket::bind(&path), async {
+            tokio::time::sleep(HELD_RETRY * 5).await;
+            drop(dying);
+        });
+        drop(socket.expect("taken over"));
+        let hanging = std::os::unix::net::UnixListener::bind(&path).expect("bound");
+        let error = Socket::bind(&path).await.expect_err("held").to_string();
+        assert!(error.contains("another process serves the status socket"), "{error}");
+        drop(hanging);
     }
 }

@@ -4,7 +4,8 @@ use std::fmt::Write as _;
 
 use comfy_table::{Cell, CellAlignment, Color, ContentArrangement, Table, presets};
 
-use super::report::{PassReport, PeerReport, Report, TunnelReport};
+use super::report::{PassReport, PeerReport, Report, TranslatedReport, TunnelReport};
+use super::units::{bytes, milliseconds, percent, span};
 
 /// How much is shown.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -26,6 +27,9 @@ pub fn table(report: &Report, detail: Detail, colour: bool, width: Option<u16>) 
         }
         link(&mut out, tunnel, detail);
         drops(&mut out, tunnel, detail);
+    }
+    for pair in &report.addresses.translation {
+        line(&mut out, "Virtual", &format!("{} is known as {}", pair.native, pair.r#virtual));
     }
     names(&mut out, report);
     if let Some(pass) = &report.pass {
@@ -122,7 +126,7 @@ fn peer_row(peer: &PeerReport, colour: bool) -> Vec<Cell> {
 
 fn lanes(tunnel: &TunnelReport, width: Option<u16>) -> Table {
     let mut table = new_table(width);
-    table.set_header(["PEER", "LANE", "HANDSHAKE", "RTT", "JITTER", "LOSS", "RX", "TX"]);
+    table.set_header(["PEER", "LANE", "HANDSHAKE", "RTT", "JITTER", "LOSS", "MTU", "RX", "TX"]);
     for peer in &tunnel.peers {
         for lane in &peer.lanes {
             let age = lane.handshake_seconds.map_or_else(|| "never".to_owned(), |age| format!("{} ago", span(age)));
@@ -133,6 +137,7 @@ fn lanes(tunnel: &TunnelReport, width: Option<u16>) -> Table {
                 milliseconds(lane.rtt_ms),
                 milliseconds(lane.jitter_ms),
                 percent(lane.loss),
+                lane.mtu.to_string(),
                 bytes(lane.rx_bytes),
                 bytes(lane.tx_bytes),
             ]);
@@ -149,7 +154,8 @@ fn link(out: &mut String, tunnel: &TunnelReport, detail: Detail) {
     );
     line(out, "Link", &link);
     let offloads = tunnel.offloads.iter().map(|offload| match (offload.active, detail) {
-        (true, _) => offload.name.clone(),
+        (true, _) if offload.reason.is_empty() => offload.name.clone(),
+        (true, _) => format!("{} ({})", offload.name, offload.reason),
         (false, Detail::Normal) => format!("no {}", offload.name),
         (false, Detail::Wide) => format!("no {} ({})", offload.name, offload.reason),
     });
@@ -160,6 +166,10 @@ fn drops(out: &mut String, tunnel: &TunnelReport, detail: Detail) {
     let shown = tunnel.drops.iter().filter(|drop| drop.count > 0 || detail == Detail::Wide);
     let drops: Vec<String> = shown.map(|drop| format!("{} {}", drop.reason, drop.count)).collect();
     line(out, "Drops", if drops.is_empty() { "none".to_owned() } else { drops.join(", ") }.as_str());
+    let TranslatedReport { outward, inward } = tunnel.translated;
+    if outward + inward > 0 {
+        line(out, "Translated", &format!("{outward} packets out, {inward} in"));
+    }
 }
 
 fn names(out: &mut String, report: &Report) {
@@ -175,6 +185,9 @@ fn names(out: &mut String, report: &Report) {
     let listeners: Vec<String> = listeners.collect();
     let on = if listeners.is_empty() { "no address of this node".to_owned() } else { listeners.join(", ") };
     line(out, "Names", &format!("{}: {state}, on {on}", names.zone));
+    if !names.paths.known && !names.paths.source.is_empty() {
+        line(out, "", &format!("path states are unknown, so that every cluster is named: {}", names.paths.source));
+    }
     for skipped in &names.skipped {
         line(out, "", skipped);
     }
@@ -194,56 +207,10 @@ fn last_pass(out: &mut String, pass: &PassReport) {
     }
 }
 
-/// A length of time with two units at most: `42s`, `3m7s`, `5h2m`, `4d3h`.
-fn span(seconds: f64) -> String {
-    let seconds = if seconds.is_finite() { seconds.max(0.0) as u64 } else { 0 };
-    let (m, h, d) = (60, 3600, 86_400);
-    match seconds {
-        0..60 => format!("{seconds}s"),
-        60..3600 => format!("{}m{}s", seconds / m, seconds % m),
-        3600..86_400 => format!("{}h{}m", seconds / h, seconds % h / m),
-        _ => format!("{}d{}h", seconds / d, seconds % d / h),
-    }
-}
-
-fn milliseconds(time: Option<f64>) -> String {
-    time.map_or_else(|| "-".to_owned(), |ms| if ms < 10.0 { format!("{ms:.2}ms") } else { format!("{ms:.0}ms") })
-}
-
-fn percent(share: f64) -> String {
-    match share * 100.0 {
-        0.0 => "0%".to_owned(),
-        percent if percent < 10.0 => format!("{percent:.1}%"),
-        percent => format!("{percent:.0}%"),
-    }
-}
-
-/// Bytes with a binary unit: `512B`, `1.5KiB`, `20GiB`.
-fn bytes(count: u64) -> String {
-    const UNITS: [&str; 6] = ["KiB", "MiB", "GiB", "TiB", "PiB", "EiB"];
-    if count < 1024 {
-        return format!("{count}B");
-    }
-    let power = (count.ilog2() / 10) as usize;
-    let value = count as f64 / 1024f64.powi(power as i32);
-    let unit = UNITS.get(power - 1).copied().unwrap_or("EiB");
-    if value < 10.0 { format!("{value:.1}{unit}") } else { format!("{value:.0}{unit}") }
-}
-
 #[cfg(test)]
 mod tests {
     use super::super::report::*;
     use super::*;
-
-    #[test]
-    fn units_are_chosen_to_be_read() {
-        assert_eq!([span(42.9), span(187.0), span(18_120.0), span(356_400.0)], ["42s", "3m7s", "5h2m", "4d3h"]);
-        assert_eq!([bytes(0), bytes(1023), bytes(1536), bytes(20 << 30)], ["0B", "1023B", "1.5KiB", "20GiB"]);
-        assert_eq!(bytes(u64::MAX), "16EiB");
-        assert_eq!([percent(0.0), percent(0.015), percent(1.0)], ["0%", "1.5%", "100%"]);
-        assert_eq!([milliseconds(None), milliseconds(Some(0.115)), milliseconds(Some(31.4))], ["-", "0.12ms", "31ms"]);
-        assert_eq!(span(f64::NAN), "0s");
-    }
 
     fn report() -> Report {
         let peer = PeerReport {

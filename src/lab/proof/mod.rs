@@ -1,6 +1,7 @@
 //! The proofs: each takes a lab that is up and gives rows. A check that goes wrong is a row that failed; an error means
 //! that the check itself could not be made.
 
+mod back;
 mod egress;
 mod failover;
 mod names;
@@ -9,13 +10,14 @@ mod speed;
 
 use anyhow::Result;
 
+pub use back::{callback, hops};
 pub use egress::{egress, isolation};
 pub use failover::failover;
 pub use names::{http, names};
 pub use reach::reach;
 pub use speed::speed;
 
-use super::{Lab, Report, Row};
+use super::{Lab, Report, Row, Site};
 
 /// A proof: its name for progress, and what it does.
 pub type Proof = (&'static str, fn(&mut Lab) -> Result<Vec<Row>>);
@@ -29,6 +31,8 @@ pub const AFTER: &[Proof] = &[
     ("the sites' own masquerade still works", egress),
     ("names", names),
     ("HTTP by name", http),
+    ("a server that calls its client back", callback),
+    ("the hops on the way", hops),
     ("speed", speed),
     ("failover", failover),
 ];
@@ -44,4 +48,11 @@ pub fn run(lab: &mut Lab, proofs: &[Proof], mut progress: impl FnMut(&str)) -> R
         report.rows.extend(proof(lab)?);
     }
     Ok(report)
+}
+
+/// A row for each two sites, in each direction.
+fn between_sites(lab: &Lab, row: impl Fn(&Site, &Site) -> Result<Row>) -> Result<Vec<Row>> {
+    let sites = &lab.plan.sites;
+    let pairs = sites.iter().flat_map(|from| sites.iter().map(move |to| (from, to)));
+    pairs.filter(|(from, to)| from.name != to.name).map(|(from, to)| row(from, to)).collect()
 }

@@ -5,6 +5,7 @@ use std::net::IpAddr;
 
 use anyhow::Result;
 
+use super::between_sites;
 use crate::lab::{Lab, Place, Row, Run, Site, each};
 
 /// Each pod resolves each site's service to its cluster IPs, and host names of the headless service to the pods.
@@ -15,7 +16,7 @@ pub fn names(lab: &mut Lab) -> Result<Vec<Row>> {
     let lab = &*lab;
     between_sites(lab, |from, to| {
         let found = each(from.pods(), |place| {
-            let mut found = vec![resolves(place, &to.web_name(), &to.vips)?];
+            let mut found = vec![resolves(place, &to.web_name(), &to.vips_seen_from(from))?];
             // One pod of the other site is enough for its host name; its own site has as many askers.
             let Some(target) = to.pods().next() else { return Ok(found) };
             let name = format!("{}.{}.db.default.svc.clusterset.local", target.pod.name, to.name);
@@ -50,12 +51,6 @@ pub fn http(lab: &mut Lab) -> Result<Vec<Row>> {
         let failures = found.into_iter().flatten().collect();
         Ok(Row::counted("curl", &from.name, &to.name, total, "pages by name, source kept", failures))
     })
-}
-
-fn between_sites(lab: &Lab, row: impl Fn(&Site, &Site) -> Result<Row>) -> Result<Vec<Row>> {
-    let sites = &lab.plan.sites;
-    let pairs = sites.iter().flat_map(|from| sites.iter().map(move |to| (from, to)));
-    pairs.filter(|(from, to)| from.name != to.name).map(|(from, to)| row(from, to)).collect()
 }
 
 fn resolves(place: Place<'_>, name: &str, expected: &[IpAddr]) -> Result<Option<String>> {

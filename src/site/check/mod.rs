@@ -3,6 +3,7 @@
 mod exports;
 mod overlap;
 mod peers;
+mod translation;
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -11,11 +12,12 @@ use std::path::PathBuf;
 use ipnet::IpNet;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
-use tunnel::config::{Dscp, MAX_MTU, MIN_MTU, Offloads};
+use tunnel::config::{Dscp, Offloads};
 
 use super::file::{At, AutoOr, DnsFile, DscpFile, NodeFile, Position, SiteFile, StatusFile, TunnelFile};
 use super::types::{Choice, Dns, Node, Site, Status, Tunnel};
 use super::values;
+use peers::Translated;
 
 /// Largest site file in bytes: 500 peers with 5 000 exports take less than 2 MiB.
 pub const MAX_BYTES: usize = 8 << 20;
@@ -190,10 +192,13 @@ impl Checker {
             );
         }
         let nodes = self.nodes(file);
+        let gateway = nodes.iter().find(|node| node.gateway).map(|node| node.name.clone());
         let tunnel = self.tunnel(&file.tunnel);
         let dns = self.dns(&file.dns);
         let status = self.status(&file.status);
-        let peers = self.peers(&file.peers, &file.cluster);
+        let translation = self.translation(&file.network);
+        let translated = if file.network.r#virtual.is_empty() { Translated::No } else { Translated::Yes };
+        let peers = self.peers(&file.peers, &file.cluster, translated);
         // With a wrong prefix, everything that lies in it would be told as wrong too.
         let complete =
             pod_cidrs.len() == file.network.pod_cidrs.len() && service_cidrs.len() == file.network.service_cidrs.len();
@@ -207,7 +212,9 @@ impl Checker {
             private_key_file: file.private_key_file.as_ref().map(|name| PathBuf::from(name.value())),
             pod_cidrs,
             service_cidrs,
+            translation,
             nodes,
+            active_gateway: gateway,
             tunnel: tunnel?,
             dns: dns?,
             status: status?,
@@ -266,7 +273,7 @@ impl Checker {
             self.note(at.position(), "tunnel.vanillaPort", format!("{b} is also the listenPort; use two ports"));
         }
         let lanes = self.choice("tunnel.lanes", file.lanes.as_ref(), values::lanes);
-        let mtu = self.choice("tunnel.mtu", file.mtu.as_ref(), mtu);
+        let mtu = self.choice("tunnel.mtu", file.mtu.as_ref(), values::mtu);
         Some(Tunnel {
             link: link?,
             listen_port: listen_port?,
@@ -347,11 +354,4 @@ fn socket_path(text: &str) -> Result<PathBuf, String> {
         return Err(format!("{} is not a socket path; use 1 to {SOCKET_PATH_MAX} bytes", values::quote(text)));
     }
     Ok(PathBuf::from(text))
-}
-
-fn mtu(number: u64) -> Result<u16, String> {
-    match u16::try_from(number) {
-        Ok(mtu @ MIN_MTU..=MAX_MTU) => Ok(mtu),
-        _ => Err(format!("{number} is not an MTU; use {MIN_MTU} to {MAX_MTU} bytes")),
-    }
 }

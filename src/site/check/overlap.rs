@@ -17,6 +17,8 @@ enum Owner {
     Services,
     /// The pods of the node with this number.
     Node(usize),
+    /// By which others know some of this cluster.
+    Virtual,
     /// The peer with this number.
     Peer(usize),
     /// An address on the underlay, which no tunnel may swallow.
@@ -67,8 +69,12 @@ impl Checker {
             return;
         }
         let (told, other) = if held.position > holder.position { (held, holder) } else { (holder, held) };
-        let reason = match held.owner {
-            Owner::Underlay => "a tunnel cannot carry its own packets",
+        let reason = match (holder.owner, held.owner) {
+            (Owner::Peer(_), Owner::Underlay) => "a tunnel cannot carry its own packets",
+            (Owner::Pods | Owner::Services | Owner::Node(_), Owner::Peer(_))
+            | (Owner::Peer(_), Owner::Pods | Owner::Services | Owner::Node(_)) => {
+                "every prefix has one owner; a cluster with equal ones is known by virtual ones (network.virtual in its file)"
+            }
             _ => "every prefix has one owner",
         };
         let message = format!("{} overlaps {} of {}; {reason}", told.net, other.net, other.field);
@@ -78,21 +84,28 @@ impl Checker {
 
 fn claims(file: &SiteFile) -> Vec<Claim> {
     let mut claims = Vec::new();
-    let mut add = |owner: Owner, field: String, texts: &[At<String>]| {
-        for (i, text) in texts.iter().enumerate() {
-            // A wrong prefix has been told already.
-            if let Ok(net) = values::routed_prefix(text.value()) {
-                claims.push(Claim { net, owner, field: format!("{field}[{i}]"), position: text.position() });
-            }
+    let mut add = |owner: Owner, field: String, text: &At<String>| {
+        // A wrong prefix has been told already.
+        if let Ok(net) = values::routed_prefix(text.value()) {
+            claims.push(Claim { net, owner, field, position: text.position() });
         }
     };
-    add(Owner::Pods, "network.podCIDRs".to_owned(), &file.network.pod_cidrs);
-    add(Owner::Services, "network.serviceCIDRs".to_owned(), &file.network.service_cidrs);
-    for (i, node) in file.nodes.iter().enumerate() {
-        add(Owner::Node(i), format!("nodes[{i}].podCIDRs"), &node.pod_cidrs);
+    for (i, text) in file.network.pod_cidrs.iter().enumerate() {
+        add(Owner::Pods, format!("network.podCIDRs[{i}]"), text);
     }
-    for (i, peer) in file.peers.iter().enumerate() {
-        add(Owner::Peer(i), format!("peers[{i}].allowedIPs"), &peer.allowed_ips);
+    for (i, text) in file.network.service_cidrs.iter().enumerate() {
+        add(Owner::Services, format!("network.serviceCIDRs[{i}]"), text);
+    }
+    for (i, pair) in file.network.r#virtual.iter().enumerate() {
+        add(Owner::Virtual, format!("network.virtual[{i}].virtual"), &pair.r#virtual);
+    }
+    for (n, node) in file.nodes.iter().enumerate() {
+        let prefixes = node.pod_cidrs.iter().enumerate();
+        prefixes.for_each(|(i, text)| add(Owner::Node(n), format!("nodes[{n}].podCIDRs[{i}]"), text));
+    }
+    for (n, peer) in file.peers.iter().enumerate() {
+        let prefixes = peer.allowed_ips.iter().enumerate();
+        prefixes.for_each(|(i, text)| add(Owner::Peer(n), format!("peers[{n}].allowedIPs[{i}]"), text));
     }
     for (i, node) in file.nodes.iter().enumerate() {
         if let Ok(address) = values::unicast(node.address.value()) {

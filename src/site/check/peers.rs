@@ -3,14 +3,22 @@
 use std::num::NonZeroU16;
 use std::path::PathBuf;
 
-use tunnel::config::{MAX_PEERS, PublicKey};
+use tunnel::config::{Addresses, MAX_PEERS, PublicKey};
 
 use super::super::file::{At, PeerFile};
 use super::super::types::Peer;
 use super::{Checker, values};
 
+/// Whether the cluster has virtual addresses.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Translated {
+    Yes,
+    No,
+}
+
 impl Checker {
-    pub(super) fn peers(&mut self, peers: &[PeerFile], own: &At<String>) -> Vec<Peer> {
+    /// Checks the peers of the cluster `own`, of which some prefix is `translated` or none.
+    pub(super) fn peers(&mut self, peers: &[PeerFile], own: &At<String>, translated: Translated) -> Vec<Peer> {
         let names = peers.iter().enumerate().map(|(i, peer)| (format!("peers[{i}].cluster"), &peer.cluster));
         self.unique(std::iter::once(("cluster".to_owned(), own)).chain(names));
         let keys = peers.iter().enumerate();
@@ -19,10 +27,10 @@ impl Checker {
             self.note(peer.cluster.position(), "peers", format!("has more than {MAX_PEERS} entries"));
         }
         let each = peers.iter().enumerate();
-        each.filter_map(|(i, peer)| self.peer(&format!("peers[{i}]"), peer)).collect()
+        each.filter_map(|(i, peer)| self.peer(&format!("peers[{i}]"), peer, translated)).collect()
     }
 
-    fn peer(&mut self, field: &str, peer: &PeerFile) -> Option<Peer> {
+    fn peer(&mut self, field: &str, peer: &PeerFile, translated: Translated) -> Option<Peer> {
         let cluster = self.take(&format!("{field}.cluster"), &peer.cluster, values::label);
         let public_key = self.take(&format!("{field}.publicKey"), &peer.public_key, public_key);
         let endpoint = match &peer.endpoint {
@@ -48,6 +56,12 @@ impl Checker {
             Some(at) => self.number(&format!("{field}.persistentKeepalive"), at, keepalive).flatten(),
             None => None,
         };
+        if let Some(at) = peer.knows_us_by_virtual.as_ref().filter(|at| *at.value() && translated == Translated::No) {
+            let message = "is true, but network.virtual names no prefix to know this cluster by; name some there, or \
+                           leave this out";
+            self.note(at.position(), &format!("{field}.knowsUsByVirtual"), message.to_owned());
+        }
+        let by_virtual = peer.knows_us_by_virtual.as_ref().map_or(translated == Translated::Yes, |at| *at.value());
         let complete = allowed_ips.len() == peer.allowed_ips.len();
         let within = if complete { allowed_ips.as_slice() } else { &[] };
         let exports = self.exports(&format!("{field}.exports"), &peer.exports, within, "allowedIPs");
@@ -59,6 +73,7 @@ impl Checker {
             lanes: lanes.filter(|_| !peer.vanilla),
             preshared_key_file: peer.preshared_key_file.as_ref().map(|name| PathBuf::from(name.value())),
             persistent_keepalive: keepalive,
+            knows_us_by: if by_virtual { Addresses::Virtual } else { Addresses::Native },
             exports,
         })
     }

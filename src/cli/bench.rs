@@ -1,0 +1,41 @@
+//! `linkspan bench`.
+
+use clap::Args as ClapArgs;
+
+use crate::kubectl::bench::{self, Options};
+use crate::kubectl::contexts::Contexts;
+use crate::kubectl::output::Format;
+
+const LONG: &str = "\
+Measure what the way between clusters carries: throughput of one TCP connection, round trips over an open connection, and
+resolution of names, between test pods in each direction.
+
+The command makes namespace linkspan-verify as `linkspan verify` does, and removes it again. Each direction is measured alone.
+Traffic of others is in the figures, and feels the measurement.";
+
+const EXAMPLES: &str = "\
+Examples:
+  linkspan bench --context paris,berlin
+  linkspan bench --context paris,berlin --seconds 30 -o json";
+
+/// Measure throughput, round trips and names between clusters.
+#[derive(Debug, ClapArgs)]
+#[command(long_about = LONG, after_help = EXAMPLES)]
+pub(super) struct Args {
+    /// Seconds for each throughput.
+    #[arg(long, default_value_t = 10, value_parser = clap::value_parser!(u64).range(1..=3600))]
+    seconds: u64,
+    /// Leave the test pods where they are.
+    #[arg(long)]
+    keep: bool,
+    /// How the figures are shown.
+    #[arg(short, long, value_enum, default_value_t, value_name = "FORMAT")]
+    output: Format,
+    #[command(flatten)]
+    contexts: Contexts,
+}
+
+pub(super) async fn run(args: Args) -> anyhow::Result<()> {
+    let targets = args.contexts.targets().await?;
+    bench::bench(&targets, Options { seconds: args.seconds, keep: args.keep, output: args.output }).await
+}

@@ -1,0 +1,119 @@
+//! `linkspan diagnose`.
+
+use std::process::ExitCode;
+
+use crate::kubectl::contexts::Contexts;
+use crate::kubectl::diagnose::{Check, Finding, diagnose, exit_code, questions, table};
+use crate::kubectl::output::{Format, Progress, Screen, json, yaml};
+use crate::kubectl::picture::{all_nodes, ask, look};
+use clap::{Args as ClapArgs, ValueEnum};
+
+const LONG: &str = "\
+Look at clusters and tell what is wrong with them, with the evidence, the cause and a fix.
+
+What API servers have is read first; then every node is asked through its linkspan-node pod what its kernel has and whom it
+reaches. Name the contexts of all clusters that are concerned: both ends of a tunnel together tell what one end cannot.
+Nothing is changed. What your rights do not let you see is told as unknown, and the rest is checked.";
+
+const EXAMPLES: &str = "\
+Examples:
+  kubectl linkspan diagnose --context paris,berlin
+  kubectl linkspan diagnose firewall mtu --context paris,berlin
+  kubectl linkspan diagnose -o json --context paris | jq '.[] | select(.state == \"failed\")'
+  kubectl linkspan diagnose -o wide --all-contexts
+
+Checks:
+  broker       joining, the credential, and whether the broker answers
+  clock        clocks of API servers and nodes
+  cni          routes, and rules of other programs that rewrite sources
+  connections  tunnels between gateways
+  dns          names under clusterset.local
+  firewall     UDP between gateways and nodes, rules that drop, NetworkPolicies before exports
+  kube-proxy   whether clusterset IPs are carried on every node
+  mtu          packets of full size
+  nodes        Linkspan's pods, gateways, and passes
+  overlap      addresses that several clusters have
+  rbac         roles of Linkspan, and your own permissions
+  services     exports and imports
+  version      versions within and between clusters
+
+Permissions:
+  list of members, gatewaynodes, leases, pods, nodes, services, endpointslices, networkpolicies and so on, and
+  create pods/exec in namespace linkspan-system, without which nodes are not asked.
+
+Exit codes:
+  0  nothing is wrong; there may be warnings
+  1  something has failed
+  3  nothing that was seen has failed, and something could not be seen
+  64 wrong use of the command line";
+
+/// Tell what is wrong with clusters, and why.
+#[derive(Debug, ClapArgs)]
+#[command(long_about = LONG, after_help = EXAMPLES)]
+pub(super) struct Args {
+    /// What is checked.
+    #[arg(value_enum, value_name = "CHECK", default_value = "all")]
+    checks: Vec<Wanted>,
+    /// How it is shown.
+    #[arg(short, long, value_enum, default_value_t, value_name = "FORMAT")]
+    output: Format,
+    /// Ask API servers alone, not the nodes.
+    #[arg(long)]
+    no_nodes: bool,
+    #[command(flatten)]
+    contexts: Contexts,
+}
+
+/// A check, or all of them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Wanted(Option<Check>);
+
+impl ValueEnum for Wanted {
+    fn value_variants<'a>() -> &'a [Self] {
+        const ALL: [Wanted; Check::ALL.len() + 1] = {
+            let mut all = [Wanted(None); Check::ALL.len() + 1];
+            let mut at = 0;
+            while at < Check::ALL.len() {
+                all[at + 1] = Wanted(Some(Check::ALL[at]));
+                at += 1;
+            }
+            all
+        };
+        &ALL
+    }
+
+    fn to_possible_value(&self) -> Option<clap::builder::PossibleValue> {
+        Some(clap::builder::PossibleValue::new(self.0.map_or("all", Check::name)))
+    }
+}
+
+impl Wanted {
+    fn holds(self, finding: &Finding) -> bool {
+        self.0.is_none_or(|check| check == finding.check)
+    }
+}
+
+pub(super) async fn run(args: Args) -> anyhow::Result<ExitCode> {
+    let targets = args.contexts.targets().await?;
+    let progress = Progress::start("looking at clusters");
+    let mut picture = look(&targets).await;
+    if !args.no_nodes {
+        progress.now("asking nodes");
+        let everybody = all_nodes(&picture);
+        ask(&targets, &mut picture, &everybody).await;
+        progress.now("asking nodes whom they reach");
+        let asked = questions(&picture);
+        ask(&targets, &mut picture, &asked).await;
+    }
+    drop(progress);
+    let mut findings = diagnose(&picture);
+    findings.retain(|finding| args.checks.iter().any(|wanted| wanted.holds(finding)));
+    let text = match args.output {
+        Format::Json => json(&findings)?,
+        Format::Yaml => yaml(&findings)?,
+        Format::Name => findings.iter().map(|finding| format!("{}/{}\n", finding.check, finding.object)).collect(),
+        format => table(&findings, format, Screen::of_stdout()),
+    };
+    super::print(&text)?;
+    Ok(ExitCode::from(exit_code(&findings)))
+}

@@ -1,0 +1,57 @@
+//! `linkspan show`.
+
+use clap::Args as ClapArgs;
+
+use crate::kubectl::contexts::Contexts;
+use crate::kubectl::output::Format;
+use crate::kubectl::show::{self, Order, Topic};
+
+const LONG: &str = "\
+Show how the clusterset stands, as each cluster sees it; many clusters are asked at once.
+
+It reads API objects only and changes nothing. The rights of ClusterRole linkspan-viewer are enough, which every `view` of
+a cluster has; what may not be read is named on standard error, and the rest is shown.";
+
+const EXAMPLES: &str = "\
+Examples:
+  linkspan show
+  linkspan show connections --all-contexts --watch
+  linkspan show exports -n shop
+  linkspan show members -o json | jq -r '.[] | select(.ready | not) | .cluster + \": \" + .message'
+
+States of a connection:
+  up          traffic reaches it
+  idle        no traffic yet, or none since the last session ended
+  connecting  handshakes are sent and not answered yet
+  down        it does not answer
+
+Exit code 1 says that something could not be read.";
+
+/// Show members, gateways, connections, exports, imports, networks and versions.
+#[derive(Debug, ClapArgs)]
+#[command(long_about = LONG, after_help = EXAMPLES)]
+pub(super) struct Args {
+    /// What is shown.
+    #[arg(value_enum, value_name = "TOPIC", default_value_t = Topic::All)]
+    topic: Topic,
+    /// How it is shown.
+    #[arg(short, long, value_enum, default_value_t, value_name = "FORMAT")]
+    output: Format,
+    /// Show it again every two seconds, until interrupted; elsewhere than on a terminal, when it has changed.
+    #[arg(short, long)]
+    watch: bool,
+    /// The namespace of exports and imports. Default: all.
+    #[arg(short, long, value_name = "NAME")]
+    namespace: Option<String>,
+    #[command(flatten)]
+    contexts: Contexts,
+}
+
+pub(super) async fn run(args: Args) -> anyhow::Result<()> {
+    let targets = args.contexts.targets().await?;
+    let order = Order { topic: args.topic, namespace: args.namespace, format: args.output };
+    match args.watch {
+        true => show::watch(&targets, &order).await,
+        false => show::show(&targets, &order).await,
+    }
+}

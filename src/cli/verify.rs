@@ -1,0 +1,49 @@
+//! `linkspan verify`.
+
+use clap::Args as ClapArgs;
+
+use crate::kubectl::contexts::Contexts;
+use crate::kubectl::output::Format;
+use crate::kubectl::verify::{self, Options};
+
+const LONG: &str = "\
+Prove that clusters are joined, with test pods in each.
+
+The command makes namespace linkspan-verify in all named clusters, with pods of Linkspan's own image on two nodes, and exports
+them. From each pod it then calls the pods and services of all other clusters, by address and by name, over TCP and UDP and with
+packets of full size, and compares the source that the server saw with the address by which its cluster knows the caller. It
+removes everything again, also when it is interrupted.";
+
+const EXAMPLES: &str = "\
+Examples:
+  linkspan verify --context paris,berlin
+  linkspan verify --all-contexts --failover -o json
+
+Exit codes:
+  0   all is proven
+  1   something is not, or could not be tried
+
+It needs the rights to create namespaces, stateful sets, services, service exports and pods/exec.";
+
+/// Prove with test pods that clusters are joined: addresses, names, sources, large packets.
+#[derive(Debug, ClapArgs)]
+#[command(long_about = LONG, after_help = EXAMPLES)]
+pub(super) struct Args {
+    /// Also restart the active gateway of each cluster, and measure how long traffic stops. Connections of others feel it.
+    #[arg(long)]
+    failover: bool,
+    /// Leave the test pods where they are.
+    #[arg(long)]
+    keep: bool,
+    /// How the outcomes are shown; `name` lists what failed.
+    #[arg(short, long, value_enum, default_value_t, value_name = "FORMAT")]
+    output: Format,
+    #[command(flatten)]
+    contexts: Contexts,
+}
+
+pub(super) async fn run(args: Args) -> anyhow::Result<()> {
+    let targets = args.contexts.targets().await?;
+    let options = Options { failover: args.failover, keep: args.keep, output: args.output };
+    verify::verify(&targets, options).await
+}

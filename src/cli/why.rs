@@ -1,0 +1,137 @@
+//! `linkspan why`.
+
+use std::process::ExitCode;
+
+use anyhow::{anyhow, bail};
+use clap::Args as ClapArgs;
+
+use crate::kubectl::contexts::{Contexts, Namespace};
+use crate::kubectl::output::{Format, Progress, Screen, json, yaml};
+use crate::kubectl::picture::{ask, look};
+use crate::kubectl::why::{parse, questions, show, why};
+
+const LONG: &str = "\
+Follow one connection hop by hop, the name first, and tell the first hop that is broken, with the evidence and a fix.
+
+FROM and TO are pods, deployments, nodes, services of the clusterset or addresses: [CLUSTER/][NAMESPACE/][KIND/]NAME, with a
+context or cluster ID as CLUSTER, and a port behind a colon where one is meant. Shells take > for themselves: write '->' in
+quotes, or `to`, or nothing between the two. Name the contexts of all clusters on the way. Nothing is changed.";
+
+const EXAMPLES: &str = "\
+Examples:
+  kubectl linkspan why paris/default/client '->' web.default.svc.clusterset.local --context paris,berlin
+  kubectl linkspan why client to web --context paris,berlin
+  kubectl linkspan why deployment/shop to berlin/pod/db-0:5432 -n shop --context paris,berlin
+  kubectl linkspan why node/paris-1 to 10.52.1.9:80 --context paris,berlin -o json
+
+Exit codes:
+  0  nothing is broken
+  1  a hop is broken, or an end was not found
+  3  nothing that was seen is broken, and something could not be seen
+  64 wrong use of the command line";
+
+/// Tell why one end does not reach another, hop by hop.
+#[derive(Debug, ClapArgs)]
+#[command(long_about = LONG, after_help = EXAMPLES)]
+pub(super) struct Args {
+    /// Who calls; or both ends in one argument, with -> between them.
+    #[arg(value_name = "FROM")]
+    from: String,
+    /// `->` or `to`; may be left out.
+    #[arg(value_name = "->", allow_hyphen_values = true)]
+    arrow: Option<String>,
+    /// Who is called.
+    #[arg(value_name = "TO")]
+    to: Option<String>,
+    /// How it is shown.
+    #[arg(short, long, value_enum, default_value_t, value_name = "FORMAT")]
+    output: Format,
+    #[command(flatten)]
+    namespace: Namespace,
+    #[command(flatten)]
+    contexts: Contexts,
+}
+
+pub(super) async fn run(args: Args) -> anyhow::Result<ExitCode> {
+    let words: Vec<String> = [Some(args.from), args.arrow, args.to].into_iter().flatten().collect();
+    let (from, to) = ends(&words)?;
+    let targets = args.contexts.targets().await?;
+    let progress = Progress::start("looking at clusters");
+    let mut picture = look(&targets).await;
+    let known: Vec<String> =
+        picture.clusters.iter().flat_map(|c| [Some(c.context.clone()), c.id().map(str::to_owned)]).flatten().collect();
+    let known: Vec<&str> = known.iter().map(String::as_str).collect();
+    let (from, to) =
+        (parse::end(&from, &known).map_err(|e| anyhow!(e))?, parse::end(&to, &known).map_err(|e| anyhow!(e))?);
+    let namespace = match (args.namespace.given(), targets.first()) {
+        (Some(given), _) => given.to_owned(),
+        (None, first) => first.map_or_else(|| "default".to_owned(), |target| target.namespace.clone()),
+    };
+    progress.now("asking nodes");
+    // The first answers tell addresses and links, which the second questions are about.
+    for _ in 0..2 {
+        let asked = questions(&picture, &from, &to, &namespace);
+        ask(&targets, &mut picture, &asked).await;
+    }
+    drop(progress);
+    let story = why(&picture, &from, &to, &namespace).map_err(|error| anyhow!(error))?;
+    let text = match args.output {
+        Format::Json => json(&story)?,
+        Format::Yaml => yaml(&story)?,
+        Format::Name => story.broken().map_or_else(String::new, |hop| format!("{}/{}\n", hop.cluster, hop.what)),
+        Format::Table | Format::Wide => show(&story, Screen::of_stdout()),
+    };
+    super::print(&text)?;
+    Ok(ExitCode::from(story.exit_code()))
+}
+
+/// FROM and TO, however they are set apart.
+fn ends(words: &[String]) -> anyhow::Result<(String, String)> {
+    let words: Vec<&str> = words.iter().flat_map(|word| word.split_whitespace()).collect();
+    let is_arrow = |word: &str| matches!(word, "->" | "to" | "→" | "-");
+    match words.as_slice() {
+        [from, arrow, to] if is_arrow(arrow) => Ok(((*from).to_owned(), (*to).to_owned())),
+        [from, to] => Ok(((*from).to_owned(), (*to).to_owned())),
+        [one] if one.contains("->") => {
+            let (from, to) = one.split_once("->").unwrap_or_default();
+            Ok((from.to_owned(), to.to_owned()))
+        }
+        _ => bail!("name two ends: FROM '->' TO, or FROM to TO"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[derive(clap::Parser)]
+    struct Line {
+        #[command(flatten)]
+        args: Args,
+    }
+
+    #[test]
+    fn options_may_stand_behind_the_ends() {
+        use clap::Parser as _;
+        let options = ["-o", "json", "--kubeconfig", "x", "--kubeconfig", "y"];
+        for words in [&["a", "->", "b"][..], &["a", "to", "b"], &["a", "b"], &["a -> b"]] {
+            let line = Line::try_parse_from(["why"].iter().chain(words).chain(&options)).expect("a command line").args;
+            let told: Vec<String> = [Some(line.from), line.arrow, line.to].into_iter().flatten().collect();
+            assert_eq!(
+                (told.as_slice(), line.output),
+                (&words.iter().map(|word| (*word).to_owned()).collect::<Vec<_>>()[..], Format::Json)
+            );
+        }
+    }
+
+    #[test]
+    fn both_ends_are_found_however_they_are_set_apart() {
+        let read = |words: &[&str]| ends(&words.iter().map(|word| (*word).to_owned()).collect::<Vec<_>>()).ok();
+        let expected = Some(("a".to_owned(), "b/c".to_owned()));
+        for words in [&["a", "->", "b/c"][..], &["a", "to", "b/c"], &["a", "b/c"], &["a -> b/c"], &["a->b/c"]] {
+            assert_eq!(read(words), expected, "{words:?}");
+        }
+        assert_eq!(read(&["a"]), None);
+        assert_eq!(read(&["a", "b", "c"]), None);
+    }
+}

@@ -1,0 +1,289 @@
+//! Which clusters a command speaks to, as kubectl's options say it.
+
+use std::collections::BTreeSet;
+use std::io::ErrorKind;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context as _, bail};
+use clap::Args as ClapArgs;
+use kube::config::{KubeConfigOptions, Kubeconfig, KubeconfigError};
+use kube::{Client, Config};
+
+/// Options of commands that speak to API servers.
+#[derive(Debug, Clone, Default, ClapArgs)]
+#[command(next_help_heading = "Clusters")]
+pub struct Contexts {
+    /// A kubeconfig file; may be given again for more clusters. Default: KUBECONFIG, else ~/.kube/config, else that of the
+    /// pod.
+    #[arg(long, value_name = "FILE")]
+    kubeconfig: Vec<PathBuf>,
+    /// A context of it, with commas or again for more. Default: the current one of each file.
+    #[arg(long = "context", value_name = "NAME", value_delimiter = ',')]
+    contexts: Vec<String>,
+    /// All contexts of the kubeconfig.
+    #[arg(long, conflicts_with = "contexts")]
+    all_contexts: bool,
+    #[command(flatten)]
+    identity: Identity,
+}
+
+/// Whose rights are used.
+#[derive(Debug, Clone, Default, ClapArgs)]
+#[command(next_help_heading = "Clusters")]
+pub struct Identity {
+    /// The user to act as; needs the right to impersonate.
+    #[arg(long = "as", value_name = "USER")]
+    user: Option<String>,
+    /// A group to act as, together with --as; may be given again.
+    #[arg(long = "as-group", value_name = "GROUP", requires = "user")]
+    groups: Vec<String>,
+}
+
+/// The namespace of a command's objects.
+#[derive(Debug, Clone, Default, ClapArgs)]
+#[command(next_help_heading = "Clusters")]
+pub struct Namespace {
+    /// The namespace. Default: that of the context, else `default`.
+    #[arg(short, long, value_name = "NAME")]
+    namespace: Option<String>,
+}
+
+/// One cluster, ready to be spoken to.
+#[derive(Clone)]
+pub struct Target {
+    /// What it is called in what is printed: the name of its context. Where two are the same, as K3s makes them, that of
+    /// the file goes before it.
+    pub name: String,
+    /// A client with the rights of the person.
+    pub client: Client,
+    /// Namespace of the context.
+    pub namespace: String,
+    /// How its API server is reached.
+    pub config: Config,
+}
+
+impl Contexts {
+    /// Another cluster, for the same person: a context of `file`, or of these files where there is none.
+    pub fn elsewhere(&self, file: Option<PathBuf>, context: Option<String>) -> Self {
+        Self {
+            kubeconfig: file.map_or_else(|| self.kubeconfig.clone(), |file| vec![file]),
+            contexts: context.into_iter().collect(),
+            all_contexts: false,
+            identity: self.identity.clone(),
+        }
+    }
+
+    /// Whether anything was asked for but the default.
+    pub fn is_given(&self) -> bool {
+        !self.kubeconfig.is_empty() || !self.contexts.is_empty() || self.all_contexts || self.identity.user.is_some()
+    }
+
+    /// The one cluster of a command that works on one.
+    ///
+    /// # Errors
+    /// There is none, or more than one, or the kubeconfig cannot be read.
+    pub async fn one(&self) -> anyhow::Result<Target> {
+        let mut targets = self.targets().await?;
+        match (targets.pop(), targets.len()) {
+            (Some(target), 0) => Ok(target),
+            (last, _) => {
+                let names: Vec<String> = targets.into_iter().chain(last).map(|target| target.name).collect();
+                bail!("this command works on one cluster at a time, and these were named: {}", names.join(", "))
+            }
+        }
+    }
+
+    /// All clusters that were asked for, at least one.
+    ///
+    /// # Errors
+    /// A kubeconfig cannot be read, or has no such context.
+    pub async fn targets(&self) -> anyhow::Result<Vec<Target>> {
+        let files = self.files()?;
+        if files.is_empty() {
+            return Ok(vec![self.in_cluster()?]);
+        }
+        let chosen = choose(&files, &self.contexts, self.all_contexts)?;
+        let names = names(&files, &chosen);
+        let mut targets = Vec::new();
+        for ((file, context), name) in chosen.into_iter().zip(names) {
+            let options = KubeConfigOptions { context: Some(context.clone()), ..KubeConfigOptions::default() };
+            let config = Config::from_custom_kubeconfig(files[file].content.clone(), &options)
+                .await
+                .with_context(|| format!("context {context} of {} names no API server", files[file].name))?;
+            targets.push(self.target(name, config)?);
+        }
+        Ok(targets)
+    }
+
+    fn target(&self, name: String, mut config: Config) -> anyhow::Result<Target> {
+        if let Some(user) = &self.identity.user {
+            config.auth_info.impersonate = Some(user.clone());
+            config.auth_info.impersonate_groups =
+                Some(self.identity.groups.clone()).filter(|groups| !groups.is_empty());
+        }
+        let client = Client::try_from(config.clone());
+        let client = client.with_context(|| format!("failed to prepare for the API server of {name}"))?;
+        Ok(Target { name, client, namespace: config.default_namespace.clone(), config })
+    }
+
+    /// The cluster in which this process is a pod.
+    fn in_cluster(&self) -> anyhow::Result<Target> {
+        let Ok(config) = Config::incluster() else {
+            bail!("no API server is named: give --kubeconfig, or set KUBECONFIG");
+        };
+        if let Some(context) = self.contexts.first() {
+            bail!("there is no kubeconfig that could have a context {context}: give --kubeconfig, or set KUBECONFIG");
+        }
+        self.target("in-cluster".to_owned(), config)
+    }
+
+    /// The kubeconfigs; several files of KUBECONFIG are one, as they are for kubectl.
+    fn files(&self) -> anyhow::Result<Vec<File>> {
+        let named = |path: &PathBuf| {
+            let content = Kubeconfig::read_from(path).with_context(|| format!("failed to read {}", path.display()))?;
+            Ok(File { name: path.display().to_string(), content })
+        };
+        if !self.kubeconfig.is_empty() {
+            return self.kubeconfig.iter().map(named).collect();
+        }
+        if let Some(content) = Kubeconfig::from_env().context("failed to read the files of KUBECONFIG")? {
+            return Ok(vec![File { name: "KUBECONFIG".to_owned(), content }]);
+        }
+        match Kubeconfig::read() {
+            Ok(content) => Ok(vec![File { name: "~/.kube/config".to_owned(), content }]),
+            // A pod, or a machine that was never set up.
+            Err(KubeconfigError::FindPath) => Ok(Vec::new()),
+            Err(KubeconfigError::ReadConfig(error, _)) if error.kind() == ErrorKind::NotFound => Ok(Vec::new()),
+            Err(error) => Err(error).context("failed to read ~/.kube/config"),
+        }
+    }
+}
+
+impl Namespace {
+    /// The one that was given, or that of the context.
+    pub fn of(&self, target: &Target) -> String {
+        self.namespace.clone().unwrap_or_else(|| target.namespace.clone())
+    }
+
+    /// The one that was given.
+    pub fn given(&self) -> Option<&str> {
+        self.namespace.as_deref()
+    }
+}
+
+/// Names of all contexts of the default kubeconfig, to be proposed; none where it cannot be read.
+pub fn known() -> Vec<String> {
+    let files = Contexts::default().files().unwrap_or_default();
+    files.iter().flat_map(File::contexts).map(str::to_owned).collect()
+}
+
+struct File {
+    name: String,
+    content: Kubeconfig,
+}
+
+impl File {
+    fn contexts(&self) -> impl Iterator<Item = &str> {
+        self.content.contexts.iter().map(|context| context.name.as_str())
+    }
+}
+
+/// Which context of which file: the named ones in the order of their names, else the current one of each file.
+fn choose(files: &[File], named: &[String], all: bool) -> anyhow::Result<Vec<(usize, String)>> {
+    let mut chosen = Vec::new();
+    if all {
+        for (at, file) in files.iter().enumerate() {
+            chosen.extend(file.contexts().map(|context| (at, context.to_owned())));
+        }
+        if chosen.is_empty() {
+            bail!("{} has no contexts", list(files.iter().map(|file| file.name.as_str())));
+        }
+        return Ok(chosen);
+    }
+    for name in named {
+        let before = chosen.len();
+        let having = files.iter().enumerate().filter(|(_, file)| file.contexts().any(|context| context == name));
+        chosen.extend(having.map(|(at, _)| (at, name.clone())));
+        if chosen.len() == before {
+            let known: BTreeSet<&str> = files.iter().flat_map(File::contexts).collect();
+            bail!("the kubeconfig has no context {name}; it has {}", list(known.into_iter()));
+        }
+    }
+    if named.is_empty() {
+        for (at, file) in files.iter().enumerate() {
+            let current = file.content.current_context.clone().filter(|current| !current.is_empty());
+            let current = current.with_context(|| {
+                format!(
+                    "{} has no current context: choose one with --context from {}",
+                    file.name,
+                    list(file.contexts())
+                )
+            })?;
+            chosen.push((at, current));
+        }
+    }
+    let mut seen = BTreeSet::new();
+    chosen.retain(|one| seen.insert(one.clone()));
+    Ok(chosen)
+}
+
+fn list<'a>(names: impl Iterator<Item = &'a str>) -> String {
+    let names: Vec<&str> = names.collect();
+    if names.is_empty() { "none".to_owned() } else { names.join(", ") }
+}
+
+/// What the chosen ones are called: their contexts, with the names of their files where that alone is ambiguous.
+fn names(files: &[File], chosen: &[(usize, String)]) -> Vec<String> {
+    let is_unique = |name: &str| chosen.iter().filter(|(_, context)| context == name).count() == 1;
+    let stem = |file: &File| {
+        let path = Path::new(&file.name);
+        path.file_stem().map_or_else(|| file.name.clone(), |stem| stem.to_string_lossy().into_owned())
+    };
+    let name = |(file, context): &(usize, String)| match is_unique(context) {
+        true => context.clone(),
+        false => format!("{}/{context}", stem(&files[*file])),
+    };
+    chosen.iter().map(name).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn file(name: &str, contexts: &[&str], current: &str) -> File {
+        let contexts: Vec<_> = contexts.iter().map(|name| serde_json::json!({ "name": name })).collect();
+        let content = serde_json::json!({ "contexts": contexts, "current-context": current });
+        File { name: name.to_owned(), content: serde_json::from_value(content).expect("a kubeconfig") }
+    }
+
+    fn chosen(files: &[File], named: &[&str], all: bool) -> Result<Vec<String>, String> {
+        let named: Vec<String> = named.iter().map(|name| (*name).to_owned()).collect();
+        let chosen = choose(files, &named, all).map_err(|error| error.to_string())?;
+        Ok(names(files, &chosen))
+    }
+
+    #[test]
+    fn without_names_it_is_the_current_context_of_each_file() {
+        let files = [file("fleet.yaml", &["paris", "berlin"], "berlin"), file("rome.yaml", &["rome"], "rome")];
+        assert_eq!(chosen(&files, &[], false).expect("both have one"), ["berlin", "rome"]);
+        let error = chosen(&[file("a.yaml", &["x", "y"], "")], &[], false).expect_err("none is current");
+        assert_eq!(error, "a.yaml has no current context: choose one with --context from x, y");
+    }
+
+    #[test]
+    fn named_contexts_come_in_the_order_of_their_names_and_once() {
+        let files = [file("fleet.yaml", &["paris", "berlin"], "paris")];
+        assert_eq!(chosen(&files, &["berlin", "paris", "berlin"], false).expect("known"), ["berlin", "paris"]);
+        let error = chosen(&files, &["rome"], false).expect_err("unknown");
+        assert_eq!(error, "the kubeconfig has no context rome; it has berlin, paris");
+    }
+
+    #[test]
+    fn contexts_of_the_same_name_are_told_apart_by_their_files() {
+        let files =
+            [file("/etc/paris.yaml", &["default"], "default"), file("berlin.yaml", &["default", "x"], "default")];
+        assert_eq!(chosen(&files, &[], false).expect("as K3s has them"), ["paris/default", "berlin/default"]);
+        assert_eq!(chosen(&files, &[], true).expect("all"), ["paris/default", "berlin/default", "x"]);
+        assert_eq!(chosen(&files, &["x"], false).expect("one"), ["x"]);
+    }
+}

@@ -1,0 +1,93 @@
+//! Joining, the credential, and whether the broker answers: what the cluster's own Member says.
+
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
+use kube::ResourceExt as _;
+
+use super::{Check, Fault, Finding, need};
+use crate::kubectl::picture::{ClusterPicture, Picture};
+
+/// Reasons of `Joined` when the credential is of no use any more.
+const CREDENTIAL: [&str; 2] = ["CredentialRefused", "InvalidCredential"];
+
+pub(super) fn check(_: &Picture, cluster: &ClusterPicture) -> Vec<Finding> {
+    let members = match need(Check::Broker, cluster, &cluster.members) {
+        Ok(members) => members,
+        Err(unseen) => return unseen,
+    };
+    let Some(own) = cluster.own_member() else {
+        let evidence = match cluster.id() {
+            Some(id) => format!("there is no Member {id} in linkspan-system"),
+            None => "this cluster has no ID yet".to_owned(),
+        };
+        let fix = "join it with `kubectl linkspan join`; if it has joined, see the log of linkspan-controller";
+        let fault = Fault::failed("NotJoined", evidence, "this cluster is in no clusterset", fix);
+        return vec![Finding::bad(Check::Broker, cluster, "cluster", fault)];
+    };
+    let mut findings = Vec::new();
+    let object = format!("member/{}", own.name_any());
+    let conditions = own.status.as_ref().map_or(&[][..], |status| &status.conditions);
+    for condition in conditions.iter().filter(|condition| condition.status == "False") {
+        findings.extend(judge(condition).map(|fault| Finding::bad(Check::Broker, cluster, &object, fault)));
+    }
+    for other in members.iter().filter(|member| Some(member.name_any().as_str()) != cluster.id()) {
+        findings.extend(silent(cluster, other));
+    }
+    if findings.is_empty() {
+        let joined = conditions.iter().find(|condition| condition.type_ == "Joined");
+        let evidence = joined.map_or_else(|| "the broker answers".to_owned(), |joined| joined.message.clone());
+        findings.push(Finding::good(Check::Broker, cluster, object, evidence));
+    }
+    findings
+}
+
+fn judge(condition: &Condition) -> Option<Fault> {
+    let evidence = format!("{}: {}", condition.reason, condition.message);
+    let token = "make a new token with `kubectl linkspan token create`, and join again with it";
+    Some(match (condition.type_.as_str(), condition.reason.as_str()) {
+        ("Joined", reason) if CREDENTIAL.contains(&reason) => Fault::failed(
+            "CredentialRefused",
+            evidence,
+            "the credential for the broker has expired or was revoked, so that changes neither come nor go",
+            token,
+        ),
+        ("Joined", "BrokerUnreachable") | ("BrokerReachable", "Unreachable") => Fault::failed(
+            "BrokerUnreachable",
+            evidence,
+            "the broker's API server does not answer; tunnels and names go on with the last known state, and changes wait",
+            "see that the broker runs and that this cluster's nodes reach its address and port",
+        ),
+        ("Joined", _) => Fault::failed("NotJoined", evidence, "this cluster is not joined", token),
+        ("Unique", _) => Fault::failed(
+            "DuplicateID",
+            evidence,
+            "two clusters use this ID",
+            "give one of them another ID, and join it again",
+        ),
+        ("Published", reason) if reason != "NotJoined" => Fault::failed(
+            "RefusedByBroker",
+            evidence,
+            "the broker refuses what this cluster says of itself",
+            "the message says what is wrong with it",
+        ),
+        ("Networks", _) => Fault::failed(
+            "NoNetworks",
+            evidence,
+            "prefixes of pods or services are not known",
+            "set LINKSPAN_POD_CIDRS and LINKSPAN_SERVICE_CIDRS in ConfigMap linkspan",
+        ),
+        _ => return None,
+    })
+}
+
+/// Another Member whose controller has fallen silent.
+fn silent(cluster: &ClusterPicture, other: &controller::api::Member) -> Option<Finding> {
+    let conditions = other.status.as_ref().map_or(&[][..], |status| &status.conditions);
+    let alive = conditions.iter().find(|condition| condition.type_ == "Alive" && condition.status == "False")?;
+    let fault = Fault::warning(
+        "MemberSilent",
+        alive.message.clone(),
+        "its controller is down, or does not reach the broker; its last known state is used",
+        "diagnose that cluster",
+    );
+    Some(Finding::bad(Check::Broker, cluster, format!("cluster/{}", other.name_any()), fault))
+}

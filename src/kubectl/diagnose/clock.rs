@@ -1,0 +1,62 @@
+//! Clocks of API servers and nodes, compared with each other and with the person's own.
+
+use super::{Check, Fault, Finding, State};
+use crate::kubectl::picture::{ClusterPicture, Picture};
+
+/// Beyond this, logs mislead. Milliseconds.
+const WARNING: i64 = 5_000;
+/// Beyond this, tokens and certificates are refused as expired or not yet valid, sooner or later. Milliseconds.
+const FAILED: i64 = 60_000;
+
+/// A clock, and by how many milliseconds it is certainly off from the person's.
+struct Reading<'a> {
+    cluster: Option<&'a ClusterPicture>,
+    object: String,
+    offset: i64,
+}
+
+pub(super) fn check(picture: &Picture) -> Vec<Finding> {
+    let readings = read(picture);
+    // What most clocks say: the person's own may be the wrong one.
+    let mut offsets: Vec<i64> = readings.iter().map(|reading| reading.offset).collect();
+    offsets.sort_unstable();
+    let right = offsets.get(offsets.len() / 2).copied().unwrap_or_default();
+    let mut findings = Vec::new();
+    for reading in &readings {
+        let off = reading.offset - right;
+        let Some(cluster) = reading.cluster.or(picture.clusters.first()) else { continue };
+        let told = if off.abs() < 1000 { "within a second of the others".to_owned() } else { describe(off) };
+        if off.abs() < WARNING {
+            findings.push(Finding::good(Check::Clock, cluster, &reading.object, told));
+            continue;
+        }
+        let fault = Fault {
+            state: if off.abs() < FAILED { State::Warning } else { State::Failed },
+            reason: "ClockOff",
+            evidence: told,
+            cause: "certificates and tokens are refused as expired or as not yet valid, and handshakes as old ones"
+                .to_owned(),
+            fix: "set its clock, and keep it with NTP (chrony or systemd-timesyncd)".to_owned(),
+        };
+        findings.push(Finding::bad(Check::Clock, cluster, &reading.object, fault));
+    }
+    findings
+}
+
+fn describe(off: i64) -> String {
+    let (seconds, way) = (off.abs() / 1000, if off > 0 { "ahead of" } else { "behind" });
+    format!("{seconds} s {way} most other clocks")
+}
+
+fn read(picture: &Picture) -> Vec<Reading<'_>> {
+    let mut readings = vec![Reading { cluster: None, object: "this-machine".to_owned(), offset: 0 }];
+    for cluster in &picture.clusters {
+        let server = cluster.server.seen().and_then(|server| server.clock);
+        let of = |object: String, offset| Reading { cluster: Some(cluster), object, offset };
+        readings.extend(server.map(|clock| of("api-server".to_owned(), clock.offset())));
+        let nodes = cluster.inspections.iter().filter_map(|(node, seen)| Some((node, seen.seen()?.clock?)));
+        readings.extend(nodes.map(|(node, clock)| of(format!("node/{node}"), clock.offset())));
+    }
+    // Nobody to compare with.
+    if readings.len() == 1 { Vec::new() } else { readings }
+}

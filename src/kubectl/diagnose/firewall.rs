@@ -1,0 +1,148 @@
+//! Packet filters: rules on nodes that drop clusterset traffic, UDP between the nodes of a cluster, and policies before
+//! exported services. UDP between gateways is judged with their tunnels, in [`super::connections`].
+
+use std::net::IpAddr;
+
+use controller::node::filter::{Hit, Packet};
+use kube::ResourceExt as _;
+
+use super::policy::{Direction, Other, Ruling, ruling};
+use super::{Check, Fault, Finding, cni};
+use crate::kubectl::inspect::{Outcome, Probe};
+use crate::kubectl::picture::{ClusterPicture, Picture};
+
+/// UDP port of the VXLAN link between nodes (`controller::node::Vxlan`).
+pub(crate) const VXLAN_PORT: u16 = 4790;
+
+pub(super) fn check(picture: &Picture, cluster: &ClusterPicture) -> Vec<Finding> {
+    let mut findings = Vec::new();
+    for node in cluster.node_names() {
+        let object = format!("node/{node}");
+        let rule = inner_rule(cluster, &node);
+        findings.extend(rule.map(|fault| Finding::bad(Check::Firewall, cluster, &object, fault)));
+        match vxlan_fault(cluster, &node) {
+            Some(fault) => findings.push(Finding::bad(Check::Firewall, cluster, &object, fault)),
+            None if vxlan_works(cluster, &node) => {
+                findings.push(Finding::good(
+                    Check::Firewall,
+                    cluster,
+                    &object,
+                    "packets reach the gateway and come back",
+                ));
+            }
+            None => {}
+        }
+    }
+    findings.extend(policies(picture, cluster));
+    findings
+}
+
+fn is_udp(packet: &Packet, port: u16) -> bool {
+    packet.protocol == "udp" && (packet.port == Some(port) || packet.source_port == Some(port))
+}
+
+fn told(node: &str, (packet, hit): (&Packet, &Hit)) -> String {
+    let port = packet.port.map_or_else(String::new, |port| format!(" port {port}"));
+    let what = format!("{} from {} to {}{port}", packet.protocol, packet.from, packet.to);
+    format!("on node {node}, chain {} {} {what}: {}", hit.place, hit.effect, hit.rule)
+}
+
+/// A rule on one of two gateways that drops the tunnel's own datagrams.
+pub(super) fn tunnel_rule(near: &ClusterPicture, far: &ClusterPicture) -> Option<Fault> {
+    [near, far].into_iter().find_map(|cluster| {
+        let (node, port) = (cluster.active_gateway()?, cluster.tunnel()?.listen_port);
+        let hit = cni::drop_rule(cluster.inspection(&node)?, |packet| is_udp(packet, port))?;
+        let cause = format!("a firewall rule on the gateway of {} drops the tunnel's UDP", cluster.name());
+        let fix = format!("accept UDP port {port} on {node} before that rule");
+        Some(Fault::failed("FirewallRule", told(&node, hit), cause, fix))
+    })
+}
+
+/// A rule on a node that drops packets of pods to or from another cluster.
+pub(crate) fn inner_rule(cluster: &ClusterPicture, node: &str) -> Option<Fault> {
+    let hit = cni::drop_rule(cluster.inspection(node)?, |packet| packet.protocol != "udp")?;
+    let cause = "a firewall rule on this node drops traffic between clusters".to_owned();
+    let fix =
+        "accept forwarded traffic between the pods of this cluster and the prefixes of the others before that rule"
+            .to_owned();
+    Some(Fault::failed("FirewallRule", told(node, hit), cause, fix))
+}
+
+/// Addresses that the gateway reaches in another cluster, with whether a node reaches them, too.
+fn compared<'a>(cluster: &'a ClusterPicture, node: &str) -> Option<impl Iterator<Item = (IpAddr, Outcome)> + 'a> {
+    let gateway = cluster.active_gateway().filter(|gateway| gateway != node)?;
+    let (of_gateway, of_node) = (cluster.inspection(&gateway)?, cluster.inspection(node)?);
+    let pings = of_gateway.probes.iter().filter_map(|probe| match probe.of {
+        Probe::Ping { to, size: 0 } if probe.outcome == Outcome::Answered => Some(to),
+        _ => None,
+    });
+    Some(pings.filter_map(|to| {
+        let probe = of_node.probes.iter().find(|probe| probe.of == Probe::Ping { to, size: 0 })?;
+        Some((to, probe.outcome))
+    }))
+}
+
+fn vxlan_works(cluster: &ClusterPicture, node: &str) -> bool {
+    compared(cluster, node).is_some_and(|mut compared| compared.any(|(_, outcome)| outcome == Outcome::Answered))
+}
+
+/// A worker that does not reach what its gateway reaches, although its route is right: the VXLAN between them is blocked.
+pub(crate) fn vxlan_fault(cluster: &ClusterPicture, node: &str) -> Option<Fault> {
+    let gateway = cluster.active_gateway()?;
+    let lost: Vec<(IpAddr, Outcome)> = compared(cluster, node)?.collect();
+    let silent = lost.iter().find(|(_, outcome)| *outcome == Outcome::Silent)?;
+    if lost.iter().any(|(_, outcome)| outcome.is_reached()) || cni::way_fault(cluster, node).is_some() {
+        return None;
+    }
+    let rule = [node, gateway.as_str()].into_iter().find_map(|node| {
+        cni::drop_rule(cluster.inspection(node)?, |packet| is_udp(packet, VXLAN_PORT)).map(|hit| told(node, hit))
+    });
+    let rule = rule.map_or_else(String::new, |rule| format!("; {rule}"));
+    let evidence = format!("{} answers the gateway {gateway} and not node {node}{rule}", silent.0);
+    let cause = format!("UDP port {VXLAN_PORT} (VXLAN) between {node} and the gateway {gateway} is blocked");
+    let fix = format!("let UDP port {VXLAN_PORT} through between all nodes of the cluster");
+    Some(Fault::failed("VxlanBlocked", evidence, cause, fix))
+}
+
+/// Exported services whose pods no pod of another cluster may reach.
+fn policies(picture: &Picture, cluster: &ClusterPicture) -> Vec<Finding> {
+    let mut findings = Vec::new();
+    for export in cluster.exports.all() {
+        let (namespace, name) = (export.namespace().unwrap_or_default(), export.name_any());
+        for far in cluster.others() {
+            if let Some(fault) = policy_fault(picture, cluster, (&namespace, &name), &far) {
+                let object = format!("serviceexport/{namespace}/{name}");
+                findings.push(Finding::bad(Check::Firewall, cluster, object, fault));
+            }
+        }
+    }
+    findings
+}
+
+fn policy_fault(picture: &Picture, cluster: &ClusterPicture, service: (&str, &str), far: &str) -> Option<Fault> {
+    let found = cluster.service(service.0, service.1)?;
+    let selector = found.spec.as_ref()?.selector.as_ref().filter(|selector| !selector.is_empty())?;
+    let backs = |pod: &&k8s_openapi::api::core::v1::Pod| {
+        pod.namespace().as_deref() == Some(service.0)
+            && selector.iter().all(|(key, value)| pod.labels().get(key) == Some(value))
+    };
+    let pod = cluster.pods.all().iter().find(backs)?;
+    let client = example(picture, cluster, far)?;
+    let other = Other { address: client, port: None, protocol: "TCP" };
+    let Ruling::Dropped(policies) = ruling(cluster, pod, Direction::Ingress, &other) else { return None };
+    let evidence = format!("pods of {far}, such as {client}, are let in by none of {}", policies.join(", "));
+    let cause = format!("NetworkPolicies drop what {far} sends to pod {}", pod.name_any());
+    let fix =
+        format!("if clients of {far} are meant to reach it, add an ingress rule with an ipBlock of its pods' prefixes");
+    Some(Fault::warning("PolicyDrops", evidence, cause, fix))
+}
+
+/// An address that a pod of another cluster may have, as this cluster sees it.
+fn example(picture: &Picture, cluster: &ClusterPicture, far: &str) -> Option<IpAddr> {
+    let real = picture.by_id(far).into_iter().flat_map(|there| {
+        let nodes = there.nodes.all().iter().flat_map(|node| node.spec.iter().flat_map(|spec| spec.pod_cidr.clone()));
+        nodes.filter_map(|cidr| cidr.parse::<ipnet::IpNet>().ok()).filter_map(|net| net.hosts().nth(1))
+    });
+    let claimed = cluster.claim(far).into_iter().flat_map(|claim| claim.pod_cidrs).filter_map(|net| net.hosts().nth(1));
+    real.chain(claimed).find_map(|native| cluster.calls(far, native))
+}

@@ -1,0 +1,78 @@
+//! Addresses that several clusters have.
+
+use controller::members::{Refusal, Verdict, View};
+
+use super::{Check, Fault, Finding, need};
+use crate::kubectl::picture::{ClusterPicture, Picture};
+
+pub(super) fn check(_: &Picture, cluster: &ClusterPicture) -> Vec<Finding> {
+    if let Err(unseen) = need(Check::Overlap, cluster, &cluster.members) {
+        return unseen;
+    }
+    let mut findings = Vec::new();
+    for (id, verdict) in cluster.verdicts() {
+        let object = format!("cluster/{id}");
+        match verdict {
+            Verdict::Refused(refusal) => {
+                findings.push(Finding::bad(Check::Overlap, cluster, object, refused(&id, cluster, refusal)));
+            }
+            Verdict::Accepted(admitted) => {
+                let is_virtual = admitted.view.is_virtual();
+                let told = if is_virtual {
+                    "it shares addresses, and is known by virtual ones"
+                } else {
+                    "its addresses are its own"
+                };
+                findings.extend(without_blocks(cluster, &id, &admitted.view));
+                findings.push(Finding::good(Check::Overlap, cluster, object, told));
+            }
+        }
+    }
+    findings.extend(own_virtuals(cluster));
+    findings
+}
+
+fn refused(id: &str, cluster: &ClusterPicture, refusal: Refusal) -> Fault {
+    let who = if cluster.id() == Some(id) { "this cluster" } else { id };
+    let (reason, cause) = match refusal.reason {
+        "Overlap" => ("Overlap", format!("{who} claims addresses that are somebody else's, and is not used")),
+        "DuplicateKey" => ("DuplicateKey", format!("{who} has the key of another cluster's gateway, and is not used")),
+        _ => ("Invalid", format!("what {who} says of itself cannot be used")),
+    };
+    Fault::failed(
+        reason,
+        refusal.message,
+        cause,
+        "change the addresses of one of them, or set LINKSPAN_POD_CIDRS; see README, \"Clusters with the same addresses\"",
+    )
+}
+
+/// A cluster that shares addresses, and whose pods have no virtual ones that could stand for them.
+fn without_blocks(cluster: &ClusterPicture, id: &str, view: &View) -> Option<Finding> {
+    let View::Virtual(blocks) = view else { return None };
+    if !blocks.is_empty() {
+        return None;
+    }
+    let evidence = format!("{id} has the same addresses of pods as {}, and no virtual ones", cluster.name());
+    let fix = format!(
+        "see condition Virtual of Member {id} in its own cluster, and LINKSPAN_VIRTUAL_POOL in ConfigMap linkspan"
+    );
+    let fault = Fault::failed("Overlap", evidence, "pods of that cluster cannot be addressed from here", fix);
+    Some(Finding::bad(Check::Overlap, cluster, format!("cluster/{id}"), fault))
+}
+
+/// What keeps this cluster from having virtual addresses that it needs.
+fn own_virtuals(cluster: &ClusterPicture) -> Option<Finding> {
+    let own = cluster.own_member()?;
+    let conditions = own.status.as_ref().map_or(&[][..], |status| &status.conditions);
+    let bad = conditions.iter().find(|condition| condition.type_ == "Virtual" && condition.status == "False")?;
+    let evidence = format!("{}: {}", bad.reason, bad.message);
+    let cause = "this cluster shares addresses with another one, and cannot have virtual ones for all its pods";
+    let fault = Fault::failed(
+        "Overlap",
+        evidence,
+        cause,
+        "set LINKSPAN_VIRTUAL_POOL in ConfigMap linkspan, alike in all clusters",
+    );
+    Some(Finding::bad(Check::Overlap, cluster, "cluster", fault))
+}

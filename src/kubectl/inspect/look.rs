@@ -1,0 +1,188 @@
+//! Looks: at the kernel through `controller::node`, and around with probes.
+
+use std::net::SocketAddr;
+
+use controller::node::filter::Ruleset;
+use controller::node::{Desired, Kernel, Observed, lookup, observe, plan, ruleset};
+use futures::future::join_all;
+use serde_json::Value;
+
+use super::{Inspection, LinkSeen, LookupSeen, PacketSeen, Questions, ServiceSeen, probe::probe, resolve::resolve};
+
+/// What is known of this node before looking.
+#[derive(Debug)]
+pub struct Here {
+    /// What the node shall be, or why that is not known.
+    pub desired: Result<Desired, String>,
+    /// Milliseconds since 1970.
+    pub clock: i64,
+}
+
+/// Looks at this node. Never fails: what cannot be seen is told.
+pub async fn inspect(here: &Here, questions: &Questions) -> Inspection {
+    let mut seen = Inspection {
+        version: crate::status::VERSION.to_owned(),
+        clock: here.clock,
+        udp_ports: udp_ports(),
+        ..Inspection::default()
+    };
+    match Kernel::open() {
+        Ok((kernel, connection)) => {
+            let connection = tokio::spawn(connection);
+            look_at_state(&kernel, here, &mut seen).await;
+            look_up(&kernel, questions, &mut seen).await;
+            connection.abort();
+        }
+        Err(error) => seen.unseen.push(format!("links, routes and rules: {error}")),
+    }
+    look_at_rules(questions, &mut seen).await;
+    let probes = questions.probes.iter().enumerate().map(|(at, one)| probe(*one, identifier(at)));
+    seen.probes = join_all(probes).await;
+    seen.names = join_all(questions.names.iter().map(resolve)).await;
+    seen
+}
+
+/// Tells the echo requests of this process apart from those of others, and from each other.
+fn identifier(at: usize) -> u16 {
+    (std::process::id() as u16).wrapping_mul(251).wrapping_add(at as u16)
+}
+
+async fn look_at_state(kernel: &Kernel, here: &Here, seen: &mut Inspection) {
+    let observed = match observe(kernel).await {
+        Ok(observed) => observed,
+        Err(error) => return seen.unseen.push(format!("links, routes and rules: {error}")),
+    };
+    seen.addresses = observed.addresses.iter().map(ToString::to_string).collect();
+    seen.routes = observed.routes.iter().map(ToString::to_string).collect();
+    seen.rules = observed.rules.iter().map(ToString::to_string).collect();
+    let ours = observed.links.iter().filter(|link| link.is_ours());
+    seen.links = ours.map(|link| LinkSeen { name: link.name.clone(), up: link.up, mtu: link.mtu }).collect();
+    tell_plan(here, &observed, seen);
+}
+
+fn tell_plan(here: &Here, observed: &Observed, seen: &mut Inspection) {
+    match &here.desired {
+        Ok(desired) => {
+            let plan = plan(desired, observed);
+            seen.pending = plan.actions.iter().map(ToString::to_string).collect();
+            seen.obstacles = plan.obstacles.iter().map(ToString::to_string).collect();
+        }
+        Err(why) => seen.unseen.push(format!("what this node shall be: {why}")),
+    }
+}
+
+async fn look_up(kernel: &Kernel, questions: &Questions, seen: &mut Inspection) {
+    for question in &questions.lookups {
+        match lookup(kernel, question).await {
+            Ok(way) => seen.lookups.push(LookupSeen { of: question.clone(), way }),
+            Err(error) => seen.unseen.push(format!("the way to {}: {error}", question.to)),
+        }
+    }
+}
+
+async fn look_at_rules(questions: &Questions, seen: &mut Inspection) {
+    if questions.packets.is_empty() && questions.services.is_empty() {
+        return;
+    }
+    let (ruleset, listing) = match ruleset().await {
+        Ok(rules) => rules,
+        Err(error) => return seen.unseen.push(format!("the packet filter: {error}")),
+    };
+    seen.packets = judge(&ruleset, questions);
+    let services = questions.services.iter().map(|address| service(*address, &listing, &seen.addresses));
+    seen.services = services.collect();
+}
+
+fn judge(ruleset: &Ruleset, questions: &Questions) -> Vec<PacketSeen> {
+    let packets = questions.packets.iter();
+    packets.map(|packet| PacketSeen { of: packet.clone(), hits: ruleset.judge(packet) }).collect()
+}
+
+/// Whether kube-proxy has made an address known to the kernel: in nftables mode as an element of its table, in iptables
+/// mode as a rule of chain `KUBE-SERVICES`, in IPVS mode as an address of link `kube-ipvs0`.
+fn service(address: SocketAddr, listing: &Value, addresses: &[String]) -> ServiceSeen {
+    let ip = address.ip().to_string();
+    let objects = || listing["nftables"].as_array().into_iter().flatten();
+    let of_table = |object: &&Value| object.as_object().is_some_and(|o| o.values().any(|v| v["table"] == "kube-proxy"));
+    let of_chain = |object: &&Value| object["rule"]["chain"] == "KUBE-SERVICES";
+    let ipvs: Vec<&String> = addresses.iter().filter(|held| held.ends_with(" dev kube-ipvs0")).collect();
+    let (programmed, by) = if objects().any(|object| of_table(&object)) {
+        (Some(objects().filter(of_table).any(|object| names(object, &ip))), "nftables")
+    } else if !ipvs.is_empty() {
+        (Some(ipvs.iter().any(|held| held.starts_with(&format!("{ip}/")))), "ipvs")
+    } else if objects().any(|object| of_chain(&object)) {
+        (Some(objects().filter(of_chain).any(|object| names(object, &ip))), "iptables")
+    } else {
+        (None, "no rules of kube-proxy are seen here: it does not run, or writes them where nft does not show them")
+    };
+    ServiceSeen { address, programmed, by: by.to_owned() }
+}
+
+/// Whether a text stands anywhere in a value.
+fn names(value: &Value, text: &str) -> bool {
+    match value {
+        Value::String(found) => found == text,
+        Value::Array(parts) => parts.iter().any(|part| names(part, text)),
+        Value::Object(parts) => parts.values().any(|part| names(part, text)),
+        _ => false,
+    }
+}
+
+/// Ports of UDP sockets that are not connected, from `/proc/net` (`proc(5)`).
+fn udp_ports() -> Vec<u16> {
+    let read = |file: &str| std::fs::read_to_string(file).unwrap_or_default();
+    let mut ports =
+        [read("/proc/net/udp"), read("/proc/net/udp6")].iter().flat_map(|text| listening(text)).collect::<Vec<_>>();
+    ports.sort_unstable();
+    ports.dedup();
+    ports
+}
+
+fn listening(table: &str) -> Vec<u16> {
+    let port = |line: &str| {
+        let mut words = line.split_whitespace().skip(1);
+        let (local, remote) = (words.next()?, words.next()?);
+        let (_, peer) = remote.rsplit_once(':')?;
+        let (_, port) = local.rsplit_once(':')?;
+        if peer == "0000" { u16::from_str_radix(port, 16).ok() } else { None }
+    };
+    table.lines().skip(1).filter_map(port).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn programmed(listing: Value, addresses: &[&str]) -> (Option<bool>, String) {
+        let addresses: Vec<String> = addresses.iter().map(|text| (*text).to_owned()).collect();
+        let seen = service("10.43.0.9:80".parse().expect("valid"), &listing, &addresses);
+        (seen.programmed, seen.by)
+    }
+
+    #[test]
+    fn a_service_is_known_to_the_kernel_in_the_way_of_each_mode_of_kube_proxy() {
+        let nftables = |address: &str| {
+            json!({ "nftables": [{ "map": { "family": "ip", "table": "kube-proxy", "name": "service-ips",
+                "elem": [[{ "concat": [address, "tcp", 80] }, { "goto": { "target": "x" } }]] } }] })
+        };
+        assert_eq!(programmed(nftables("10.43.0.9"), &[]), (Some(true), "nftables".to_owned()));
+        assert_eq!(programmed(nftables("10.43.0.90"), &[]), (Some(false), "nftables".to_owned()));
+        let iptables = |address: &str| json!({ "nftables": [{ "rule": { "table": "nat", "chain": "KUBE-SERVICES", "expr": [{ "match": { "right": address } }] } }] });
+        assert_eq!(programmed(iptables("10.43.0.9"), &[]).0, Some(true));
+        assert_eq!(programmed(iptables("10.43.0.1"), &[]), (Some(false), "iptables".to_owned()));
+        let ipvs = "10.43.0.9/32 dev kube-ipvs0";
+        assert_eq!(programmed(json!({}), &[ipvs]), (Some(true), "ipvs".to_owned()));
+        assert_eq!(programmed(json!({}), &["10.43.0.9/32 dev eth0"]).0, None);
+    }
+
+    #[test]
+    fn ports_of_listening_sockets_are_read() {
+        let table = "  sl  local_address rem_address   st\n\
+            57: 00000000:CA6C 00000000:0000 07 00000000:00000000\n\
+            58: 0100007F:0035 0100007F:1234 01 00000000:00000000\n nonsense\n";
+        assert_eq!(listening(table), [51820]);
+        assert!(listening("").is_empty());
+    }
+}

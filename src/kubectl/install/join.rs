@@ -1,0 +1,227 @@
+//! `join`: one cluster becomes a Member, with a token that it is given or one that is made for it on the broker.
+
+use std::collections::BTreeMap;
+use std::fmt::Debug;
+
+use anyhow::bail;
+use controller::api::Member;
+use controller::api::names::{ANNOTATION_LEAVE, SECRET_BROKER, SECRET_JOIN, SYSTEM_NAMESPACE};
+use controller::broker::{JoinToken, TOKEN_KEY};
+use controller::members::ClusterId;
+use k8s_openapi::api::apps::v1::{DaemonSet, Deployment};
+use k8s_openapi::api::core::v1::{ConfigMap, Secret};
+use k8s_openapi::jiff::Timestamp;
+use kube::api::{Patch, PatchParams};
+use kube::{Api, Client, Resource, ResourceExt as _};
+use serde_json::{Value, json};
+
+use super::manifests::Base;
+use super::objects::DryRun;
+use super::steps::Steps;
+use super::{tokens, wait};
+use crate::kubectl::MANAGER;
+use crate::kubectl::contexts::Target;
+use crate::kubectl::errors::{Told as _, is_not_found};
+use crate::kubectl::output::Format;
+
+/// ConfigMap with what differs between clusters, and its key for the cluster ID.
+const CONFIG: &str = "linkspan";
+const CLUSTER_ID: &str = "LINKSPAN_CLUSTER_ID";
+
+/// Where the right to join comes from.
+pub enum Source {
+    /// A token that somebody made.
+    Token(Box<JoinToken>),
+    /// The broker, with the rights of its administrator.
+    Broker(Box<Target>, Box<tokens::Order>),
+}
+
+/// Whether the manifests are applied.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Install {
+    /// Where Linkspan is not there yet.
+    IfAbsent,
+    /// In any case.
+    Always,
+    /// Never: somebody else does it.
+    Never,
+}
+
+/// What is to join, and how.
+pub struct Order {
+    /// Where the right to join comes from.
+    pub source: Source,
+    /// Whether the manifests are applied.
+    pub install: Install,
+    /// Linkspan's image, if not its own.
+    pub image: Option<String>,
+    /// How long the joining is watched, in seconds; 0 does not wait.
+    pub wait: u64,
+    /// Whether it is done.
+    pub dry_run: DryRun,
+    /// How it is shown.
+    pub format: Format,
+}
+
+/// Joins a cluster. What is done already is not done again, so that another try continues.
+///
+/// # Errors
+/// The cluster has another ID already, an API server refuses, or it is not ready in time.
+pub async fn join(target: Target, order: Order) -> anyhow::Result<()> {
+    let cluster = match &order.source {
+        Source::Token(token) => token.cluster.clone(),
+        Source::Broker(_, wanted) => wanted.cluster.clone(),
+    };
+    let mut steps = Steps::new(target, order.dry_run, order.format);
+    let client = steps.target.client.clone();
+    let known = known_id(&client).await?;
+    if let Some(other) = known.as_ref().filter(|known| **known != cluster.as_str()) {
+        bail!(
+            "this cluster is {other} already, and the token is for {cluster}: leave first, or take a token for {other}"
+        );
+    }
+    let present = is_installed(&client).await?;
+    let (before, after) = match (order.install, present) {
+        (Install::Never, false) => {
+            bail!("Linkspan is not in this cluster: apply deploy/crds and deploy/member, or leave --keep-manifests out")
+        }
+        (Install::Never, true) | (Install::IfAbsent, true) => (Vec::new(), Vec::new()),
+        (Install::Always, _) | (Install::IfAbsent, false) => manifests(order.image.as_deref())?,
+    };
+    steps.apply(&before).await?;
+    if order.dry_run == DryRun::None {
+        give_right(&steps, &order.source, &cluster).await?;
+        set_id(&client, &cluster).await?;
+    }
+    steps.apply(&after).await?;
+    steps.finish()?;
+    if order.dry_run != DryRun::None {
+        return steps.say(&format!("{cluster} would join; no token was made and no setting changed"));
+    }
+    // Pods that were there before the ID read it when they start.
+    if present && known.is_none() {
+        restart(&client).await?;
+    }
+    watch(&steps, &cluster, order.wait).await
+}
+
+/// The manifests before and after the settings are written, so that the first pods find them.
+fn manifests(image: Option<&str>) -> anyhow::Result<(Vec<Value>, Vec<Value>)> {
+    let member = Base::Member.objects(image)?;
+    let (namespaces, rest): (Vec<Value>, Vec<Value>) =
+        member.into_iter().partition(|object| object["kind"] == "Namespace");
+    Ok(([Base::Crds.objects(None)?, namespaces].concat(), rest))
+}
+
+async fn known_id(client: &Client) -> anyhow::Result<Option<String>> {
+    let configs: Api<ConfigMap> = Api::namespaced(client.clone(), SYSTEM_NAMESPACE);
+    let config = configs.get_opt(CONFIG).await.told("read ConfigMap linkspan")?;
+    let id = config.and_then(|config| config.data).and_then(|mut data| data.remove(CLUSTER_ID));
+    Ok(id.filter(|id| !id.trim().is_empty()))
+}
+
+async fn is_installed(client: &Client) -> anyhow::Result<bool> {
+    let daemons: Api<DaemonSet> = Api::namespaced(client.clone(), SYSTEM_NAMESPACE);
+    Ok(daemons.get_opt("linkspan-node").await.told("look for Linkspan")?.is_some())
+}
+
+/// Puts the token where the controller looks for it; one is made only where the cluster has no credential.
+async fn give_right(steps: &Steps, source: &Source, cluster: &ClusterId) -> anyhow::Result<()> {
+    let client = &steps.target.client;
+    let made;
+    let token = match source {
+        Source::Token(token) => token.as_ref(),
+        Source::Broker(broker, order) => {
+            if has_credential(client).await? {
+                return steps.say(&format!("{cluster} has a credential of its broker already and keeps it"));
+            }
+            steps.progress.now(format!("making a join token on {}", broker.name));
+            made = tokens::create(broker, order).await?;
+            &made
+        }
+    };
+    apply::<Secret>(client, SECRET_JOIN, json!({ "stringData": { TOKEN_KEY: token.dangerously_pack() } })).await?;
+    steps.say(&format!("{cluster} joins {}", token.broker.server))
+}
+
+async fn has_credential(client: &Client) -> anyhow::Result<bool> {
+    let secrets: Api<Secret> = Api::namespaced(client.clone(), SYSTEM_NAMESPACE);
+    let secret = secrets.get_metadata_opt(SECRET_BROKER).await.told("look for the credential")?;
+    Ok(secret.is_some_and(|secret| !secret.annotations().contains_key(ANNOTATION_LEAVE)))
+}
+
+async fn set_id(client: &Client, cluster: &ClusterId) -> anyhow::Result<()> {
+    let data = BTreeMap::from([(CLUSTER_ID, cluster.as_str())]);
+    apply::<ConfigMap>(client, CONFIG, json!({ "data": data })).await
+}
+
+/// Applies a part of an object of our namespace.
+async fn apply<K>(client: &Client, name: &str, mut part: Value) -> anyhow::Result<()>
+where
+    K: Resource<DynamicType = (), Scope = k8s_openapi::NamespaceResourceScope>
+        + Clone
+        + Debug
+        + serde::de::DeserializeOwned,
+{
+    let kind = K::kind(&());
+    part["apiVersion"] = K::api_version(&()).into();
+    part["kind"] = kind.clone().into();
+    part["metadata"] = json!({ "name": name });
+    let api: Api<K> = Api::namespaced(client.clone(), SYSTEM_NAMESPACE);
+    let applied = api.patch(name, &PatchParams::apply(MANAGER).force(), &Patch::Apply(&part)).await;
+    applied.map(drop).told(&format!("write {kind} {name}"))
+}
+
+/// Lets all pods of Linkspan read ConfigMap linkspan anew.
+async fn restart(client: &Client) -> anyhow::Result<()> {
+    let stamp = json!({ "spec": { "template": { "metadata": { "annotations": {
+        "kubectl.kubernetes.io/restartedAt": Timestamp::now().to_string(),
+    } } } } });
+    let how = PatchParams::default();
+    let deployments: Api<Deployment> = Api::namespaced(client.clone(), SYSTEM_NAMESPACE);
+    let daemons: Api<DaemonSet> = Api::namespaced(client.clone(), SYSTEM_NAMESPACE);
+    for name in ["linkspan-controller", "linkspan-dns"] {
+        found(deployments.patch(name, &how, &Patch::Strategic(&stamp)).await, name)?;
+    }
+    found(daemons.patch("linkspan-node", &how, &Patch::Strategic(&stamp)).await, "linkspan-node")
+}
+
+fn found<T>(patched: kube::Result<T>, name: &str) -> anyhow::Result<()> {
+    match patched {
+        Err(error) if is_not_found(&error) => Ok(()),
+        patched => patched.map(drop).told(&format!("restart {name}")),
+    }
+}
+
+/// Waits until the cluster's own Member is ready, and tells what it waits for.
+async fn watch(steps: &Steps, cluster: &ClusterId, seconds: u64) -> anyhow::Result<()> {
+    let client = &steps.target.client;
+    let members: Api<Member> = Api::namespaced(client.clone(), SYSTEM_NAMESPACE);
+    let mut told = String::new();
+    steps.progress.now(format!("waiting for {cluster}"));
+    for look in 0..seconds * 2 {
+        tokio::time::sleep(wait::LOOK).await;
+        let member = members.get_opt(cluster.as_str()).await.ok().flatten();
+        let conditions = member.and_then(|member| member.status).unwrap_or_default().conditions;
+        let ready = conditions.iter().find(|condition| condition.type_ == "Ready");
+        if ready.is_some_and(|ready| ready.status == "True") {
+            return steps.say(&format!("{cluster} has joined; `kubectl linkspan show` tells how it stands"));
+        }
+        // Pods that do not start are asked for now and then only: they are slow to change.
+        let now = match ready {
+            Some(ready) => Some(ready.message.clone()),
+            None if look % 10 == 9 => wait::obstacle(client, SYSTEM_NAMESPACE).await,
+            None => None,
+        };
+        if let Some(now) = now.filter(|now| *now != told) {
+            steps.say(&format!("not yet: {now}"))?;
+            told = now;
+        }
+    }
+    if seconds == 0 {
+        return Ok(());
+    }
+    bail!(
+        "{cluster} has not joined within {seconds} s; see `kubectl logs -n {SYSTEM_NAMESPACE} deploy/linkspan-controller`"
+    )
+}

@@ -1,0 +1,79 @@
+//! `leave`: a cluster is no Member any more, and nothing of the clusterset stays in it.
+
+use anyhow::bail;
+use controller::api::names::{SECRET_BROKER, SYSTEM_NAMESPACE};
+use controller::broker::ask_to_leave;
+use controller::cluster::services::Leftovers;
+use k8s_openapi::api::core::v1::{ConfigMap, Secret};
+use kube::{Api, Client};
+
+use super::objects::DryRun;
+use super::steps::Steps;
+use super::wait;
+use crate::kubectl::errors::{Told as _, is_not_found};
+
+/// Leaves, and watches it for so many seconds; 0 does not wait.
+///
+/// # Errors
+/// An API server refuses, or something is left when the time is over.
+pub async fn leave(steps: &Steps, seconds: u64) -> anyhow::Result<()> {
+    let client = &steps.target.client;
+    if steps.dry_run != DryRun::None {
+        let left = left(client).await?;
+        let what =
+            if left.is_empty() { "this cluster is no Member".to_owned() } else { format!("would remove {left}") };
+        return steps.say(&format!("{what}{}", steps.dry_run.suffix()));
+    }
+    // Who is no Member any more may still have something: an earlier try did not wait for its end.
+    let was_member = match ask_to_leave(client, SYSTEM_NAMESPACE).await {
+        Err(error) if is_not_found(&error) => false,
+        asked => asked.map(|()| true).told("ask the controller to leave")?,
+    };
+    steps.progress.now(format!("waiting for {} to leave", steps.target.name));
+    let mut told = String::new();
+    for _ in 0..(seconds * 2).max(1) {
+        let left = left(client).await?;
+        match (left.is_empty(), was_member || !told.is_empty()) {
+            (true, true) => return steps.say("this cluster has left the clusterset"),
+            (true, false) => return steps.say("this cluster is no Member"),
+            (false, _) if seconds == 0 => return Ok(()),
+            (false, _) => {}
+        }
+        if told != left {
+            steps.say(&format!("still there: {left}"))?;
+            told = left;
+        }
+        tokio::time::sleep(wait::LOOK).await;
+    }
+    bail!(
+        "after {seconds} s there is still {told}: a controller has to run to remove it, see `kubectl logs -n \
+         {SYSTEM_NAMESPACE} deploy/linkspan-controller`; then run this command again"
+    )
+}
+
+/// What is still there, for people; empty when nothing is.
+async fn left(client: &Client) -> anyhow::Result<String> {
+    let secrets: Api<Secret> = Api::namespaced(client.clone(), SYSTEM_NAMESPACE);
+    let credential = secrets.get_metadata_opt(SECRET_BROKER).await.told("look at the credential")?;
+    let objects = Leftovers::find(client).await.told("list what Linkspan has made")?;
+    let mut left = Vec::new();
+    left.extend(credential.map(|_| format!("the credential (Secret {SECRET_BROKER})")));
+    left.extend(Some(objects).filter(|objects| !objects.is_empty()).map(|objects| objects.to_string()));
+    if forwards(client).await? {
+        left.push("the forwarding of clusterset.local in cluster DNS".to_owned());
+    }
+    Ok(left.join(", "))
+}
+
+/// Whether cluster DNS still has something of ours.
+async fn forwards(client: &Client) -> anyhow::Result<bool> {
+    let configs: Api<ConfigMap> = Api::namespaced(client.clone(), "kube-system");
+    for name in ["coredns", "coredns-custom"] {
+        let config = configs.get_opt(name).await.told(&format!("read ConfigMap {name}"))?;
+        let data = config.and_then(|config| config.data).unwrap_or_default();
+        if data.iter().any(|(key, text)| key.starts_with("linkspan.") || text.contains("# linkspan begin")) {
+            return Ok(true);
+        }
+    }
+    Ok(false)
+}

@@ -1,0 +1,93 @@
+//! `uninstall`: Linkspan is taken out of a cluster.
+
+use anyhow::bail;
+use controller::api::Member;
+use controller::api::names::{BROKER_NAMESPACE, SYSTEM_NAMESPACE};
+use kube::api::ListParams;
+use kube::{Api, Client, ResourceExt as _};
+use serde_json::Value;
+
+use super::leave;
+use super::manifests::Base;
+use super::objects::DryRun;
+use super::steps::Steps;
+use crate::kubectl::contexts::Target;
+use crate::kubectl::errors::{Told as _, is_not_found};
+use crate::kubectl::output::Format;
+
+/// Members of a broker that are named.
+const SHOWN: usize = 5;
+
+/// What is to go.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Order {
+    /// Linkspan as a Member, after the cluster has left.
+    pub member: bool,
+    /// The broker.
+    pub broker: bool,
+    /// The kinds, and with them all objects of these kinds.
+    pub crds: bool,
+    /// Also where something is lost by it.
+    pub force: bool,
+    /// How long the leaving is watched, in seconds.
+    pub wait: u64,
+    /// Whether it is done.
+    pub dry_run: DryRun,
+    /// How it is shown.
+    pub format: Format,
+}
+
+/// Takes Linkspan out of a cluster.
+///
+/// # Errors
+/// The cluster does not leave, others need what is to go, or the API server refuses.
+pub async fn uninstall(target: Target, order: Order) -> anyhow::Result<()> {
+    let mut steps = Steps::new(target, order.dry_run, order.format);
+    if order.member {
+        match leave::leave(&steps, order.wait).await {
+            Err(error) if order.force => steps.say(&format!("going on although it has not left: {error:#}"))?,
+            left => left?,
+        }
+        steps.delete(&reversed(Base::Member)?).await?;
+    }
+    if order.broker || order.crds {
+        refuse_loss(&steps.target.client, order).await?;
+    }
+    if order.broker {
+        steps.delete(&reversed(Base::Broker)?).await?;
+    }
+    if order.crds {
+        steps.delete(&reversed(Base::Crds)?).await?;
+    }
+    steps.finish()
+}
+
+/// Workloads first: a node cleans up while it still has its rights.
+fn reversed(base: Base) -> anyhow::Result<Vec<Value>> {
+    let mut objects = base.objects(None)?;
+    objects.reverse();
+    Ok(objects)
+}
+
+/// Clusters that are Members of a broker here, or this one itself, would lose what they have.
+async fn refuse_loss(client: &Client, order: Order) -> anyhow::Result<()> {
+    let mut spaces = vec![(BROKER_NAMESPACE, "the broker here has Members")];
+    if order.crds && !order.member {
+        spaces.push((SYSTEM_NAMESPACE, "this cluster has copies of Members"));
+    }
+    for (namespace, what) in spaces {
+        let members: Api<Member> = Api::namespaced(client.clone(), namespace);
+        let members = match members.list_metadata(&ListParams::default()).await {
+            Err(error) if is_not_found(&error) => continue,
+            members => members.told("list Members")?.items,
+        };
+        let mut names: Vec<String> = members.iter().take(SHOWN).map(|member| member.name_any()).collect();
+        if members.len() > SHOWN {
+            names.push("...".to_owned());
+        }
+        if !names.is_empty() && !order.force {
+            bail!("{what} ({}), which would be lost: let them leave first, or give --force", names.join(", "));
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,221 @@
+//! Test pods in each cluster, exported to all: the ends between which `verify` and `bench` call. They run Linkspan's own
+//! image, live in one namespace, and are taken away afterwards.
+
+mod manifests;
+mod seen;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
+
+use anyhow::{Context as _, bail};
+use controller::api::names::SYSTEM_NAMESPACE;
+use controller::broker::cluster_id;
+use futures::future::{join_all, try_join_all};
+use k8s_openapi::api::apps::v1::DaemonSet;
+use k8s_openapi::api::core::v1::{Namespace, Pod};
+use kube::Api;
+
+use super::contexts::Target;
+use super::errors::{Told as _, is_not_found};
+use super::exec;
+use super::install::objects::{DryRun, Place};
+use super::install::wait::{self, LOOK};
+use super::output::Progress;
+pub use manifests::{CONTAINER, NAMESPACE, PORT, headless, service};
+pub use seen::{Known, Server};
+
+/// Pods in each cluster.
+const PODS: usize = 2;
+/// Looks until pods run and all are known everywhere: two minutes.
+const LOOKS: u32 = 240;
+
+/// One cluster of the stage.
+pub struct Cluster {
+    /// How it is spoken to.
+    pub target: Target,
+    /// Its cluster ID.
+    pub id: String,
+    /// Its own test pods.
+    pub pods: Vec<Server>,
+    /// What it knows of the test pods of each other cluster.
+    pub known: BTreeMap<String, Known>,
+}
+
+/// All clusters, with their pods.
+pub struct Stage {
+    /// At least two.
+    pub clusters: Vec<Cluster>,
+}
+
+impl Stage {
+    /// Makes the pods and waits until they run and are known everywhere.
+    ///
+    /// # Errors
+    /// A cluster is no member, permissions are missing, or pods do not start in time. What was made stays until
+    /// [`tear_down`].
+    async fn set_up(targets: &[Target], progress: &Progress) -> anyhow::Result<Self> {
+        progress.now("asking the clusters who they are");
+        let mut clusters = try_join_all(targets.iter().map(identify)).await?;
+        check(&clusters)?;
+        progress.now("making test pods");
+        try_join_all(clusters.iter().map(|cluster| deploy(cluster, targets.len()))).await?;
+        progress.now("waiting for test pods");
+        for cluster in &mut clusters {
+            cluster.pods = running(cluster).await?;
+        }
+        progress.now("waiting until the clusters know each other's test pods");
+        let pods: BTreeMap<String, usize> = clusters.iter().map(|one| (one.id.clone(), one.pods.len())).collect();
+        for cluster in &mut clusters {
+            cluster.known = knowledge(cluster, &pods).await?;
+        }
+        Ok(Self { clusters })
+    }
+
+    /// The cluster of this ID.
+    pub fn cluster(&self, id: &str) -> Option<&Cluster> {
+        self.clusters.iter().find(|cluster| cluster.id == id)
+    }
+}
+
+impl Cluster {
+    /// Runs `linkspan call` in one of the test pods, and reads its answer.
+    ///
+    /// # Errors
+    /// What it says of its failure.
+    pub async fn call<T: serde::de::DeserializeOwned>(&self, pod: &str, words: &[&str]) -> Result<T, String> {
+        let command: Vec<&str> = ["linkspan", "call"].iter().chain(words).copied().collect();
+        let pods: Api<Pod> = Api::namespaced(self.target.client.clone(), NAMESPACE);
+        let said = exec::run(&pods, pod, CONTAINER, &command).await?;
+        serde_json::from_str(&said).map_err(|error| format!("pod {pod} said something else than an answer: {error}"))
+    }
+}
+
+/// Makes the stage, has `work` done on it, and takes it away again, also when it is interrupted; with `keep` it stays.
+///
+/// # Errors
+/// The stage cannot be made or taken away, or it was interrupted.
+pub async fn with<T>(
+    targets: &[Target],
+    keep: bool,
+    work: impl AsyncFnOnce(&Stage, &Progress) -> T,
+) -> anyhow::Result<T> {
+    let progress = Progress::start("starting");
+    let done = async {
+        let stage = Stage::set_up(targets, &progress).await?;
+        Ok(work(&stage, &progress).await)
+    };
+    let done = tokio::select! {
+        done = done => done,
+        _ = tokio::signal::ctrl_c() => Err(anyhow::anyhow!("interrupted")),
+    };
+    if keep {
+        return done;
+    }
+    progress.now("removing test pods");
+    let removed = tear_down(targets).await;
+    done.and_then(|done| removed.map(|()| done))
+}
+
+/// Takes the pods away, in all clusters, and waits until they are gone.
+///
+/// # Errors
+/// A cluster cannot be reached or refuses; the others are cleaned nevertheless.
+async fn tear_down(targets: &[Target]) -> anyhow::Result<()> {
+    let removed = join_all(targets.iter().map(async |target| {
+        // A namespace of somebody else has stopped the whole before.
+        if !existing(target).await?.is_some_and(|there| manifests::is_ours(&there)) {
+            return Ok(());
+        }
+        let place = Place::of(&target.client, &manifests::namespace())?;
+        place.delete(DryRun::None).await?;
+        wait::gone(&place).await.with_context(|| format!("test pods of {} may be left", target.name))
+    }));
+    removed.await.into_iter().collect()
+}
+
+async fn identify(target: &Target) -> anyhow::Result<Cluster> {
+    let id = match cluster_id(&target.client).await {
+        Err(error) if is_not_found(&error) => None,
+        found => found.told(&format!("ask {} which cluster it is", target.name))?,
+    };
+    let id =
+        id.with_context(|| format!("{} is no Member of a clusterset: `linkspan join` makes it one", target.name))?;
+    if existing(target).await?.is_some_and(|there| !manifests::is_ours(&there)) {
+        bail!("{} has a namespace {NAMESPACE} that is not of Linkspan's test pods: remove it first", target.name);
+    }
+    Ok(Cluster { target: target.clone(), id, pods: Vec::new(), known: BTreeMap::new() })
+}
+
+async fn existing(target: &Target) -> anyhow::Result<Option<Namespace>> {
+    let namespaces: Api<Namespace> = Api::all(target.client.clone());
+    namespaces.get_opt(NAMESPACE).await.told(&format!("look for test pods in {}", target.name))
+}
+
+fn check(clusters: &[Cluster]) -> anyhow::Result<()> {
+    if clusters.len() < 2 {
+        bail!("this needs two clusters at least: name their contexts, as in --context paris,berlin");
+    }
+    let ids: BTreeSet<&str> = clusters.iter().map(|cluster| cluster.id.as_str()).collect();
+    if ids.len() < clusters.len() {
+        bail!("two of the contexts are of one cluster: name each cluster once");
+    }
+    Ok(())
+}
+
+async fn deploy(cluster: &Cluster, clusters: usize) -> anyhow::Result<()> {
+    let client = &cluster.target.client;
+    let daemons: Api<DaemonSet> = Api::namespaced(client.clone(), SYSTEM_NAMESPACE);
+    let what = format!("read DaemonSet linkspan-node of {}", cluster.target.name);
+    let node = daemons.get("linkspan-node").await.told(&what)?;
+    let image = manifests::Image::of(&node);
+    let image =
+        image.with_context(|| format!("DaemonSet linkspan-node of {} has no container", cluster.target.name))?;
+    // With many clusters one pod in each does.
+    let pods = if clusters > 4 { 1 } else { PODS };
+    for object in manifests::all(&cluster.id, &image, pods) {
+        let place = Place::of(client, &object)?;
+        let applied = place.apply(&object, DryRun::None).await;
+        applied.with_context(|| format!("test pods cannot be made in {}", cluster.target.name))?;
+    }
+    Ok(())
+}
+
+async fn running(cluster: &Cluster) -> anyhow::Result<Vec<Server>> {
+    let client = &cluster.target.client;
+    for _ in 0..LOOKS {
+        if let Some(pods) = seen::running(client).await.told(&format!("list test pods of {}", cluster.target.name))? {
+            return Ok(pods);
+        }
+        tokio::time::sleep(LOOK).await;
+    }
+    let why = wait::obstacle(client, NAMESPACE).await;
+    let why = why.unwrap_or_else(|| format!("see `kubectl get pods -n {NAMESPACE}`"));
+    bail!("test pods of {} do not run after two minutes: {why}", cluster.target.name)
+}
+
+/// What `cluster` knows of the others' test pods, of which there are so many.
+async fn knowledge(cluster: &Cluster, pods: &BTreeMap<String, usize>) -> anyhow::Result<BTreeMap<String, Known>> {
+    let others = || pods.iter().filter(|(id, _)| **id != cluster.id);
+    let mut missing = Vec::new();
+    for _ in 0..LOOKS {
+        let known = seen::known(&cluster.target.client, others().map(|(id, _)| id.as_str())).await;
+        let known = known.told(&format!("read imports of {}", cluster.target.name))?;
+        let lacks = |id: &str, count: usize| known.get(id).is_none_or(|known| !known.is_whole(count));
+        missing = others().filter(|(id, count)| lacks(id, **count)).map(|(id, _)| id.clone()).collect();
+        if missing.is_empty() {
+            return Ok(known);
+        }
+        tokio::time::sleep(LOOK).await;
+    }
+    bail!(
+        "after two minutes {} does not know the test services of {}: see `kubectl linkspan diagnose services` and \
+         `kubectl get serviceimports -n {NAMESPACE} -o yaml` there",
+        cluster.id,
+        missing.join(", ")
+    )
+}
+
+/// An address and the port of the test pods, IPv6 in brackets.
+pub fn at(address: IpAddr) -> String {
+    std::net::SocketAddr::new(address, PORT).to_string()
+}

@@ -1,0 +1,201 @@
+//! Looks for both ends in a picture.
+
+use std::net::IpAddr;
+
+use k8s_openapi::api::core::v1::Pod;
+use kube::ResourceExt as _;
+
+use super::parse::{End, What};
+use crate::kubectl::picture::facts::{is_ready, node_of, on_host_network, pod_addresses};
+use crate::kubectl::picture::{ClusterPicture, Picture};
+
+/// Who calls.
+#[derive(Debug, Clone)]
+pub struct Client<'a> {
+    /// Its cluster.
+    pub cluster: &'a ClusterPicture,
+    /// What it is: `pod default/client`.
+    pub label: String,
+    /// The pod, when it is one.
+    pub pod: Option<&'a Pod>,
+    /// Its node.
+    pub node: Option<String>,
+    /// Its address in its own cluster.
+    pub address: Option<IpAddr>,
+}
+
+/// Who is called.
+#[derive(Debug, Clone)]
+pub enum Goal<'a> {
+    /// A service of the clusterset.
+    Service {
+        /// Its namespace.
+        namespace: String,
+        /// Its name.
+        name: String,
+        /// Its endpoints of this cluster only.
+        cluster: Option<&'a ClusterPicture>,
+    },
+    /// One address, as the client's cluster sees it.
+    Address {
+        /// What it is.
+        label: String,
+        /// The address.
+        address: IpAddr,
+    },
+}
+
+/// Looks for the client.
+///
+/// # Errors
+/// There is none in the clusters that were seen.
+pub fn client<'a>(picture: &'a Picture, end: &End, namespace: &str) -> Result<Client<'a>, String> {
+    let clusters = clusters(picture, end)?;
+    let namespace = end.namespace.as_deref().unwrap_or(namespace);
+    for cluster in &clusters {
+        let found = match &end.what {
+            What::Pod(name) => cluster.pod(namespace, name).map(|pod| of_pod(cluster, pod)),
+            What::Deployment(name) => pod_of_deployment(cluster, namespace, name).map(|pod| of_pod(cluster, pod)),
+            What::Any(name) => {
+                let pod = cluster.pod(namespace, name).or_else(|| pod_of_deployment(cluster, namespace, name));
+                pod.map(|pod| of_pod(cluster, pod)).or_else(|| of_node(cluster, name))
+            }
+            What::Node(name) => of_node(cluster, name),
+            What::Address(address) => of_address(cluster, *address),
+            What::Service(name) => {
+                return Err(format!("service {name} is no client: name a pod, a deployment or a node"));
+            }
+        };
+        if let Some(found) = found {
+            return Ok(found);
+        }
+    }
+    Err(missing(&end.what, namespace, &clusters))
+}
+
+/// Looks for the goal, as the client sees it.
+///
+/// # Errors
+/// There is none in the clusters that were seen.
+pub fn goal<'a>(picture: &'a Picture, from: &Client<'a>, end: &End, namespace: &str) -> Result<Goal<'a>, String> {
+    let namespace = end.namespace.as_deref().unwrap_or(namespace);
+    let service =
+        |name: &str, cluster| Goal::Service { namespace: namespace.to_owned(), name: name.to_owned(), cluster };
+    let clusters = clusters(picture, end)?;
+    let named = end.cluster.as_ref().and_then(|_| clusters.first().copied());
+    if let What::Service(name) = &end.what {
+        return Ok(service(name, named));
+    }
+    if let What::Address(address) = end.what {
+        let address = match named {
+            Some(there) => seen_from(from, there, address)?,
+            None => address,
+        };
+        return Ok(Goal::Address { label: format!("address {address}"), address });
+    }
+    for cluster in &clusters {
+        let pod = match &end.what {
+            What::Pod(name) => cluster.pod(namespace, name),
+            What::Deployment(name) => pod_of_deployment(cluster, namespace, name),
+            What::Any(name) => cluster.pod(namespace, name).or_else(|| pod_of_deployment(cluster, namespace, name)),
+            _ => None,
+        };
+        let node = || match &end.what {
+            What::Node(name) | What::Any(name) => of_node(cluster, name),
+            _ => None,
+        };
+        if let Some(found) = pod.map(|pod| of_pod(cluster, pod)).or_else(node) {
+            let native = found.address.ok_or_else(|| format!("{} has no address", found.label))?;
+            let address = seen_from(from, cluster, native)?;
+            return Ok(Goal::Address { label: format!("{} of {}", found.label, cluster.name()), address });
+        }
+    }
+    // A name that is a service.
+    if let What::Any(name) = &end.what {
+        let known = |cluster: &&ClusterPicture| {
+            let import = cluster
+                .imports
+                .all()
+                .iter()
+                .any(|import| import.name_any() == *name && import.namespace().as_deref() == Some(namespace));
+            import || cluster.service(namespace, name).is_some()
+        };
+        if picture.clusters.iter().any(|cluster| known(&cluster)) {
+            return Ok(service(name, named));
+        }
+    }
+    Err(missing(&end.what, namespace, &clusters))
+}
+
+fn seen_from(from: &Client<'_>, there: &ClusterPicture, native: IpAddr) -> Result<IpAddr, String> {
+    if from.cluster.id() == there.id() {
+        return Ok(native);
+    }
+    let called = there.id().map_or(Some(native), |id| from.cluster.calls(id, native));
+    called.ok_or_else(|| format!("{} has no virtual address for {native} of {}", from.cluster.name(), there.name()))
+}
+
+fn clusters<'a>(picture: &'a Picture, end: &End) -> Result<Vec<&'a ClusterPicture>, String> {
+    match &end.cluster {
+        None => Ok(picture.clusters.iter().collect()),
+        Some(name) => {
+            let found = picture.by_name(name);
+            found.map(|cluster| vec![cluster]).ok_or_else(|| format!("no cluster {name} was named with --context"))
+        }
+    }
+}
+
+fn missing(what: &What, namespace: &str, clusters: &[&ClusterPicture]) -> String {
+    let where_to: Vec<&str> = clusters.iter().map(|cluster| cluster.name()).collect();
+    let blind = clusters.iter().filter_map(|cluster| cluster.pods.unseen()).next();
+    let blind = blind.map_or_else(String::new, |unseen| format!("; {}", unseen.why));
+    let what = match what {
+        What::Any(name) => format!("pod, deployment, service or node {name}"),
+        What::Pod(name) => format!("pod {name}"),
+        What::Deployment(name) => format!("pod of deployment {name}"),
+        What::Node(name) => format!("node {name}"),
+        What::Service(name) => format!("service {name}"),
+        What::Address(address) => format!("address {address}"),
+    };
+    format!("there is no {what} in namespace {namespace} of {}{blind}", where_to.join(", "))
+}
+
+fn of_pod<'a>(cluster: &'a ClusterPicture, pod: &'a Pod) -> Client<'a> {
+    let node = node_of(pod).map(str::to_owned);
+    let own = pod_addresses(pod).next();
+    // On its node's network it leaves with the address that the node has among its pods.
+    let address = match (&node, on_host_network(pod)) {
+        (Some(node), true) => cluster.address_among_pods(node),
+        _ => own,
+    };
+    let label = format!("pod {}/{}", pod.namespace().unwrap_or_default(), pod.name_any());
+    Client { cluster, label, pod: Some(pod), node, address }
+}
+
+fn of_node<'a>(cluster: &'a ClusterPicture, name: &str) -> Option<Client<'a>> {
+    cluster.node(name)?;
+    let address = cluster.address_among_pods(name);
+    Some(Client { cluster, label: format!("node {name}"), pod: None, node: Some(name.to_owned()), address })
+}
+
+fn of_address(cluster: &ClusterPicture, address: IpAddr) -> Option<Client<'_>> {
+    if let Some(pod) = cluster.pod_by_address(address) {
+        return Some(of_pod(cluster, pod));
+    }
+    let node = cluster.node_of_address(address)?;
+    Some(Client { cluster, label: format!("address {address}"), pod: None, node: Some(node), address: Some(address) })
+}
+
+/// A pod of a deployment, a ready one rather than another: its ReplicaSet is named after both.
+fn pod_of_deployment<'a>(cluster: &'a ClusterPicture, namespace: &str, name: &str) -> Option<&'a Pod> {
+    let of_deployment = |pod: &&Pod| {
+        let hash = pod.labels().get("pod-template-hash");
+        let expected = hash.map(|hash| format!("{name}-{hash}"));
+        let mut owners = pod.owner_references().iter();
+        pod.namespace().as_deref() == Some(namespace)
+            && owners.any(|owner| owner.kind == "ReplicaSet" && Some(&owner.name) == expected.as_ref())
+    };
+    let mut found: Vec<&Pod> = cluster.pods.all().iter().filter(of_deployment).collect();
+    found.sort_by_key(|pod| (!is_ready(pod), pod.name_any()));
+    found.first().copied()
+}

@@ -1,0 +1,137 @@
+//! The way of one connection and its name, hop by hop: pure, on a picture. The first hop that is broken is the answer.
+
+mod ends;
+mod flow;
+mod name;
+pub mod parse;
+mod questions;
+mod show;
+#[cfg(test)]
+mod tests;
+
+use serde::{Deserialize, Serialize};
+
+use super::diagnose::{Fault, State};
+use super::picture::Picture;
+use ends::{Goal, client, goal};
+use parse::End;
+
+pub use questions::questions;
+pub use show::show;
+
+/// The way from one end to the other.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Story {
+    /// Who calls.
+    pub from: String,
+    /// Who is called.
+    pub to: String,
+    /// The hops, in order.
+    pub hops: Vec<Hop>,
+}
+
+/// One hop.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Hop {
+    /// The cluster in which it is.
+    pub cluster: String,
+    /// What is looked at: `route on node paris-2`.
+    pub what: String,
+    /// How it is.
+    pub state: State,
+    /// One word for programs; `Ok` where all is as it should be.
+    pub reason: String,
+    /// What was seen.
+    pub evidence: String,
+    /// What is the matter; empty when nothing is.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub cause: String,
+    /// What to do about it.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub fix: String,
+}
+
+impl Hop {
+    fn good(cluster: &str, what: impl Into<String>, evidence: impl Into<String>) -> Self {
+        Self {
+            cluster: cluster.to_owned(),
+            what: what.into(),
+            state: State::Ok,
+            reason: "Ok".to_owned(),
+            evidence: evidence.into(),
+            cause: String::new(),
+            fix: String::new(),
+        }
+    }
+
+    fn unseen(cluster: &str, what: impl Into<String>, why: impl Into<String>) -> Self {
+        Self { state: State::Unknown, reason: "Unseen".to_owned(), ..Self::good(cluster, what, why) }
+    }
+
+    fn bad(cluster: &str, what: impl Into<String>, fault: Fault) -> Self {
+        let Fault { state, reason, evidence, cause, fix } = fault;
+        Self { cluster: cluster.to_owned(), what: what.into(), state, reason: reason.to_owned(), evidence, cause, fix }
+    }
+
+    /// A fault if there is one, else what is told of a good hop.
+    fn judged(cluster: &str, what: impl Into<String>, fault: Option<Fault>, good: impl Into<String>) -> Self {
+        match fault {
+            Some(fault) => Self::bad(cluster, what, fault),
+            None => Self::good(cluster, what, good),
+        }
+    }
+}
+
+impl Story {
+    /// The first hop that is broken.
+    pub fn broken(&self) -> Option<&Hop> {
+        self.hops.iter().find(|hop| hop.state == State::Failed)
+    }
+
+    /// Exit code: 1 when a hop is broken, 3 when one could not be seen, else 0.
+    pub fn exit_code(&self) -> u8 {
+        if self.broken().is_some() {
+            1
+        } else if self.hops.iter().any(|hop| hop.state == State::Unknown) {
+            3
+        } else {
+            0
+        }
+    }
+}
+
+/// Follows the way. `namespace` is that of ends that name none.
+///
+/// # Errors
+/// An end is not in the clusters that were seen.
+pub fn why(picture: &Picture, from: &End, to: &End, namespace: &str) -> Result<Story, String> {
+    let from = client(picture, from, namespace)?;
+    let port = to.port;
+    let goal = goal(picture, &from, to, namespace)?;
+    let name = |label: &str| format!("{label} of {}", from.cluster.name());
+    let mut hops = vec![flow::source(&from)];
+    let to = match &goal {
+        Goal::Address { label, address } => {
+            let target = flow::Target { address: *address, port, protocol: "TCP".to_owned(), probe: true };
+            hops.extend(flow::follow(picture, &from, &target));
+            label.clone()
+        }
+        Goal::Service { namespace, name, cluster } => {
+            let found = name::follow(picture, &from, (namespace, name), *cluster, port);
+            hops.extend(found.hops);
+            let ways = found.targets.iter().map(|target| flow::follow(picture, &from, target));
+            hops.extend(worst(ways.collect()));
+            format!("{name}.{namespace}.svc.clusterset.local")
+        }
+    };
+    Ok(Story { from: name(&from.label), to, hops })
+}
+
+/// Of the ways to several endpoints the one that tells most: one that is broken, else one that was not all seen.
+fn worst(ways: Vec<Vec<Hop>>) -> Vec<Hop> {
+    let best_state = |way: &Vec<Hop>| way.iter().map(|hop| hop.state).min();
+    let worst = ways.iter().enumerate().min_by_key(|(at, way)| (best_state(way), *at)).map(|(at, _)| at);
+    worst.and_then(|at| ways.into_iter().nth(at)).unwrap_or_default()
+}

@@ -1,0 +1,106 @@
+//! What nodes are asked to follow one way: those at both ends and the gateways, and no others.
+
+use std::collections::BTreeMap;
+use std::net::{IpAddr, SocketAddr};
+
+use controller::node::{Arriving, Lookup};
+
+use super::ends::{Client, Goal, client, goal};
+use super::flow::Target;
+use super::name::targets;
+use super::parse::End;
+use crate::kubectl::diagnose::questions as usual;
+use crate::kubectl::inspect::{NameQuestion, Probe, Questions};
+use crate::kubectl::picture::{ClusterPicture, Picture};
+
+/// By cluster, in the order of the picture, and node.
+type Asked = Vec<BTreeMap<String, Questions>>;
+
+/// What is asked. Ends that are not found ask nothing. Asked again when nodes have answered, it asks more precisely.
+pub fn questions(picture: &Picture, from: &End, to: &End, namespace: &str) -> Asked {
+    let mut asked: Asked = picture.clusters.iter().map(|_| BTreeMap::new()).collect();
+    let Ok(from) = client(picture, from, namespace) else { return asked };
+    let Ok(goal) = goal(picture, &from, to, namespace) else { return asked };
+    let all = usual(picture);
+    let mut involve = |cluster: &ClusterPicture, node: Option<String>| {
+        let at = picture.clusters.iter().position(|one| std::ptr::eq(one, cluster));
+        let (Some(at), Some(node)) = (at, node) else { return };
+        let usual = all.get(at).and_then(|nodes| nodes.get(&node)).cloned().unwrap_or_default();
+        asked[at].entry(node).or_insert(usual);
+    };
+    involve(from.cluster, from.node.clone());
+    involve(from.cluster, from.cluster.active_gateway());
+    let targets = goal_targets(&from, &goal, to.port);
+    for target in &targets {
+        let far =
+            from.cluster.place(target.address).and_then(|place| Some((picture.by_id(&place.cluster)?, place.native)));
+        let Some((far, native)) = far else { continue };
+        involve(far, far.active_gateway());
+        involve(far, far.node_of_address(native));
+    }
+    for (cluster, nodes) in picture.clusters.iter().zip(&mut asked) {
+        for (node, questions) in nodes.iter_mut() {
+            refine(picture, &from, &goal, &targets, cluster, node, questions);
+        }
+    }
+    asked
+}
+
+fn goal_targets(from: &Client<'_>, goal: &Goal<'_>, port: Option<u16>) -> Vec<Target> {
+    match goal {
+        Goal::Address { address, .. } => {
+            vec![Target { address: *address, port, protocol: "TCP".to_owned(), probe: true }]
+        }
+        Goal::Service { namespace, name, cluster } => {
+            targets(from.cluster, (namespace, name), cluster.and_then(ClusterPicture::id), port)
+        }
+    }
+}
+
+fn refine(
+    picture: &Picture,
+    from: &Client<'_>,
+    goal: &Goal<'_>,
+    targets: &[Target],
+    cluster: &ClusterPicture,
+    node: &str,
+    asked: &mut Questions,
+) {
+    let is_near = std::ptr::eq(cluster, from.cluster);
+    let is_client = is_near && from.node.as_deref() == Some(node);
+    for target in targets {
+        let Some(place) = from.cluster.place(target.address) else { continue };
+        if is_client {
+            asked.lookups.push(Lookup { to: target.address, arriving: None });
+            let tcp = target.port.filter(|_| target.protocol == "TCP" && target.probe);
+            asked.probes.extend(tcp.map(|port| Probe::Tcp { to: SocketAddr::new(target.address, port) }));
+        }
+        let is_far = picture.by_id(&place.cluster).is_some_and(|far| std::ptr::eq(far, cluster)) && !is_near;
+        if is_far {
+            asked.lookups.extend(far_lookups(from, cluster, node, place.native));
+        }
+    }
+    if let Goal::Service { namespace, name, .. } = goal
+        && is_client
+    {
+        asked.names.extend(cluster.dns_server().map(|server| NameQuestion {
+            server,
+            name: format!("{name}.{namespace}.svc.clusterset.local"),
+            v6: server.is_ipv6(),
+        }));
+    }
+    asked.lookups.dedup();
+    asked.names.dedup();
+}
+
+/// On the other side: the way inward from the tunnel, and the way of answers.
+fn far_lookups(from: &Client<'_>, far: &ClusterPicture, node: &str, native: IpAddr) -> Vec<Lookup> {
+    let client = from.address.zip(from.cluster.id()).and_then(|(address, id)| far.calls(id, address));
+    let Some(client) = client else { return Vec::new() };
+    let mut lookups = vec![Lookup { to: client, arriving: None }];
+    let link = far.tunnel().map(|tunnel| tunnel.link.clone());
+    if let (true, Some(link)) = (far.active_gateway().as_deref() == Some(node), link) {
+        lookups.push(Lookup { to: native, arriving: Some(Arriving { from: client, link }) });
+    }
+    lookups
+}

@@ -1,0 +1,90 @@
+//! One connection to the collector, over which everything that waits is sent.
+
+use std::time::Duration;
+
+use anyhow::Context as _;
+use http_body_util::{BodyExt as _, Full, Limited};
+use hyper::body::Bytes;
+use hyper::client::conn::http1::{SendRequest, handshake};
+use hyper::header::{CONTENT_TYPE, HOST};
+use hyper::{Request, StatusCode};
+use hyper_util::rt::TokioIo;
+use tokio::net::TcpStream;
+use tokio::time::timeout;
+
+use super::buffer::{Buffer, Signal};
+use super::endpoint::Endpoint;
+
+/// How long a connection, and each request, may take.
+const PATIENCE: Duration = Duration::from_secs(10);
+/// Longest answer that is read, in bytes.
+const ANSWER_MAX: usize = 64 * 1024;
+
+/// What came of it.
+#[derive(Debug, Default)]
+pub(super) struct Outcome {
+    /// Batches that the collector will not take, ever.
+    pub(super) refused: u64,
+    /// Why not everything was taken.
+    pub(super) error: Option<String>,
+}
+
+/// Sends all batches, the oldest first; those that were taken, or refused for good, are gone from the buffer.
+pub(super) async fn all(endpoint: &Endpoint, buffer: &mut Buffer) -> Outcome {
+    let mut outcome = Outcome::default();
+    if let Err(error) = try_all(endpoint, buffer, &mut outcome.refused).await {
+        outcome.error = Some(format!("{error:#}"));
+    }
+    outcome
+}
+
+async fn try_all(endpoint: &Endpoint, buffer: &mut Buffer, refused: &mut u64) -> anyhow::Result<()> {
+    let connect = timeout(PATIENCE, TcpStream::connect((endpoint.host.as_str(), endpoint.port)));
+    let stream = connect.await.context("no answer")?.context("failed to connect")?;
+    let (mut sender, connection) = handshake(TokioIo::new(stream)).await.context("failed to begin HTTP")?;
+    let requests = async {
+        while let Some((signal, batch)) = buffer.first() {
+            let status = timeout(PATIENCE, post(&mut sender, endpoint, signal, batch)).await.context("no answer")??;
+            match status {
+                status if status.is_success() => {}
+                // OTLP 1.x, "Failures": these are tried again, no other ones.
+                StatusCode::TOO_MANY_REQUESTS
+                | StatusCode::BAD_GATEWAY
+                | StatusCode::SERVICE_UNAVAILABLE
+                | StatusCode::GATEWAY_TIMEOUT => anyhow::bail!("{} answered {status}", signal.path()),
+                status => {
+                    *refused += 1;
+                    tracing::debug!(%status, path = signal.path(), "the OTLP collector refused a batch");
+                }
+            }
+            buffer.pop();
+        }
+        anyhow::Ok(())
+    };
+    tokio::select! {
+        sent = requests => sent,
+        ended = connection => {
+            ended.context("the connection broke")?;
+            anyhow::bail!("the collector closed the connection")
+        }
+    }
+}
+
+async fn post(
+    sender: &mut SendRequest<Full<Bytes>>,
+    endpoint: &Endpoint,
+    signal: Signal,
+    batch: Bytes,
+) -> anyhow::Result<StatusCode> {
+    sender.ready().await.context("the connection broke")?;
+    let request = Request::post(format!("{}{}", endpoint.prefix, signal.path()))
+        .header(HOST, endpoint.authority())
+        .header(CONTENT_TYPE, "application/x-protobuf")
+        .body(Full::new(batch))?;
+    let response = sender.send_request(request).await.context("the request failed")?;
+    let status = response.status();
+    // Read to its end, so that the next request can follow.
+    let body = Limited::new(response.into_body(), ANSWER_MAX).collect().await;
+    body.map_err(|error| anyhow::anyhow!("the answer broke off: {error}"))?;
+    Ok(status)
+}

@@ -1,0 +1,133 @@
+//! `linkspan controller`: everything that a cluster does once, in the one of two processes that holds the Lease.
+//!
+//! | part | does |
+//! |---|---|
+//! | services | ServiceExports to ServiceRecords, ServiceRecords to ServiceImports |
+//! | broker | joins the clusterset, keeps credentials, mirrors Members and ServiceRecords |
+//! | coredns | keeps cluster DNS forwarding `clusterset.local` |
+
+mod coredns;
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Context as _;
+use controller::api::names::{LEASE_CONTROLLER, SYSTEM_NAMESPACE};
+use controller::broker::{self, BrokerConfig};
+use controller::cluster::lease::{Elector, Holding, LeaseConfig, Standing};
+use controller::cluster::services::{ServicesConfig, run as run_services};
+use controller::members::{ClusterId, Overrides, Selector};
+use kube::Client;
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+
+use super::process::Process;
+use crate::run::{Board, Leading, Role};
+
+/// How long a silent holder keeps the Lease.
+const DURATION: Duration = Duration::from_secs(5);
+/// Between renewals.
+const RENEW: Duration = Duration::from_secs(1);
+/// How long giving the Lease back may take at the end.
+const LINGER: Duration = Duration::from_secs(1);
+
+/// What the command line and the ConfigMap tell.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    /// Name of this process: the pod's.
+    pub name: String,
+    /// The cluster's ID.
+    pub cluster: ClusterId,
+    /// Prefixes that are set by hand.
+    pub overrides: Overrides,
+    /// Which nodes people have made gateways.
+    pub gateways: Selector,
+    /// Address of metrics and probes.
+    pub listen: Option<SocketAddr>,
+}
+
+/// Works until a signal comes.
+///
+/// # Errors
+/// When there is no way to an API server.
+pub async fn run(settings: Settings) -> anyhow::Result<()> {
+    let client = Client::try_default().await;
+    let client =
+        client.context("failed to find the API server: it is told by the pod's environment, or by KUBECONFIG")?;
+    let mut process =
+        Process::start(Role::Controller, settings.cluster.to_string(), settings.name.clone(), settings.listen)?;
+    let (board, settings, stop) = (Arc::clone(&process.board), Arc::new(settings), process.stop.clone());
+    board.waiting(Some("the Lease linkspan-controller has not been read yet".to_owned()));
+    process.tasks.spawn("lead", move || lead(client.clone(), Arc::clone(&settings), Arc::clone(&board), stop.clone()));
+    process.run(LINGER).await;
+    Ok(())
+}
+
+/// Works whenever this process holds the Lease.
+async fn lead(
+    client: Client,
+    settings: Arc<Settings>,
+    board: Arc<Board>,
+    stop: CancellationToken,
+) -> anyhow::Result<()> {
+    // Whoever was started anew does not lead yet.
+    board.leading(None);
+    let config = LeaseConfig {
+        namespace: SYSTEM_NAMESPACE.to_owned(),
+        name: LEASE_CONTROLLER.to_owned(),
+        holder: settings.name.clone(),
+        duration: DURATION,
+        renew_period: RENEW,
+    };
+    let (elector, mut holding) = Elector::new(client.clone(), config)?;
+    let standing = watch::Sender::new(Standing::Candidate);
+    let election = elector.run(standing.subscribe(), stop.cancelled());
+    tokio::pin!(election);
+    loop {
+        let known = async {
+            holding.wait_for(|holding| *holding != Holding::Unknown).await.map(drop)?;
+            board.waiting(None);
+            holding.wait_for(|holding| *holding == Holding::Ours).await.map(drop)
+        };
+        tokio::select! {
+            () = &mut election => return ended(&stop).await,
+            ours = known => ours.context("the election tells as long as it runs")?,
+        }
+        tracing::info!("this process leads");
+        tokio::select! {
+            () = &mut election => return ended(&stop).await,
+            lost = async { holding.wait_for(|holding| *holding != Holding::Ours).await.map(drop) } => {
+                lost.context("the election tells as long as it runs")?;
+                tracing::warn!("this process leads no more");
+                board.leading(None);
+            }
+            end = work(&client, &settings, &board) => return end,
+        }
+    }
+}
+
+/// The Lease is given back; what is left is the end of the process.
+async fn ended(stop: &CancellationToken) -> anyhow::Result<()> {
+    anyhow::ensure!(stop.is_cancelled(), "the election ended");
+    std::future::pending().await
+}
+
+/// Does the work of the one process that leads. It is cancelled when that is no longer this one, which each part can
+/// take between any two writes.
+async fn work(client: &Client, settings: &Settings, board: &Board) -> anyhow::Result<()> {
+    let uid = broker::cluster_uid(client).await.context("failed to read the namespace kube-system")?;
+    let config = BrokerConfig {
+        version: crate::status::VERSION.to_owned(),
+        overrides: settings.overrides.clone(),
+        gateways: settings.gateways.clone(),
+        ..BrokerConfig::new(settings.cluster.clone(), uid)
+    };
+    let exports = ServicesConfig::new(settings.cluster.clone());
+    board.leading(Some(Leading { broker: config.status.subscribe(), services: exports.status.subscribe() }));
+    tokio::select! {
+        () = run_services(client.clone(), exports, std::future::pending()) => anyhow::bail!("the services part ended"),
+        () = broker::run(client.clone(), config, std::future::pending()) => anyhow::bail!("the broker part ended"),
+        never = coredns::follow(client.clone()) => match never {},
+    }
+}

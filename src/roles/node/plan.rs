@@ -1,0 +1,195 @@
+//! The pure decision: from what the API server tells to the site that a node belongs to.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
+use std::num::NonZeroU16;
+
+use controller::api::Member;
+use controller::members::{Admitted, Claim, ClaimGateway, ClusterId, Verdict, View, judge};
+use tunnel::config::{Addresses, Dscp, Offloads, PublicKey};
+use tunnel::status::PeerState;
+
+use super::facts::{Facts, NodeFacts};
+use super::settings::Settings;
+use crate::site::{Choice, Dns, Node, Peer, Site, Status, Tunnel};
+
+/// Gateways that are chosen where people have labelled none: one that works, and one that stands by.
+const CHOSEN: usize = 2;
+
+/// Seconds between keepalives: opens the way through most NAT devices (WireGuard, `wg(8)`), and keeps sessions alive, so
+/// that the state of a path is known before somebody needs it.
+const KEEPALIVE: NonZeroU16 = NonZeroU16::new(25).expect("25 is not 0");
+
+/// A planned site, and what of the clusterset is not in it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Planned {
+    /// The site.
+    pub site: Site,
+    /// Members that are not used, each with the reason.
+    pub refused: BTreeMap<String, String>,
+}
+
+/// Why there is no site yet; one sentence with a fix.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Missing {
+    /// This node is not in the API.
+    #[error("there is no Node {0}: NODE_NAME must be the node's name in the Kubernetes API")]
+    Node(String),
+    /// This node has no address.
+    #[error("node {0} has no InternalIP: see its kubelet")]
+    Address(String),
+    /// The controller has not said what this cluster is.
+    #[error("the Member {0} of this cluster is not in the API yet: linkspan-controller writes it; see its log")]
+    Member(String),
+    /// This cluster's ID is none.
+    #[error("LINKSPAN_CLUSTER_ID: {0}")]
+    ClusterId(String),
+    /// This cluster's own prefixes are not known.
+    #[error("the Member {0} of this cluster names no prefixes of pods: its conditions say why")]
+    Prefixes(String),
+}
+
+/// The nodes that may end tunnels: those that people have labelled; where there are none, the holder of the gateway
+/// Lease as long as it is ready, and then the ready nodes with the lowest names, [`CHOSEN`] in all. Where no node is ready,
+/// which says more about the control plane than about the nodes, the holder stays and all count as ready.
+pub fn candidates(facts: &Facts) -> BTreeSet<String> {
+    let labelled: BTreeSet<_> = names(facts, |node| node.labelled).collect();
+    if !labelled.is_empty() {
+        return labelled;
+    }
+    let none_ready = !facts.nodes.values().any(|node| node.ready);
+    let works = |node: &NodeFacts| (node.ready || none_ready) && node.address().is_some();
+    let holder = facts.active.iter().filter(|name| facts.nodes.get(*name).is_some_and(works)).cloned();
+    let mut chosen = BTreeSet::new();
+    for name in holder.chain(names(facts, |node| node.ready || none_ready)) {
+        if chosen.len() < CHOSEN {
+            chosen.insert(name);
+        }
+    }
+    chosen
+}
+
+fn names(facts: &Facts, which: impl Fn(&NodeFacts) -> bool) -> impl Iterator<Item = String> {
+    facts.nodes.iter().filter(move |(_, node)| node.address().is_some() && which(node)).map(|(name, _)| name.clone())
+}
+
+/// Plans the site of `node`. `paths` are the states of the paths to other clusters' gateways, where this node has a
+/// device.
+///
+/// # Errors
+/// [`Missing`], while something that every plan needs is not there.
+pub fn plan(
+    facts: &Facts,
+    settings: &Settings,
+    node: &str,
+    paths: &BTreeMap<PublicKey, PeerState>,
+) -> Result<Planned, Missing> {
+    let cluster: ClusterId = settings.cluster.parse().map_err(|error| Missing::ClusterId(format!("{error}")))?;
+    let own = facts.nodes.get(node).ok_or_else(|| Missing::Node(node.to_owned()))?;
+    let address = own.address().ok_or_else(|| Missing::Address(node.to_owned()))?;
+    let members: Vec<Member> = facts.members.values().cloned().collect();
+    let underlay: Vec<IpAddr> = facts.nodes.values().flat_map(|node| node.internal.iter().copied()).collect();
+    let verdicts = judge(&cluster, &members, &underlay);
+    let claim = match verdicts.get(&settings.cluster) {
+        None => return Err(Missing::Member(settings.cluster.clone())),
+        Some(Verdict::Accepted(admitted)) => admitted.claim.clone(),
+        // The others have refused it as well; its own prefixes still hold for its own nodes.
+        Some(Verdict::Refused(_)) => own_claim(&members, &cluster)?,
+    };
+    if claim.pod_cidrs.is_empty() {
+        return Err(Missing::Prefixes(settings.cluster.clone()));
+    }
+    let mut refused = BTreeMap::new();
+    for (name, verdict) in &verdicts {
+        if let Verdict::Refused(refusal) = verdict {
+            refused.insert(name.clone(), refusal.message.clone());
+        }
+    }
+    let alone = refused.contains_key(&settings.cluster);
+    let mut peers = Vec::new();
+    let others = verdicts.values().filter_map(Verdict::accepted);
+    for other in others.filter(|other| other.claim.cluster != cluster && !alone) {
+        let known = if View::of(&claim, &other.claim).is_virtual() { Addresses::Virtual } else { Addresses::Native };
+        match plan_peers(other, known, address, paths) {
+            Some(found) => peers.extend(found),
+            None => {
+                refused.insert(other.claim.cluster.to_string(), "it has no gateway yet".to_owned());
+            }
+        }
+    }
+    Ok(Planned { site: site(facts, settings, claim, peers), refused })
+}
+
+/// What this cluster says of itself, although it is refused.
+fn own_claim(members: &[Member], cluster: &ClusterId) -> Result<Claim, Missing> {
+    let own = members.iter().find(|member| member.metadata.name.as_deref() == Some(cluster.as_str()));
+    own.and_then(|own| Claim::check(own).ok()).ok_or_else(|| Missing::Prefixes(cluster.to_string()))
+}
+
+fn site(facts: &Facts, settings: &Settings, claim: Claim, peers: Vec<Peer>) -> Site {
+    let gateways = candidates(facts);
+    let nodes = facts.nodes.iter().filter_map(|(name, node)| {
+        let gateway = gateways.contains(name);
+        Some(Node { name: name.clone(), address: node.address()?, gateway, pod_cidrs: node.pod_cidrs.clone() })
+    });
+    Site {
+        cluster: settings.cluster.clone(),
+        private_key_file: None,
+        pod_cidrs: claim.pod_cidrs,
+        service_cidrs: claim.service_cidrs,
+        translation: claim.blocks,
+        nodes: nodes.collect(),
+        // One that is no candidate any more has stopped, or is about to.
+        active_gateway: facts.active.clone().filter(|name| gateways.contains(name)),
+        tunnel: Tunnel {
+            link: settings.link.clone(),
+            listen_port: settings.port,
+            vanilla_port: settings.port.wrapping_add(1),
+            lanes: settings.lanes.map_or(Choice::Auto, Choice::Fixed),
+            mtu: settings.mtu.map_or(Choice::Auto, Choice::Fixed),
+            dscp: Dscp::default(),
+            offloads: Offloads::default(),
+        },
+        dns: Dns { listen: Vec::new(), zone: "clusterset.local".to_owned(), ttl: 5 },
+        status: Status { socket: settings.socket.clone(), listen: settings.listen },
+        exports: Vec::new(),
+        peers,
+    }
+}
+
+/// The peers that one Member is: the gateway that carries its traffic, under the Member's name, and those that stand by,
+/// which may call and have no prefixes. `None` when it has no gateway.
+///
+/// A gateway that stands by knows no peers, so it neither calls nor answers: who is up carries the traffic. Where the
+/// control plane cannot say who has taken over, the path does. While none is up, or two are for a moment, the gateway that
+/// the Member calls active is believed.
+fn plan_peers(
+    Admitted { claim: member, routes, .. }: &Admitted,
+    knows_us_by: Addresses,
+    own_address: IpAddr,
+    paths: &BTreeMap<PublicKey, PeerState>,
+) -> Option<Vec<Peer>> {
+    let is_up = |gateway: &&ClaimGateway| paths.get(&gateway.public_key) == Some(&PeerState::Up);
+    let active = member.active_gateway();
+    let up = active.filter(is_up).or_else(|| member.gateways.iter().find(is_up));
+    let chosen = up.or(active).or(member.gateways.first())?;
+    let peer = |gateway: &ClaimGateway| {
+        let carries = gateway.public_key == chosen.public_key;
+        let same_family = gateway.endpoints.iter().find(|at| at.is_ipv4() == own_address.is_ipv4());
+        Peer {
+            cluster: if carries { member.cluster.to_string() } else { format!("{}/{}", member.cluster, gateway.node) },
+            public_key: gateway.public_key,
+            endpoint: same_family.or(gateway.endpoints.first()).copied().filter(|_| carries),
+            allowed_ips: if carries { routes.clone() } else { Vec::new() },
+            lanes: Some(gateway.lanes),
+            preshared_key_file: None,
+            persistent_keepalive: carries.then_some(KEEPALIVE),
+            knows_us_by,
+            exports: Vec::new(),
+        }
+    };
+    Some(member.gateways.iter().map(peer).collect())
+}
+
+#[cfg(test)]
+mod tests;

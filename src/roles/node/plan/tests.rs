@@ -1,0 +1,213 @@
+//! What nodes make of Members, Nodes and the Lease.
+
+use super::*;
+use crate::site::{Machine, Secrets};
+
+/// Three public keys.
+const PARIS_A: &str = "HIgo9xNzJMWLKASShiTqIybxZ0U3wGLiUeJ1PKf8ykw=";
+const BERLIN_A: &str = "xTIBA5rboUvnH4htodjb6e697QjLERt1NAB4mZqp8Dg=";
+const BERLIN_B: &str = "TrMvSoP4jYQlY6RIzBgbssQqY3vxI2Pi+y71lOWWXX0=";
+/// The private half of [`PARIS_A`], as `wg` printed it.
+const PARIS_A_PRIVATE: &str = "yAnz5TF+lXXJte14tji3zlMNq+hd2rYUIgJBgB3fBmk=";
+
+fn settings() -> Settings {
+    Settings { cluster: "paris".to_owned(), ..Settings::default() }
+}
+
+fn key(text: &str) -> PublicKey {
+    text.parse().expect("a key")
+}
+
+fn member(name: &str, joined: &str, pods: &str, services: &str, gateways: serde_json::Value) -> (String, Member) {
+    let json = serde_json::json!({
+        "apiVersion": "linkspan.dev/v1alpha1", "kind": "Member",
+        "metadata": { "name": name, "annotations": { "linkspan.dev/joined-at": joined } },
+        "spec": {
+            "clusterID": name, "clusterUID": "u", "podCIDRs": [pods], "serviceCIDRs": [services], "gateways": gateways,
+        },
+    });
+    (name.to_owned(), serde_json::from_value(json).expect("a member"))
+}
+
+fn node(address: &str, pods: &str, ready: bool, labelled: bool) -> NodeFacts {
+    NodeFacts {
+        internal: vec![address.parse().expect("valid")],
+        pod_cidrs: vec![pods.parse().expect("valid")],
+        ready,
+        labelled,
+        ..NodeFacts::default()
+    }
+}
+
+/// Paris of three nodes, `a` active, and Berlin with an active gateway and one that stands by.
+fn facts() -> Facts {
+    let berlin = serde_json::json!([
+        { "node": "b1", "publicKey": BERLIN_A, "endpoints": ["[2001:db8::7]:51820", "198.51.100.7:51820"], "lanes": 2, "active": true },
+        { "node": "b2", "publicKey": BERLIN_B, "endpoints": ["198.51.100.8:51820"], "lanes": 4 },
+    ]);
+    let paris = serde_json::json!([{ "node": "a", "publicKey": PARIS_A, "lanes": 2, "active": true }]);
+    Facts {
+        members: BTreeMap::from([
+            member("paris", "2026-01-01T00:00:00Z", "10.42.0.0/16", "10.43.0.0/16", paris),
+            member("berlin", "2026-01-02T00:00:00Z", "10.52.0.0/16", "10.53.0.0/16", berlin),
+        ]),
+        nodes: BTreeMap::from([
+            ("a".to_owned(), node("192.168.7.2", "10.42.0.0/24", true, false)),
+            ("b".to_owned(), node("192.168.7.3", "10.42.1.0/24", true, false)),
+            ("c".to_owned(), node("192.168.7.4", "10.42.2.0/24", true, false)),
+        ]),
+        active: Some("a".to_owned()),
+    }
+}
+
+fn planned(facts: &Facts, node: &str) -> Planned {
+    plan(facts, &settings(), node, &BTreeMap::new()).expect("planned")
+}
+
+fn shown(facts: &Facts, paths: &[(&str, PeerState)]) -> Vec<(String, Option<String>, usize)> {
+    let paths = paths.iter().map(|(text, state)| (key(text), *state)).collect();
+    let planned = plan(facts, &settings(), "a", &paths).expect("planned");
+    let peers = planned.site.peers.into_iter();
+    peers.map(|peer| (peer.cluster, peer.endpoint.map(|at| at.to_string()), peer.allowed_ips.len())).collect()
+}
+
+fn set(names: &[&str]) -> BTreeSet<String> {
+    names.iter().map(|name| (*name).to_owned()).collect()
+}
+
+#[test]
+fn a_site_has_the_clusters_nodes_prefixes_and_peers() {
+    let Planned { site, refused } = planned(&facts(), "c");
+    assert_eq!(refused, BTreeMap::new());
+    assert_eq!((site.cluster.as_str(), site.active_gateway.as_deref()), ("paris", Some("a")));
+    assert_eq!(site.pod_cidrs, ["10.42.0.0/16".parse().expect("valid")]);
+    assert_eq!(site.service_cidrs, ["10.43.0.0/16".parse().expect("valid")]);
+    let nodes: Vec<_> = site.nodes.iter().map(|node| (node.name.as_str(), node.gateway)).collect();
+    assert_eq!(nodes, [("a", true), ("b", true), ("c", false)]);
+    let peer = &site.peers[0];
+    assert_eq!(peer.allowed_ips, ["10.52.0.0/16".parse().expect("valid"), "10.53.0.0/16".parse().expect("valid")]);
+    assert_eq!((peer.public_key, peer.lanes.map(|lanes| lanes.get())), (key(BERLIN_A), Some(2)));
+    assert_eq!(peer.persistent_keepalive.map(NonZeroU16::get), Some(25));
+}
+
+#[test]
+fn a_peer_is_called_at_its_best_address_of_our_own_family() {
+    assert_eq!(
+        shown(&facts(), &[]),
+        [("berlin".to_owned(), Some("198.51.100.7:51820".to_owned()), 2), ("berlin/b2".to_owned(), None, 0)]
+    );
+    let mut facts = facts();
+    for node in facts.nodes.values_mut() {
+        node.internal = vec![format!("fd07::{}", node.internal[0]).parse().expect("valid")];
+    }
+    assert_eq!(shown(&facts, &[])[0].1.as_deref(), Some("[2001:db8::7]:51820"));
+}
+
+#[test]
+fn only_the_active_gateway_calls_and_the_others_send_through_it() {
+    let machine = Machine { cores: 2, underlay_mtu: 1500 };
+    let site = planned(&facts(), "a").site;
+    let with_key = Secrets { private_key: Some(PARIS_A_PRIVATE.parse().expect("valid")), preshared: BTreeMap::new() };
+    let plan_of = |name: &str, secrets: &Secrets| crate::site::plan(&site, secrets, name, machine).expect("planned");
+    let (active, standby, worker) =
+        (plan_of("a", &with_key), plan_of("b", &with_key), plan_of("c", &Secrets::default()));
+    assert_eq!(active.tunnel.expect("a device").peers.len(), 2);
+    assert_eq!(standby.tunnel.expect("a device").peers, []);
+    assert_eq!(worker.tunnel, None);
+    for desired in [&active.desired, &standby.desired, &worker.desired] {
+        assert_eq!(desired.active_gateway.as_deref(), Some("a"));
+        assert_eq!(desired.check(), Ok(()));
+        assert_eq!(desired.remote["berlin"].len(), 2);
+    }
+}
+
+#[test]
+fn without_labels_the_first_two_ready_nodes_are_gateways_and_the_active_one_stays() {
+    let mut facts = facts();
+    assert_eq!(candidates(&facts), set(&["a", "b"]));
+    facts.active = None;
+    assert_eq!(candidates(&facts), set(&["a", "b"]));
+    facts.active = Some("c".to_owned());
+    assert_eq!(candidates(&facts), set(&["a", "c"]));
+    facts.nodes.get_mut("c").expect("there").ready = false;
+    assert_eq!(candidates(&facts), set(&["a", "b"]));
+    facts.active = Some("gone".to_owned());
+    assert_eq!(candidates(&facts), set(&["a", "b"]));
+}
+
+#[test]
+fn labelled_nodes_alone_are_gateways_ready_or_not() {
+    let mut facts = facts();
+    facts.nodes.get_mut("c").expect("there").labelled = true;
+    facts.nodes.get_mut("c").expect("there").ready = false;
+    assert_eq!(candidates(&facts), set(&["c"]));
+    assert_eq!(planned(&facts, "a").site.active_gateway, None, "the holder is no candidate any more");
+}
+
+#[test]
+fn a_gateway_that_calls_while_the_active_one_is_silent_has_taken_over() {
+    let facts = facts();
+    let down = (BERLIN_A, PeerState::Down);
+    let first = || shown(&facts, &[]);
+    assert_eq!(shown(&facts, &[down]), first(), "nobody else is there");
+    assert_eq!(shown(&facts, &[(BERLIN_A, PeerState::Up), (BERLIN_B, PeerState::Up)]), first(), "what it says counts");
+    // Whatever is known of the silent one: once it no longer carries the traffic it is idle, and must not win back for it.
+    for silent in [PeerState::Down, PeerState::Connecting, PeerState::Idle] {
+        assert_eq!(
+            shown(&facts, &[(BERLIN_A, silent), (BERLIN_B, PeerState::Up)]),
+            [("berlin/b1".to_owned(), None, 0), ("berlin".to_owned(), Some("198.51.100.8:51820".to_owned()), 2)]
+        );
+    }
+}
+
+#[test]
+fn a_member_that_is_refused_harms_nobody_else() {
+    let mut facts = facts();
+    let rome = serde_json::json!([]);
+    facts.members.extend([
+        member("oslo", "2026-01-03T00:00:00Z", "10.42.7.0/24", "10.63.0.0/16", rome.clone()),
+        member("rome", "2026-01-04T00:00:00Z", "192.168.0.0/16", "10.64.0.0/16", rome.clone()),
+        member("bern", "2026-01-05T00:00:00Z", "10.65.0.0/16", "10.66.0.0/16", rome),
+    ]);
+    let Planned { site, refused } = planned(&facts, "a");
+    assert_eq!(site.peers.len(), 2);
+    assert_eq!(refused.keys().map(String::as_str).collect::<Vec<_>>(), ["bern", "oslo", "rome"]);
+    assert!(refused["oslo"].contains("10.42.0.0/16"), "{refused:?}");
+    assert!(refused["rome"].contains("192.168.7."), "{refused:?}");
+}
+
+#[test]
+fn a_cluster_that_is_itself_refused_has_no_peers_and_keeps_its_nodes() {
+    let mut facts = facts();
+    let (name, paris) = member("paris", "2026-01-09T00:00:00Z", "10.52.3.0/24", "10.43.0.0/16", serde_json::json!([]));
+    facts.members.insert(name, paris);
+    let Planned { site, refused } = planned(&facts, "a");
+    assert_eq!((site.peers.len(), site.nodes.len()), (0, 3));
+    assert!(refused.contains_key("paris"), "{refused:?}");
+}
+
+#[test]
+fn what_is_missing_is_said_with_a_fix() {
+    let settings = settings();
+    let told = |facts: &Facts, node: &str| {
+        plan(facts, &settings, node, &BTreeMap::new()).expect_err("nothing to plan").to_string()
+    };
+    assert_eq!(told(&facts(), "d"), "there is no Node d: NODE_NAME must be the node's name in the Kubernetes API");
+    let mut none = facts();
+    none.members.remove("paris");
+    assert!(told(&none, "a").contains("linkspan-controller writes it"));
+    let mut bare = facts();
+    bare.members.get_mut("paris").expect("there").spec.pod_cidrs.clear();
+    assert!(told(&bare, "a").contains("names no prefixes of pods"));
+    let mut silent = facts();
+    silent.nodes.get_mut("a").expect("there").internal.clear();
+    assert_eq!(told(&silent, "a"), "node a has no InternalIP: see its kubelet");
+    assert_eq!(candidates(&silent), set(&["b", "c"]), "a node without an address ends no tunnels");
+}
+
+#[test]
+fn facts_come_back_from_disk_as_they_were() {
+    let text = serde_json::to_string(&facts()).expect("JSON");
+    assert_eq!(serde_json::from_str::<Facts>(&text).expect("facts"), facts());
+    assert_eq!(serde_json::from_str::<Facts>("{}").expect("facts"), Facts::default());
+}

@@ -1,0 +1,171 @@
+//! Watched objects, as the roles keep them.
+
+use std::collections::BTreeMap;
+use std::fmt::Debug;
+
+use futures::stream::BoxStream;
+use futures::{StreamExt as _, TryStreamExt as _};
+use kube::runtime::WatchStreamExt as _;
+use kube::runtime::watcher::{self, Event, watcher};
+use kube::{Api, Resource, ResourceExt as _};
+use serde::de::DeserializeOwned;
+
+/// The events of one kind of objects, through every failure; `seen` tells them from those of other kinds.
+pub(super) fn events_of<K, S: 'static>(
+    api: Api<K>,
+    config: watcher::Config,
+    seen: fn(Event<K>) -> S,
+) -> BoxStream<'static, Result<S, watcher::Error>>
+where
+    K: Resource + Clone + DeserializeOwned + Debug + Send + Sync + 'static,
+{
+    watcher(api, config).default_backoff().map_ok(seen).boxed()
+}
+
+/// What is kept of the objects of one kind, by name, and by namespace where there is one.
+pub(super) struct Kind<T> {
+    pub(super) current: BTreeMap<Key, T>,
+    /// Objects of a list that has not ended; the ones before stay in use until then.
+    listed: Option<BTreeMap<Key, T>>,
+    /// Whether all have been listed once.
+    pub(super) synced: bool,
+}
+
+/// Whether the API server answers, told when it changes.
+#[derive(Debug, Default)]
+pub(super) struct Contact {
+    lost: bool,
+}
+
+impl Contact {
+    /// Whether the API server answers.
+    pub(super) fn answers(&self) -> bool {
+        !self.lost
+    }
+
+    /// Takes what became of a watch, which goes on by itself. Tells whether objects may have changed.
+    pub(super) fn note(&mut self, seen: Result<bool, watcher::Error>) -> bool {
+        match seen {
+            // That a list begins is no answer yet.
+            Ok(false) => false,
+            Ok(true) => {
+                if std::mem::take(&mut self.lost) {
+                    tracing::info!("the API server answers again");
+                }
+                true
+            }
+            Err(error) => {
+                if !std::mem::replace(&mut self.lost, true) {
+                    let error = reason(&error);
+                    tracing::warn!("the API server does not answer as it should, what is known stays in use: {error}");
+                }
+                false
+            }
+        }
+    }
+}
+
+/// What the API server said, or the innermost cause.
+fn reason(error: &watcher::Error) -> String {
+    use watcher::Error;
+    match error {
+        Error::InitialListFailed(kube::Error::Api(status)) | Error::WatchStartFailed(kube::Error::Api(status)) => {
+            status.message.clone()
+        }
+        error => {
+            let mut cause: &dyn std::error::Error = error;
+            while let Some(next) = cause.source() {
+                cause = next;
+            }
+            cause.to_string()
+        }
+    }
+}
+
+/// Namespace, empty where there is none, and name.
+pub(super) type Key = (String, String);
+
+fn key<K: Resource>(object: &K) -> Key {
+    (object.namespace().unwrap_or_default(), object.name_any())
+}
+
+impl<T> Default for Kind<T> {
+    fn default() -> Self {
+        Self { current: BTreeMap::new(), listed: None, synced: false }
+    }
+}
+
+impl<T: PartialEq> Kind<T> {
+    /// Takes an event; `None` of `read` is as good as no object. Tells whether anything changed.
+    pub(super) fn take<K: Resource>(&mut self, event: Event<K>, read: impl FnOnce(K) -> Option<T>) -> bool {
+        match event {
+            Event::Init => {
+                self.listed = Some(BTreeMap::new());
+                false
+            }
+            Event::InitApply(object) => {
+                let name = key(&object);
+                if let (Some(listed), Some(value)) = (&mut self.listed, read(object)) {
+                    listed.insert(name, value);
+                }
+                false
+            }
+            Event::InitDone => {
+                let first = !std::mem::replace(&mut self.synced, true);
+                let listed = self.listed.take().unwrap_or_default();
+                let changed = first || listed != self.current;
+                self.current = listed;
+                changed
+            }
+            Event::Apply(object) => {
+                let name = key(&object);
+                let Some(value) = read(object) else { return self.current.remove(&name).is_some() };
+                let changed = self.current.get(&name) != Some(&value);
+                self.current.insert(name, value);
+                changed
+            }
+            Event::Delete(object) => self.current.remove(&key(&object)).is_some(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use k8s_openapi::api::coordination::v1::Lease;
+
+    use super::*;
+
+    fn holder(lease: &Lease) -> Option<String> {
+        lease.spec.as_ref()?.holder_identity.clone().filter(|holder| !holder.is_empty())
+    }
+
+    fn lease(name: &str, holder: Option<&str>) -> Lease {
+        let json = serde_json::json!({ "metadata": { "name": name }, "spec": { "holderIdentity": holder } });
+        serde_json::from_value(json).expect("a lease")
+    }
+
+    #[test]
+    fn a_new_list_replaces_the_old_one_when_it_is_complete() {
+        let mut kind = Kind::<String>::default();
+        let mut take = |event| (kind.take(event, |lease| holder(&lease)), kind.current.len(), kind.synced);
+        assert_eq!(take(Event::Init), (false, 0, false));
+        assert_eq!(take(Event::InitApply(lease("x", Some("a")))), (false, 0, false));
+        assert_eq!(take(Event::InitDone), (true, 1, true));
+        assert_eq!(take(Event::Init), (false, 1, true));
+        assert_eq!(take(Event::InitApply(lease("y", Some("b")))), (false, 1, true));
+        assert_eq!(take(Event::InitDone), (true, 1, true));
+        assert_eq!(take(Event::Delete(lease("x", None))), (false, 1, true));
+        assert_eq!(take(Event::Delete(lease("y", None))), (true, 0, true));
+    }
+
+    #[test]
+    fn what_reads_the_same_is_no_news_and_what_reads_as_nothing_is_gone() {
+        let mut kind = Kind::<String>::default();
+        let mut take = |event| kind.take(event, |lease| holder(&lease));
+        assert!(take(Event::Apply(lease("x", Some("a")))));
+        assert!(!take(Event::Apply(lease("x", Some("a")))));
+        assert!(take(Event::Apply(lease("x", Some("b")))));
+        assert!(take(Event::Apply(lease("x", Some("")))));
+        assert!(!take(Event::Apply(lease("x", None))));
+    }
+}
