@@ -2,6 +2,7 @@
 #
 #   make lab      builds Linkspan, joins two sites made of network namespaces, and proves it with real traffic
 #   make test     runs all tests
+#   make cluster  starts two Kubernetes clusters made of network namespaces, to be used with kubectl
 #
 # Both first run `setup`, which installs what is missing, says what it does, and is quick when nothing is.
 
@@ -9,13 +10,22 @@ SHELL := /bin/bash
 CARGO ?= cargo
 SETUP := tests/setup.sh
 
+# What tests/testbed needs to make Kubernetes clusters.
+CLUSTER_STEPS := cluster-packages kubernetes flannel coredns
+
+# What tests/packaging renders and checks with.
+PACKAGING_STEPS := kubernetes helm promtool cargo-cyclonedx
+
+# What tests/ui looks at the page with.
+UI_STEPS := chromium
+
 # More arguments for `linkspan lab`, for example: make lab ARGS="--sites 3"
 ARGS ?=
 # Seconds for which each fuzz target runs in `make fuzz`.
 TIME ?= 60
 
 .DEFAULT_GOAL := help
-.PHONY: help setup lab build test lint fmt clippy doc deny bench bench-quick bench-dns bench-micro fuzz
+.PHONY: help setup lab cluster cluster-down build test faults lint fmt clippy doc deny bench bench-quick bench-control bench-dns bench-micro fuzz
 
 help: ## Show the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/make \1\t\2/' | expand -t 20
@@ -26,14 +36,28 @@ setup: ## Install what tests and lab need: Debian packages, WireGuard peers, car
 build: ## Build the release binary, target/release/linkspan
 	$(CARGO) build --release --locked
 
-lab: ## Join two sites on this machine and prove it (needs root; ARGS="--sites 3 --nodes 2")
+lab: ## Join two sites on this machine and prove it, then two with equal CIDRs (needs root; ARGS="--sites 3 --nodes 2")
 	@$(SETUP) root packages
 	$(CARGO) build --release --locked
 	target/release/linkspan lab $(ARGS)
+	$(if $(ARGS),,target/release/linkspan lab --overlap)
+
+cluster: ## Start two Kubernetes clusters on this machine, and say how to use them (needs root; ARGS=--overlap)
+	@$(SETUP) root packages $(CLUSTER_STEPS)
+	$(CARGO) build --locked --package linkspan-testbed
+	target/debug/testbed up $(ARGS)
+
+cluster-down: ## Remove every trace of them
+	@[[ -x target/debug/testbed ]] || $(CARGO) build --locked --package linkspan-testbed
+	target/debug/testbed down
 
 test: ## Run all tests (needs root: they build network namespaces)
-	@$(SETUP) root packages wireguard-go boringtun-cli
+	@$(SETUP) root packages wireguard-go boringtun-cli $(CLUSTER_STEPS) $(PACKAGING_STEPS) $(UI_STEPS)
 	$(CARGO) test --workspace --locked
+
+faults: ## Break two joined clusters in nineteen ways, and ask diagnose and why what is wrong (needs root; about 8 min)
+	@$(SETUP) root packages $(CLUSTER_STEPS)
+	$(CARGO) test --workspace --locked --test clusters -- --ignored --nocapture
 
 lint: fmt clippy doc deny ## Run every check that is not a test
 
@@ -67,6 +91,10 @@ bench-quick: ## Measure the tunnel beside other WireGuards with short runs, one 
 bench-micro: ## Measure single stages: cipher, packets, lookups, names
 	$(CARGO) bench --locked --bench stages
 	$(CARGO) bench --locked --package linkspan-tunnel --bench packet
+
+bench-control: ## Measure the time from an export to its name in the other cluster
+	@$(SETUP) root packages $(CLUSTER_STEPS)
+	$(CARGO) bench --locked --bench control
 
 bench-dns: ## Measure names beside CoreDNS
 	@$(SETUP) root packages coredns

@@ -11,13 +11,15 @@ use std::path::{Path, PathBuf};
 type Target = fn(&[u8]);
 
 /// Each file of `tests/fuzz/fuzz_targets`, and the function that it calls.
-const TARGETS: [(&str, Target); 6] = [
+const TARGETS: [(&str, Target); 8] = [
     ("coalescing", tunnel::packet::fuzz::fuzz_coalesce),
     ("datagram", tunnel::fuzz::fuzz_datagram),
     ("dns", dns::fuzz::fuzz_dns),
     ("icmp", tunnel::packet::fuzz::fuzz_icmp),
+    ("path_states", linkspan::run::fuzz_path_states),
     ("segmentation", tunnel::packet::fuzz::fuzz_split),
     ("site", linkspan::site::fuzz_site),
+    ("translation", tunnel::packet::fuzz::fuzz_translate),
 ];
 
 /// Mutations of one seed, at most: more is what `make fuzz` is for.

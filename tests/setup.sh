@@ -2,6 +2,7 @@
 # Installs what the lab, the tests and the benchmarks need, and nothing that is there already.
 #
 #   tests/setup.sh STEP...     STEP: root packages wireguard-go tailscale-wireguard-go coredns boringtun-cli cargo-deny cargo-fuzz
+#                                    cluster-packages kubernetes flannel helm promtool cargo-cyclonedx chromium
 #
 # Programs are built once into a cache outside the tree, under a name that changes with what they are built from, and
 # linked into target/peers, where the tests look for them.
@@ -21,6 +22,12 @@ commands=(
   iptables:iptables modprobe:kmod nft:nftables nsenter:util-linux ping:iputils-ping sysctl:procps tcpdump:tcpdump
   wg:wireguard-tools
 )
+# The same for clusters, and files of packages that hold no command.
+cluster_commands=(
+  busybox:busybox-static cc:gcc conntrack:conntrack containerd:containerd ctr:containerd curl:curl dig:bind9-dnsutils
+  ip:iproute2 iperf3:iperf3 iptables:iptables nft:nftables nsenter:util-linux runc:runc socat:socat
+  /usr/lib/cni/bridge:containernetworking-plugins
+)
 
 step_root() {
   [[ $(id -u) == 0 ]] || fail "run this as root: it makes network namespaces and TUN links"
@@ -33,9 +40,15 @@ step_root() {
   fi
 }
 
-step_packages() {
+step_packages() { install "${commands[@]}"; }
+# The page of `kubectl linkspan ui` is looked at in it.
+step_chromium() { install chromium:chromium; }
+step_cluster-packages() { install "${cluster_commands[@]}"; }
+
+# install COMMAND:PACKAGE...: installs the packages whose command is missing.
+install() {
   local missing=() names=() pair
-  for pair in "${commands[@]}"; do
+  for pair in "$@"; do
     command -v "${pair%%:*}" >/dev/null || { names+=("${pair%%:*}"); missing+=("${pair#*:}"); }
   done
   ((${#missing[@]})) || return 0
@@ -62,25 +75,27 @@ build() {
     flock 9 # another worktree may be at it
     if [[ ! -x $file ]]; then
       say "building $name (once; kept in $cache)"
+      local start=$SECONDS
       out=$(mktemp -d "$cache/$name.XXXXXX")
       "$@" || { rm -rf "$out"; fail "$name does not build; the lines above say why"; }
       rm -rf "${file%/*}"
       mv "$out" "${file%/*}"
+      say "built $name in $((SECONDS - start)) s"
     fi
     exec 9>&-
   fi
   place "$name" "$file"
 }
 
-# go_peer NAME FOLDER PACKAGE: a program of the Go module in tests/peers/FOLDER.
+# go_peer NAME FOLDER PACKAGE [LDFLAGS]: a program of the Go module in tests/peers/FOLDER.
 go_peer() {
   local key
-  key=$(cat "$tree/tests/peers/$2/go.mod" "$tree/tests/peers/$2/go.sum" | sha256sum | cut -c1-12)
-  build "$1" "$key" go_build "$1" "$2" "$3"
+  key=$({ cat "$tree/tests/peers/$2/go.mod" "$tree/tests/peers/$2/go.sum"; printf %s "${4-}"; } | sha256sum | cut -c1-12)
+  build "$1" "$key" go_build "$@"
 }
 go_build() {
   command -v go >/dev/null || fail "$1 is written in Go, and no go command was found: install Go 1.26 or newer"
-  (cd "$tree/tests/peers/$2" && CGO_ENABLED=0 go build -trimpath -ldflags '-s -w' -o "$out/$1" "$3")
+  (cd "$tree/tests/peers/$2" && CGO_ENABLED=${cgo:-0} go build -trimpath -ldflags "-s -w ${4-}" -o "$out/$1" "$3")
 }
 
 # cargo_tool NAME VERSION: a program of crates.io, built with the toolchain of this tree.
@@ -93,8 +108,36 @@ cargo_build() {
 step_wireguard-go() { go_peer wireguard-go wireguard golang.zx2c4.com/wireguard; }
 step_tailscale-wireguard-go() { go_peer tailscale-wireguard-go tailscale github.com/tailscale/wireguard-go; }
 step_coredns() { go_peer coredns coredns github.com/coredns/coredns; }
+# One of its backends is written in C.
+step_flannel() { cgo=1 go_peer flanneld flannel github.com/flannel-io/flannel '-extldflags=-static'; }
+# Kubernetes takes its version from the linker; without one the programs misjudge each other.
+step_kubernetes() {
+  local version major minor flags='' package name
+  version=$(sed -nE 's/^\s*k8s.io\/kubernetes (v[0-9.]+).*/\1/p' "$tree/tests/peers/kubernetes/go.mod")
+  [[ $version ]] || fail "tests/peers/kubernetes/go.mod does not say which version of k8s.io/kubernetes it wants"
+  IFS=. read -r major minor _ <<<"${version#v}"
+  for package in k8s.io/component-base/version k8s.io/client-go/pkg/version; do
+    flags+="-X $package.gitVersion=$version -X $package.gitMajor=$major -X $package.gitMinor=$minor "
+  done
+  go_peer etcd kubernetes go.etcd.io/etcd/server/v3
+  for name in kube-apiserver kubectl kube-controller-manager kube-scheduler kube-proxy kubelet; do
+    go_peer "$name" kubernetes "k8s.io/kubernetes/cmd/$name" "$flags"
+  done
+}
+# As Helm's own Makefile does; without, it takes every cluster for one of Kubernetes 1.20.
+step_helm() {
+  local mod=$tree/tests/peers/helm/go.mod version minor
+  version=$(sed -nE 's/^\s*(require )?helm.sh\/helm\/v3 (v[0-9.]+).*/\2/p' "$mod")
+  minor=$(sed -nE 's/^\s*k8s.io\/client-go v0\.([0-9]+).*/\1/p' "$mod")
+  [[ $version && $minor ]] || fail "tests/peers/helm/go.mod does not say which versions of Helm and of client-go it wants"
+  go_peer helm helm helm.sh/helm/v3/cmd/helm "-X helm.sh/helm/v3/internal/version.version=$version \
+-X helm.sh/helm/v3/pkg/lint/rules.k8sVersionMajor=1 -X helm.sh/helm/v3/pkg/lint/rules.k8sVersionMinor=$minor \
+-X helm.sh/helm/v3/pkg/chartutil.k8sVersionMajor=1 -X helm.sh/helm/v3/pkg/chartutil.k8sVersionMinor=$minor"
+}
+step_promtool() { go_peer promtool prometheus github.com/prometheus/prometheus/cmd/promtool; }
 step_boringtun-cli() { cargo_tool boringtun-cli 0.7.1; }
 step_cargo-deny() { cargo_tool cargo-deny 0.20.2; }
+step_cargo-cyclonedx() { cargo_tool cargo-cyclonedx 0.5.9; }
 step_cargo-fuzz() { cargo_tool cargo-fuzz 0.13.1; }
 
 for step in "$@"; do

@@ -31,12 +31,21 @@ pub enum Contender {
     Linkspan1,
     /// Linkspan with two lanes.
     Linkspan2,
+    /// The same, with ends that know each other by virtual addresses: each packet is translated at both.
+    LinkspanTranslated,
 }
 
 impl Contender {
     /// All, in the order of the report.
-    pub const ALL: [Self; 6] =
-        [Self::Bare, Self::WireguardGo, Self::Tailscale, Self::Boringtun, Self::Linkspan1, Self::Linkspan2];
+    pub const ALL: [Self; 7] = [
+        Self::Bare,
+        Self::WireguardGo,
+        Self::Tailscale,
+        Self::Boringtun,
+        Self::Linkspan1,
+        Self::Linkspan2,
+        Self::LinkspanTranslated,
+    ];
 
     /// As it is called in reports and in `--only`.
     pub fn name(&self) -> &'static str {
@@ -47,7 +56,13 @@ impl Contender {
             Self::Boringtun => "boringtun-cli",
             Self::Linkspan1 => "linkspan-1-lane",
             Self::Linkspan2 => "linkspan-2-lanes",
+            Self::LinkspanTranslated => "linkspan-translated",
         }
+    }
+
+    /// The address by which the other end calls `side` through this contender.
+    pub fn called(self, side: Side) -> &'static str {
+        if self == Self::LinkspanTranslated { side.virtual_inner() } else { self.address(side) }
     }
 
     /// The address of `side` that goes through this contender.
@@ -71,8 +86,9 @@ impl Contender {
                     let options = ["-f", "--disable-drop-privileges"];
                     processes.push(vanilla(net, side, "boringtun-cli", &options, own, other, &folder)?);
                 }
-                Self::Linkspan1 => processes.push(linkspan(net, side, 1, 1, own, other, &folder)?),
-                Self::Linkspan2 => processes.push(linkspan(net, side, 2, 1, own, other, &folder)?),
+                Self::Linkspan1 => processes.push(linkspan(net, side, 1, [own, other], "", &folder)?),
+                Self::Linkspan2 => processes.push(linkspan(net, side, 2, [own, other], "", &folder)?),
+                Self::LinkspanTranslated => processes.push(translated(net, side, [own, other], &folder)?),
             }
         }
         let mut tunnel = Tunnel { processes, folder };
@@ -84,7 +100,13 @@ impl Contender {
 /// Starts Linkspan at one end with `peers` peers, of which one could answer.
 pub fn linkspan_with_peers(net: &Net, peers: usize) -> Result<Tunnel> {
     let folder = tempfile::tempdir().context("making a folder for keys")?;
-    let process = linkspan(net, Side::A, 2, peers - 1, &Keys::new()?, &Keys::new()?, &folder)?;
+    let mut absent = String::new();
+    for number in 0..peers - 1 {
+        let key = Keys::new()?.public;
+        let prefix = format!("10.{}.{}.0/24", 100 + number / 256, number % 256);
+        writeln!(absent, "  - {{ cluster: absent-{number}, publicKey: \"{key}\", allowedIPs: [{prefix}], lanes: 2 }}")?;
+    }
+    let process = linkspan(net, Side::A, 2, [&Keys::new()?, &Keys::new()?], &absent, &folder)?;
     wait_for(|| net.ip(Side::A, "link show dev lsba up").is_ok()).context("the link does not come up")?;
     Ok(Tunnel { processes: vec![process], folder })
 }
@@ -112,7 +134,7 @@ impl Tunnel {
         let from = Instant::now();
         loop {
             let mut ping = net.command(Side::A, "ping");
-            ping.args(["-c1", "-W1", "-I", contender.address(Side::A), contender.address(Side::B)]);
+            ping.args(["-c1", "-W1", "-I", contender.address(Side::A), contender.called(Side::B)]);
             let Err(error) = finish(&mut ping) else { return Ok(()) };
             if self.processes.iter_mut().any(|process| !process.is_alive()) {
                 bail!("it ended before a ping was answered, and said: {}", self.said());
@@ -204,35 +226,38 @@ fn vanilla(
     Ok(running)
 }
 
-/// Starts one end of Linkspan with `absent` more peers, which never call.
-fn linkspan(
+/// Starts one end of Linkspan with two lanes that knows the other, and is known to it, by virtual addresses.
+fn translated(net: &Net, side: Side, keys: [&Keys; 2], folder: &TempDir) -> Result<Running> {
+    let pair = format!("[{{ native: {}, virtual: {} }}]", side.prefix(), side.virtual_prefix());
+    start_linkspan(net, side, 2, keys, &pair, side.other().virtual_prefix(), "", folder)
+}
+
+/// Starts one end of Linkspan, with `more` peers, as lines of its site file, which never call.
+fn linkspan(net: &Net, side: Side, lanes: u8, keys: [&Keys; 2], more: &str, folder: &TempDir) -> Result<Running> {
+    start_linkspan(net, side, lanes, keys, "[]", side.other().prefix(), more, folder)
+}
+
+#[expect(clippy::too_many_arguments, reason = "all that a site file of this benchmark differs by")]
+fn start_linkspan(
     net: &Net,
     side: Side,
     lanes: u8,
-    absent: usize,
-    own: &Keys,
-    other: &Keys,
+    [own, other]: [&Keys; 2],
+    pairs: &str,
+    allowed: &str,
+    more: &str,
     folder: &TempDir,
 ) -> Result<Running> {
     own.file(folder, side)?;
-    let mut more = String::new();
-    for number in 0..absent {
-        let key = Keys::new()?.public;
-        let prefix = format!("10.{}.{}.0/24", 100 + number / 256, number % 256);
-        writeln!(
-            more,
-            "  - {{ cluster: absent-{number}, publicKey: \"{key}\", allowedIPs: [{prefix}], lanes: {lanes} }}"
-        )?;
-    }
     let site = format!(
         "cluster: {letter}
 privateKeyFile: {letter}.key
-network: {{ podCIDRs: [{prefix}], serviceCIDRs: [] }}
+network: {{ podCIDRs: [{prefix}], serviceCIDRs: [], virtual: {pairs} }}
 nodes: [{{ name: {letter}-gw, address: {outer}, gateway: true, podCIDRs: [{prefix}] }}]
 tunnel: {{ link: lsb{letter}, listenPort: {PORT}, lanes: {lanes}, mtu: 1420 }}
 status: {{ socket: {folder}/{letter}.sock }}
 peers:
-  - {{ cluster: {other_letter}, publicKey: \"{public}\", endpoint: \"{other_outer}:{PORT}\", allowedIPs: [{other_prefix}], lanes: {lanes} }}
+  - {{ cluster: {other_letter}, publicKey: \"{public}\", endpoint: \"{other_outer}:{PORT}\", allowedIPs: [{allowed}], lanes: {lanes} }}
 {more}",
         letter = side.letter(),
         prefix = side.prefix(),
@@ -241,7 +266,6 @@ peers:
         other_letter = side.other().letter(),
         public = other.public,
         other_outer = side.other().outer(),
-        other_prefix = side.other().prefix(),
     );
     let path = folder.path().join(format!("{}.yaml", side.letter()));
     std::fs::write(&path, site)?;

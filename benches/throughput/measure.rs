@@ -138,7 +138,7 @@ struct Tcp {
 impl Bench<'_> {
     fn iperf(&self, options: &[&str]) -> std::process::Command {
         let mut command = self.net.command(Side::A, "iperf3");
-        let (from, to) = (self.contender.address(Side::A), self.contender.address(Side::B));
+        let (from, to) = (self.contender.address(Side::A), self.contender.called(Side::B));
         // CUBIC is Linux's default. A host may have BBR instead, whose pace settles on another value in every run.
         command
             .args(["-c", to, "-B", from, "-p", IPERF_PORT, "-J", "-C", "cubic", "-t", &self.plan.seconds.to_string()])
@@ -180,7 +180,7 @@ impl Bench<'_> {
     /// Round trips of single pings in milliseconds, sorted.
     fn ping(&self, count: u32, interval: &str) -> Result<Vec<f64>> {
         let mut command = self.net.command(Side::A, "ping");
-        let (from, to) = (self.contender.address(Side::A), self.contender.address(Side::B));
+        let (from, to) = (self.contender.address(Side::A), self.contender.called(Side::B));
         command.args(["-n", "-i", interval, "-c", &count.to_string(), "-I", from, to]);
         let output = String::from_utf8(finish(&mut command)?.stdout)?;
         let time = |line: &str| line.split_once("time=")?.1.split(' ').next()?.parse().ok();
@@ -213,9 +213,10 @@ impl Bench<'_> {
 
     fn flood_once(&self, size: usize, rate: u64) -> Result<f64> {
         let own = std::env::current_exe()?;
-        let to = format!("{}:{FLOOD_PORT}", self.contender.address(Side::B));
+        let at = format!("{}:{FLOOD_PORT}", self.contender.address(Side::B));
+        let to = format!("{}:{FLOOD_PORT}", self.contender.called(Side::B));
         let mut receiver = self.net.command(Side::B, &own);
-        receiver.args(["flood-receive", "--at", &to]).stdin(Stdio::null()).stdout(Stdio::piped());
+        receiver.args(["flood-receive", "--at", &at]).stdin(Stdio::null()).stdout(Stdio::piped());
         let mut receiver = receiver.spawn().context("starting the receiver")?;
         let mut output = BufReader::new(receiver.stdout.take().context("the receiver's output is a pipe")?);
         output.read_line(&mut String::new())?;

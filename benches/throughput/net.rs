@@ -54,6 +54,22 @@ impl Side {
         }
     }
 
+    /// The prefix by which the other end knows this one, where addresses are translated.
+    pub fn virtual_prefix(self) -> &'static str {
+        match self {
+            Self::A => "100.64.0.0/16",
+            Self::B => "100.66.0.0/16",
+        }
+    }
+
+    /// [`Side::inner`] there.
+    pub fn virtual_inner(self) -> &'static str {
+        match self {
+            Self::A => "100.64.0.1",
+            Self::B => "100.66.0.1",
+        }
+    }
+
     /// The other end.
     pub fn other(self) -> Self {
         match self {

@@ -110,7 +110,7 @@ impl Record {
     fn result(&self) -> Vec<(&'static str, f64)> {
         let bound = self.bound_gbps();
         let tcp1 = self.median(SUBJECT, |sample| sample.tcp1_gbps);
-        let figures: [(&str, Option<f64>); 20] = [
+        let figures: [(&str, Option<f64>); 22] = [
             ("tcp1_gbps", tcp1),
             ("tcp4_gbps", self.median(SUBJECT, |sample| sample.tcp4_gbps)),
             ("bidir_gbps", self.median(SUBJECT, |sample| sample.bidir_gbps)),
@@ -120,6 +120,8 @@ impl Record {
             ("vs_wireguard_go", self.ratio(Contender::WireguardGo, |sample| sample.tcp1_gbps)),
             ("vs_tailscale", self.ratio(Contender::Tailscale, |sample| sample.tcp1_gbps)),
             ("vs_boringtun_cli", self.ratio(Contender::Boringtun, |sample| sample.tcp1_gbps)),
+            ("translated_tcp1", self.ratio(Contender::LinkspanTranslated, |sample| 1.0 / sample.tcp1_gbps)),
+            ("translated_udp64", self.ratio(Contender::LinkspanTranslated, |sample| 1.0 / sample.udp64_kpps)),
             ("udp1300_gbps", self.median(SUBJECT, |sample| sample.udp1300_gbps)),
             ("udp64_kpps", self.median(SUBJECT, |sample| sample.udp64_kpps)),
             ("udp64_vs_go", self.ratio_to_best_go(|sample| sample.udp64_kpps)),
@@ -146,7 +148,8 @@ impl Record {
         median(self.samples.get(&contender)?.iter().map(figure).collect())
     }
 
-    /// The median over the rounds of the subject's figure divided by the other's in the same round.
+    /// The median over the rounds of the subject's figure divided by the other's in the same round; of the inverse figure,
+    /// the other's share of the subject's.
     fn ratio(&self, other: Contender, figure: Figure) -> Option<f64> {
         let pairs = self.samples.get(&SUBJECT)?.iter().zip(self.samples.get(&other)?);
         median(pairs.map(|(own, other)| figure(own) / figure(other)).collect())

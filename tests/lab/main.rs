@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test that cannot go on has failed")]
 
 mod command;
+mod overlap;
 mod paths;
 mod promise;
 #[path = "../support/mod.rs"]

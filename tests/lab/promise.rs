@@ -32,11 +32,11 @@ fn settled(lab: &Lab) -> (Vec<String>, Vec<Snapshot>) {
     (nodes, states)
 }
 
-fn prove(lab: &mut Lab, proofs: &[proof::Proof]) {
+pub(crate) fn prove(lab: &mut Lab, proofs: &[proof::Proof]) {
     assert_passed(&proof::run(lab, proofs, |_| ()).unwrap());
 }
 
-const EXCHANGE: &[proof::Proof] =
+pub(crate) const EXCHANGE: &[proof::Proof] =
     &[("reach", proof::reach), ("egress", proof::egress), ("names", proof::names), ("http", proof::http)];
 
 #[test]
@@ -122,6 +122,22 @@ fn a_restart_after_a_kill_adopts_what_is_there_and_changes_nothing() {
         assert_eq!(before.part(part), lab.snapshot(gateway).unwrap().part(part), "{part} changed");
     }
     assert_eq!(seen(&lab, "paris/pod-2", Tcp, "10.52.1.2"), Ok("10.42.1.2".to_owned()));
+}
+
+#[test]
+fn a_worker_that_is_restarted_loses_no_packet() {
+    let mut lab = joined("lstpw-", Spec { pods: 1, ..Spec::default() });
+    let pod = lab.plan.find("paris/pod-2").unwrap().netns().to_owned();
+    for signal in [Signal::KILL, Signal::TERM] {
+        let ping = Run::in_pod(&pod, "ping", ["-q", "-i", "0.01", "-c", "300", "-W", "1", "10.52.1.2"]);
+        let ping = ping.spawn().unwrap();
+        lab.stop_node("paris-w1", signal).unwrap();
+        lab.start_node("paris-w1").unwrap();
+        lab.wait_ready(Duration::from_secs(30)).unwrap_or_else(|error| panic!("{error:#}"));
+        let output = ping.wait_with_output().unwrap();
+        let said = String::from_utf8_lossy(&output.stdout);
+        assert!(said.contains("300 packets transmitted, 300 received"), "{said}");
+    }
 }
 
 #[test]

@@ -89,6 +89,32 @@ fn a_status_that_nobody_serves_says_what_to_do() {
 }
 
 #[test]
+fn an_address_is_translated_by_a_site_file_in_both_directions() {
+    let network = "serviceCIDRs: [10.43.0.0/16], virtual: [{ native: 10.42.0.0/16, virtual: 100.64.0.0/16 }]";
+    let text = site("").replace("serviceCIDRs: [10.43.0.0/16]", network);
+    assert!(text.contains("100.64.0.0/16"), "{text}");
+    let folder = Folder::new(&text);
+    let translate = |address: &str, output: &str| {
+        ended(linkspan(["translate", address, "-o", output, "--config"]).arg(folder.site()))
+    };
+    for address in ["10.42.0.5", "100.64.0.5"] {
+        let (code, out, error) = translate(address, "table");
+        let expected = "Cluster  paris\nNative   10.42.0.5\nVirtual  100.64.0.5\nKnown    to berlin as 100.64.0.5\n";
+        assert_eq!((code, out.as_str()), (Some(0), expected), "{error}");
+    }
+    let (_, out, _) = translate("100.64.0.5", "json");
+    let found: serde_json::Value = serde_json::from_str(&out).unwrap();
+    assert_eq!((&found["native"], &found["virtual"]), (&"10.42.0.5".into(), &"100.64.0.5".into()));
+    assert_eq!(found["knownAs"][0]["cluster"], "berlin");
+    let (code, _, error) = translate("192.0.2.77", "table");
+    assert_eq!(code, Some(1));
+    assert!(error.contains("192.0.2.77 is in no prefix of paris, nor of a cluster that it is joined with"), "{error}");
+    let (_, out, error) = ended(linkspan(["check", "--node", "gw"]).arg(folder.site()));
+    assert!(out.contains("Virtual   10.42.0.0/16 is known as 100.64.0.0/16"), "{out}{error}");
+    assert!(out.contains(", knows this cluster by virtual addresses"), "{out}");
+}
+
+#[test]
 fn the_schema_is_json_with_every_section() {
     let (code, out, _) = ended(&mut linkspan(["schema"]));
     assert_eq!(code, Some(0));

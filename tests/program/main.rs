@@ -5,6 +5,7 @@
 
 mod commands;
 mod node;
+mod otlp;
 
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};

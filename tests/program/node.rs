@@ -59,11 +59,16 @@ impl Node {
 
     fn start_with(name: &str, node: &str, folder: Folder, more: impl FnOnce(&mut Command)) -> Self {
         let netns = Netns::new(name);
-        let log = std::fs::File::create(folder.path().join("log")).unwrap();
+        let child = Killed(Self::command(&netns, &folder, node, more).spawn().unwrap());
+        Self { child, netns, folder }
+    }
+
+    fn command(netns: &Netns, folder: &Folder, node: &str, more: impl FnOnce(&mut Command)) -> Command {
+        let log = std::fs::File::options().create(true).append(true).open(folder.path().join("log")).unwrap();
         let mut command = netns.inside(env!("CARGO_BIN_EXE_linkspan"));
         command.args(["run", "--node", node, "--config"]).arg(folder.site()).stderr(log);
         more(&mut command);
-        Self { child: Killed(command.spawn().unwrap()), netns, folder }
+        command
     }
 
     fn log(&self) -> String {
@@ -200,6 +205,24 @@ fn remove_on_exit_takes_the_link_away() {
 }
 
 #[test]
+fn a_killed_node_is_followed_at_once_by_the_next_process() {
+    let mut node = Node::start("kill", "gw", &site(""));
+    for round in 1..=5 {
+        node.until("it gets ready", |status| status["ready"] == true);
+        let before = node.child.0.id();
+        // Not waited for: its threads, sockets and queues are still there when the next one begins.
+        node.child.0.kill().unwrap();
+        let next = Node::command(&node.netns, &node.folder, "gw", |_| {}).spawn().unwrap();
+        drop(std::mem::replace(&mut node.child, Killed(next)));
+        assert_ne!(node.child.0.id(), before);
+        node.until("the next one gets ready", |status| status["ready"] == true);
+        let ended = node.child.0.try_wait().unwrap();
+        assert!(ended.is_none(), "round {round}: {}", node.log());
+    }
+    node.until("lanes run", |status| status["tunnel"]["lanes"].as_u64() > Some(0));
+}
+
+#[test]
 fn a_gateway_that_may_not_make_links_says_what_it_needs() {
     let netns = Netns::new("caps");
     let folder = Folder::new(&site(""));
@@ -258,9 +281,9 @@ fn metrics_and_probes_answer_over_http() {
     assert_eq!(get("/readyz"), "ready\n200");
     let metrics = get("/metrics");
     for line in [
-        "linkspan_ready{} 1.0",
-        "linkspan_peer_up{peer=\"berlin\"} 0.0",
-        "linkspan_dns_synced{} 1.0",
+        "linkspan_ready{cluster=\"paris\"} 1.0",
+        "linkspan_peer_up{cluster=\"paris\",peer=\"berlin\"} 0.0",
+        "linkspan_dns_synced{cluster=\"paris\"} 1.0",
         "# TYPE linkspan_dropped_packets counter",
         "# EOF",
     ] {

@@ -1,0 +1,166 @@
+//! Two clusters, joined as people join them.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use anyhow::{Context as _, Result, ensure};
+use testbed::{Cluster, Lifetime, Run, Spec, Testbed};
+
+use crate::traces::Traces;
+
+/// What the names of this test's namespaces begin with; `make cluster` has others.
+pub const PREFIX: &str = "lct";
+/// The cluster whose API server is the broker, too.
+pub const BROKER: &str = "paris";
+/// Both clusters.
+pub const CLUSTERS: [&str; 2] = ["paris", "berlin"];
+/// Linkspan's namespace.
+pub const SYSTEM: &str = "linkspan-system";
+
+/// The clusters and what was on their nodes before Linkspan came.
+pub struct Joined {
+    /// The clusters.
+    pub bed: Testbed,
+    /// Links, routes, rules and packet filter of every node before.
+    pub before: Traces,
+}
+
+impl Joined {
+    /// Starts clusters, the broker among them.
+    ///
+    /// # Errors
+    /// A command fails.
+    pub fn start(clusters: &[Spec]) -> Result<Self> {
+        let bed = Testbed::start(PREFIX, clusters, Lifetime::Caller)?;
+        let archive = pack()?;
+        for cluster in &bed.clusters {
+            cluster.import_image(&archive)?;
+        }
+        let before = Traces::of(&bed)?;
+        let joined = Self { bed, before };
+        joined.linkspan(BROKER, &["deploy-broker"])?.done()?;
+        Ok(joined)
+    }
+
+    /// Joins a cluster by the commands of the README: that of the broker by one, the others as those do who have no rights
+    /// on the broker, with a token and kubectl.
+    ///
+    /// # Errors
+    /// A command fails.
+    pub fn join(&self, name: &str) -> Result<()> {
+        if name == BROKER {
+            let broker = self.cluster(BROKER)?.kubeconfig_path().display().to_string();
+            let join = self.linkspan(name, &["join", name, "--broker-kubeconfig", &broker])?;
+            return join.done().with_context(|| self.describe());
+        }
+        self.cluster(name)?.kubectl(["apply", "-k", &deploy("crds")])?.done()?;
+        let token = self.token(name)?;
+        self.cluster(name)?.kubectl(["apply", "-k", &deploy("member")])?.done()?;
+        self.linkspan(name, &["join"])?.input(&token).done().with_context(|| self.describe())
+    }
+
+    /// A cluster by its name.
+    ///
+    /// # Errors
+    /// There is none.
+    pub fn cluster(&self, name: &str) -> Result<&Cluster> {
+        self.bed.cluster(name)
+    }
+
+    /// The other cluster.
+    pub fn other(name: &str) -> &'static str {
+        if name == CLUSTERS[0] { CLUSTERS[1] } else { CLUSTERS[0] }
+    }
+
+    /// `linkspan ARGS` with the administrator's rights in a cluster.
+    ///
+    /// # Errors
+    /// There is no such cluster.
+    pub fn linkspan(&self, cluster: &str, args: &[&str]) -> Result<Run> {
+        let kubeconfig = self.cluster(cluster)?.kubeconfig_path();
+        let fixed = ["--kubeconfig".to_owned(), kubeconfig.display().to_string()];
+        Ok(Run::new(env!("CARGO_BIN_EXE_linkspan"), args.iter().map(|&arg| arg.to_owned()).chain(fixed)))
+    }
+
+    /// A join token for a cluster.
+    ///
+    /// # Errors
+    /// The broker refuses to make one.
+    pub fn token(&self, cluster: &str) -> Result<String> {
+        let server = self.cluster(BROKER)?.url();
+        self.linkspan(BROKER, &["token", "create", cluster, "--server", &server])?.stdout()
+    }
+
+    /// Waits until `viewer` says of `member` that it is ready.
+    ///
+    /// # Errors
+    /// It never does.
+    pub fn wait_ready(&self, viewer: &str, member: &str) -> Result<()> {
+        let path = "jsonpath={.status.conditions[?(@.type==\"Ready\")].status}";
+        eventually(|| {
+            let ready = self.cluster(viewer)?.kubectl(["get", "member", member, "-n", SYSTEM, "-o", path])?.stdout()?;
+            ensure!(ready == "True", "member {member} is {ready:?} in {viewer}");
+            Ok(())
+        })
+    }
+
+    /// What the clusters and Linkspan in them say of themselves.
+    pub fn describe(&self) -> String {
+        let mut text = String::new();
+        for cluster in &self.bed.clusters {
+            text += &cluster.describe();
+            let asked: [&[&str]; 5] = [
+                &["get", "members,servicerecords,gatewaynodes", "-A", "-o", "yaml"],
+                &["get", "serviceexports,serviceimports", "-A", "-o", "yaml"],
+                &["logs", "-n", SYSTEM, "-l", "app.kubernetes.io/component=controller", "--tail=60", "--prefix"],
+                &["logs", "-n", SYSTEM, "-l", "app.kubernetes.io/component=node", "--tail=60", "--prefix"],
+                &["logs", "-n", SYSTEM, "-l", "app.kubernetes.io/component=dns", "--tail=20", "--prefix"],
+            ];
+            for args in asked {
+                let said = cluster.kubectl(args).and_then(|run| run.stdout());
+                let said = said.unwrap_or_else(|error| format!("{error:#}"));
+                text += &format!("== {}: kubectl {}\n{said}\n", cluster.spec.name, args.join(" "));
+            }
+        }
+        text
+    }
+
+    /// Removes the clusters.
+    ///
+    /// # Errors
+    /// Something stays.
+    pub fn down(self) -> Result<()> {
+        self.bed.down()
+    }
+}
+
+/// The folder of a kustomize base.
+pub fn deploy(base: &str) -> String {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("deploy").join(base).display().to_string()
+}
+
+/// Linkspan's image with the binary under test.
+fn pack() -> Result<PathBuf> {
+    let archive = Path::new(env!("CARGO_TARGET_TMPDIR")).join("linkspan.tar");
+    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("deploy/image/pack.sh");
+    let args = [archive.display().to_string(), env!("CARGO_BIN_EXE_linkspan").to_owned()];
+    Run::new(script, args).done()?;
+    Ok(archive)
+}
+
+/// Asks again until the answer is right, for at most a minute; the last answer is in the error.
+///
+/// # Errors
+/// It never is.
+pub fn eventually<T>(attempt: impl FnMut() -> Result<T>) -> Result<T> {
+    testbed::wait::retry(Duration::from_secs(60), attempt)
+}
+
+/// As [`eventually`], for what waits until kubelet has brought a ConfigMap to CoreDNS (up to 90 s) and CoreDNS has noticed
+/// (up to 45 s).
+///
+/// # Errors
+/// It never is.
+pub fn once_coredns_knows<T>(attempt: impl FnMut() -> Result<T>) -> Result<T> {
+    testbed::wait::retry(Duration::from_secs(180), attempt)
+}

@@ -1,0 +1,68 @@
+//! The whole promise on real Kubernetes: two clusters of two nodes each, with flannel, kube-proxy, CoreDNS and real pods,
+//! joined through a broker by the manifests of `deploy/`.
+//!
+//! Few tests, because clusters cost a minute: the steps of each run in order, each told on standard error, and the first
+//! that fails ends it with what the clusters say of themselves. Only one test has clusters at a time.
+
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test that cannot go on has failed")]
+
+mod commands;
+mod faults;
+mod gather;
+mod joined;
+mod overlap;
+mod pods;
+mod steps;
+mod traces;
+
+use anyhow::Result;
+use joined::{CLUSTERS, Joined};
+use testbed::Spec;
+
+/// A step, and what it proves.
+type Step = (&'static str, fn(&mut Joined) -> Result<()>);
+
+#[test]
+fn two_clusters_are_joined_by_the_manifests_and_keep_every_promise() {
+    let joined =
+        Joined::start(&[Spec::paris().dual(), Spec::berlin().dual()]).unwrap_or_else(|error| panic!("{error:#}"));
+    for name in CLUSTERS {
+        joined.join(name).unwrap_or_else(|error| panic!("{error:#}"));
+    }
+    run(joined, &steps::ALL);
+}
+
+#[test]
+fn clusters_with_the_same_prefixes_are_joined_by_the_same_commands() {
+    let joined = Joined::start(&overlap::specs()).unwrap_or_else(|error| panic!("{error:#}"));
+    run(joined, &overlap::ALL);
+}
+
+#[test]
+#[ignore = "nineteen faults that are made and healed one by one take longer than all other tests: `make faults`"]
+fn faults_are_named_by_diagnose_and_by_why() {
+    let joined = Joined::start(&[Spec::paris(), Spec::berlin()]).unwrap_or_else(|error| panic!("{error:#}"));
+    for name in CLUSTERS {
+        let gateway = format!("{name}-1");
+        let label = ["label", "node", &gateway, "linkspan.dev/gateway=true"];
+        joined
+            .cluster(name)
+            .and_then(|cluster| cluster.kubectl(label)?.done())
+            .unwrap_or_else(|error| panic!("{error:#}"));
+        joined.join(name).unwrap_or_else(|error| panic!("{error:#}"));
+    }
+    if let Err(error) = faults::all(&joined) {
+        panic!("{error:#}\n{}", joined.describe());
+    }
+    joined.down().unwrap();
+}
+
+fn run(mut joined: Joined, steps: &[Step]) {
+    for (what, step) in steps {
+        eprintln!("clusters: {what}");
+        if let Err(error) = step(&mut joined) {
+            panic!("{what}: {error:#}\n{}", joined.describe());
+        }
+    }
+    joined.down().unwrap();
+}

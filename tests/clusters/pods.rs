@@ -1,0 +1,72 @@
+//! Pods of the test: on every node one that serves and asks.
+
+use std::time::Duration;
+
+use anyhow::{Context as _, Result, ensure};
+use testbed::{Cluster, stock};
+
+/// Serves its own name at `/`, at `/cgi-bin/from` the address that asked, and at `/cgi-bin/slow` a line a second.
+const SERVE: &str = r#"mkdir -p /tmp/www/cgi-bin
+hostname > /tmp/www/index.html
+printf '#!/bin/sh\necho; echo "$REMOTE_ADDR"\n' > /tmp/www/cgi-bin/from
+printf '#!/bin/sh\necho; for i in $(seq 300); do echo "$i"; sleep 1; done\n' > /tmp/www/cgi-bin/slow
+chmod +x /tmp/www/cgi-bin/*
+exec httpd -f -p 0.0.0.0:80 -h /tmp/www"#;
+
+/// The pod of a node: `on-paris-1`.
+pub fn name(node: &str) -> String {
+    format!("on-{node}")
+}
+
+/// Starts a pod on every node, with the label `app: web`.
+///
+/// # Errors
+/// One does not become ready.
+pub fn start(cluster: &Cluster) -> Result<()> {
+    for node in &cluster.nodes {
+        let pod = serde_json::json!({
+            "apiVersion": "v1", "kind": "Pod",
+            "metadata": { "name": name(&node.name), "namespace": "default", "labels": { "app": "web" } },
+            "spec": {
+                "nodeName": node.name, "terminationGracePeriodSeconds": 0,
+                "containers": [{
+                    "name": "web", "image": stock::TOOLS, "imagePullPolicy": "Never",
+                    "command": ["/bin/sh", "-c", SERVE],
+                    "readinessProbe": { "tcpSocket": { "port": 80 }, "periodSeconds": 1 },
+                }],
+            },
+        });
+        cluster.apply(&pod.to_string())?;
+    }
+    cluster.nodes.iter().try_for_each(|node| cluster.wait_pod("default", &name(&node.name), Duration::from_secs(60)))
+}
+
+/// The address of a node's pod.
+///
+/// # Errors
+/// It has none.
+pub fn address(cluster: &Cluster, node: &str) -> Result<String> {
+    let address = cluster.kubectl(["get", "pod", &name(node), "-o", "jsonpath={.status.podIP}"])?.stdout()?;
+    ensure!(!address.is_empty(), "pod {} has no address", name(node));
+    Ok(address)
+}
+
+/// What a node's pod reads at a URL, without the line end.
+///
+/// # Errors
+/// Nothing within 5 s.
+pub fn read(cluster: &Cluster, node: &str, url: &str) -> Result<String> {
+    let said = cluster.exec("default", &name(node), &["curl", "-sS", "--fail", "--max-time", "5", url]);
+    Ok(said.with_context(|| format!("pod {} reads {url}", name(node)))?.trim().to_owned())
+}
+
+/// The addresses that a node's pod finds for a name, sorted.
+///
+/// # Errors
+/// `dig` fails.
+pub fn resolve(cluster: &Cluster, node: &str, host: &str) -> Result<Vec<String>> {
+    let said = cluster.exec("default", &name(node), &["dig", "+short", "+time=2", "+tries=2", host])?;
+    let mut found: Vec<String> = said.lines().map(str::to_owned).collect();
+    found.sort();
+    Ok(found)
+}

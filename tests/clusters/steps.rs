@@ -1,0 +1,299 @@
+//! What is promised, step by step.
+
+use std::time::Duration;
+
+use anyhow::{Result, bail, ensure};
+use testbed::{Run, wait};
+
+use crate::joined::{BROKER, CLUSTERS, Joined, SYSTEM, deploy, eventually, once_coredns_knows};
+use crate::traces::Traces;
+use crate::{Step, commands, gather, pods};
+
+/// In order; later ones break what earlier ones need.
+pub const ALL: [Step; 15] = [
+    ("every Member is ready in every cluster", members_are_ready),
+    ("pods of one cluster reach those of the other with their own addresses", pods_reach_pods),
+    ("nodes reach pods of the other cluster", nodes_reach_pods),
+    ("a service that is exported has one address in the other cluster", exports_are_imported),
+    ("it is reached by name and by clusterset IP from pods on both nodes", services_are_reached),
+    ("a headless service answers with its pods", headless_services_answer),
+    ("verify proves all of it, over a restart of gateways too", commands::verify_restarts_gateways),
+    ("bench measures it", commands::bench_measures),
+    ("names cost no question to the outside", names_stay_inside),
+    ("an archive for who helps has logs and nodes, and no secret", gather::has_no_secret),
+    ("applying the manifests again changes nothing", manifests_are_idempotent),
+    ("while the broker is away everything goes on", the_broker_may_be_away),
+    ("another node takes over from a lost gateway", gateways_take_over),
+    ("an export that ends is gone everywhere", exports_end),
+    ("what leaves leaves no trace", leaving_leaves_no_trace),
+];
+
+fn members_are_ready(joined: &mut Joined) -> Result<()> {
+    for name in CLUSTERS {
+        for member in CLUSTERS {
+            joined.wait_ready(name, member)?;
+        }
+        pods::start(joined.cluster(name)?)?;
+    }
+    Ok(())
+}
+
+fn pods_reach_pods(joined: &mut Joined) -> Result<()> {
+    for name in CLUSTERS {
+        let (near, far) = (joined.cluster(name)?, joined.cluster(Joined::other(name))?);
+        for client in &near.nodes {
+            let own = pods::address(near, &client.name)?;
+            for server in &far.nodes {
+                let url = format!("http://{}/cgi-bin/from", pods::address(far, &server.name)?);
+                let seen = eventually(|| pods::read(near, &client.name, &url))?;
+                ensure!(seen == own, "{} has {own} and was seen as {seen} by {}", client.name, server.name);
+            }
+        }
+    }
+    Ok(())
+}
+
+fn nodes_reach_pods(joined: &mut Joined) -> Result<()> {
+    for name in CLUSTERS {
+        let (near, far) = (joined.cluster(name)?, joined.cluster(Joined::other(name))?);
+        for client in &near.nodes {
+            for server in &far.nodes {
+                let url = format!("http://{}/", pods::address(far, &server.name)?);
+                let curl = Run::new("curl", ["-sS", "--fail", "--max-time", "5", &url]);
+                let said = eventually(|| client.inside(curl.clone())?.stdout())?;
+                ensure!(said.trim() == pods::name(&server.name), "{url} said {said:?}");
+            }
+        }
+    }
+    Ok(())
+}
+
+/// `web` is a service with an address in berlin, `db` a headless one; both are the pods of its nodes.
+fn exports_are_imported(joined: &mut Joined) -> Result<()> {
+    let berlin = joined.cluster("berlin")?;
+    for (name, address) in [("web", ""), ("db", "None")] {
+        let address = if address.is_empty() { String::new() } else { format!("clusterIP: {address}, ") };
+        berlin.apply(&format!(
+            "{{ apiVersion: v1, kind: Service, metadata: {{ name: {name}, namespace: default }}, \
+             spec: {{ {address}selector: {{ app: web }}, ports: [{{ name: http, port: 80 }}] }} }}"
+        ))?;
+        joined.linkspan("berlin", &["export", name, "-n", "default"])?.done()?;
+    }
+    for name in CLUSTERS {
+        eventually(|| {
+            let found = clusterset_ip(joined, name)?;
+            ensure!(!found.is_empty(), "no clusterset IP in {name}");
+            Ok(())
+        })?;
+    }
+    Ok(())
+}
+
+fn clusterset_ip(joined: &Joined, cluster: &str) -> Result<String> {
+    joined.cluster(cluster)?.kubectl(["get", "serviceimport", "web", "-o", "jsonpath={.spec.ips[0]}"])?.stdout()
+}
+
+fn services_are_reached(joined: &mut Joined) -> Result<()> {
+    let servers: Vec<String> = joined.cluster("berlin")?.nodes.iter().map(|node| pods::name(&node.name)).collect();
+    for name in CLUSTERS {
+        let cluster = joined.cluster(name)?;
+        let ip = clusterset_ip(joined, name)?;
+        for node in &cluster.nodes {
+            for host in [&ip, "web.default.svc.clusterset.local"] {
+                let said = once_coredns_knows(|| pods::read(cluster, &node.name, &format!("http://{host}/")))?;
+                ensure!(servers.contains(&said), "{host} said {said:?} to {}", node.name);
+            }
+            let found = pods::resolve(cluster, &node.name, "web.default.svc.clusterset.local")?;
+            ensure!(found == [ip.clone()], "{} resolves web to {found:?} and not to {ip}", node.name);
+        }
+    }
+    // The clusterset IP is no detour: each of berlin's pods answers paris some time.
+    let paris = joined.cluster("paris")?;
+    let mut seen: Vec<String> = Vec::new();
+    for _ in 0..40 {
+        seen.push(pods::read(paris, "paris-1", "http://web.default.svc.clusterset.local/")?);
+    }
+    for server in servers {
+        ensure!(seen.contains(&server), "{server} never answered");
+    }
+    Ok(())
+}
+
+fn headless_services_answer(joined: &mut Joined) -> Result<()> {
+    let berlin = joined.cluster("berlin")?;
+    let mut expected = Vec::new();
+    for node in &berlin.nodes {
+        expected.push(pods::address(berlin, &node.name)?);
+    }
+    expected.sort();
+    for name in CLUSTERS {
+        let cluster = joined.cluster(name)?;
+        for node in &cluster.nodes {
+            eventually(|| {
+                let found = pods::resolve(cluster, &node.name, "db.default.svc.clusterset.local")?;
+                ensure!(found == expected, "{} resolves db to {found:?}, not to {expected:?}", node.name);
+                Ok(())
+            })?;
+        }
+    }
+    Ok(())
+}
+
+/// Neither names that exist nor names that do not, with all that a search list makes of them.
+fn names_stay_inside(joined: &mut Joined) -> Result<()> {
+    let before = joined.bed.outside_queries()?.len();
+    for name in CLUSTERS {
+        let cluster = joined.cluster(name)?;
+        for node in &cluster.nodes {
+            pods::read(cluster, &node.name, "http://web.default.svc.clusterset.local/")?;
+            let absent = pods::read(cluster, &node.name, "http://absent.default.svc.clusterset.local/");
+            ensure!(absent.is_err(), "a name that does not exist answers");
+        }
+    }
+    let asked = joined.bed.outside_queries()?.split_off(before);
+    let leaked: Vec<_> = asked.iter().filter(|line| line.contains("clusterset")).collect();
+    ensure!(leaked.is_empty(), "the outside was asked: {leaked:?}");
+    Ok(())
+}
+
+fn manifests_are_idempotent(joined: &mut Joined) -> Result<()> {
+    let bases = [(BROKER, "broker"), ("paris", "crds"), ("paris", "member"), ("berlin", "crds"), ("berlin", "member")];
+    for (cluster, base) in bases {
+        let cluster = joined.cluster(cluster)?;
+        // Exits with 1 and prints what would change.
+        cluster.kubectl(["diff", "-k", &deploy(base)])?.done()?;
+        cluster.kubectl(["apply", "-k", &deploy(base)])?.done()?;
+        cluster.kubectl(["diff", "-k", &deploy(base)])?.done()?;
+    }
+    Ok(())
+}
+
+/// The broker is paris's API server: while it is away, neither traffic nor names nor changes inside berlin stop.
+fn the_broker_may_be_away(joined: &mut Joined) -> Result<()> {
+    let server = pods::address(joined.cluster("paris")?, "paris-2")?;
+    joined.bed.cluster_mut("paris")?.stop_api_server()?;
+    let berlin = joined.cluster("berlin")?;
+    // What starts now knows everything from its own API server. The gateway moves with each restart of its node's pod, and
+    // paris follows although nobody can tell it.
+    for what in ["deployment/linkspan-controller", "daemonset/linkspan-node"] {
+        berlin.kubectl(["rollout", "restart", what, "-n", SYSTEM])?.done()?;
+        berlin.kubectl(["rollout", "status", what, "-n", SYSTEM, "--timeout=120s"])?.done()?;
+    }
+    for node in &berlin.nodes {
+        let said = eventually(|| pods::read(berlin, &node.name, &format!("http://{server}/")))?;
+        ensure!(said == pods::name("paris-2"), "{said:?}");
+    }
+    berlin.apply(
+        "{ apiVersion: v1, kind: Service, metadata: { name: late, namespace: default }, \
+         spec: { selector: { app: web }, ports: [{ name: http, port: 80 }] } }",
+    )?;
+    joined.linkspan("berlin", &["export", "late", "-n", "default"])?.done()?;
+    let read = |joined: &Joined, cluster: &str, node: &str| {
+        let cluster = joined.cluster(cluster)?;
+        eventually(|| pods::read(cluster, node, "http://late.default.svc.clusterset.local/"))
+    };
+    read(joined, "berlin", "berlin-1")?;
+    joined.bed.cluster_mut("paris")?.start_api_server()?;
+    read(joined, "paris", "paris-1").map(drop)
+}
+
+/// berlin's gateway becomes its second node, whose power then fails.
+fn gateways_take_over(joined: &mut Joined) -> Result<()> {
+    let berlin = joined.cluster("berlin")?;
+    let holder = |joined: &Joined| -> Result<String> {
+        let args = ["get", "lease", "linkspan-gateway", "-n", SYSTEM, "-o", "jsonpath={.spec.holderIdentity}"];
+        joined.cluster("berlin")?.kubectl(args)?.stdout()
+    };
+    berlin.kubectl(["label", "node", "berlin-2", "linkspan.dev/gateway=true"])?.done()?;
+    eventually(|| {
+        let found = holder(joined)?;
+        ensure!(found == "berlin-2", "the gateway is {found:?}");
+        Ok(())
+    })?;
+    berlin.kubectl(["label", "node", "berlin-1", "linkspan.dev/gateway=true"])?.done()?;
+    let url = format!("http://{}/", pods::address(berlin, "berlin-1")?);
+    eventually(|| pods::read(joined.cluster("paris")?, "paris-1", &url))?;
+    // The standby has to be there before it can take over.
+    eventually(|| joined.cluster("berlin")?.kubectl(["get", "gatewaynode", "berlin-1", "-n", SYSTEM])?.done())?;
+    joined.bed.cluster_mut("berlin")?.kill_node("berlin-2")?;
+    let lost = wait::now();
+    let paris = joined.cluster("paris")?;
+    let ask = ["curl", "-sS", "--fail", "--max-time", "1", url.as_str()];
+    while paris.exec("default", &pods::name("paris-1"), &ask).is_err() {
+        if lost.elapsed() > Duration::from_secs(20) {
+            bail!("berlin-1 has not taken over after 20 s; the Lease is held by {:?}", holder(joined)?);
+        }
+    }
+    eprintln!("clusters: traffic was back {:.1} s after the gateway node was lost", lost.elapsed().as_secs_f32());
+    joined.bed.cluster_mut("berlin")?.start_node("berlin-2")
+}
+
+fn exports_end(joined: &mut Joined) -> Result<()> {
+    joined.linkspan("berlin", &["unexport", "web", "-n", "default"])?.done()?;
+    for name in CLUSTERS {
+        eventually(|| {
+            let cluster = joined.cluster(name)?;
+            let kinds = "serviceimports,endpointslices";
+            let label = "multicluster.kubernetes.io/service-name=web";
+            let slices = cluster.kubectl(["get", "endpointslices", "-l", label, "-o", "name"])?.stdout()?;
+            let imports = cluster.kubectl(["get", "serviceimports", "-o", "name"])?.stdout()?;
+            ensure!(slices.is_empty() && !imports.contains("/web"), "{kinds} in {name}: {slices}{imports}");
+            Ok(())
+        })?;
+    }
+    Ok(())
+}
+
+/// `late` and `db` are still exported by berlin, and imported by both.
+fn leaving_leaves_no_trace(joined: &mut Joined) -> Result<()> {
+    for name in CLUSTERS {
+        let found = derived(joined, name)?;
+        for kind in ["service/derived-", "endpointslice", "serviceimport"] {
+            ensure!(found.iter().any(|object| object.starts_with(kind)), "{name} has nothing to remove: {found:?}");
+        }
+    }
+    joined.linkspan("berlin", &["leave"])?.done()?;
+    let found = derived(joined, "berlin")?;
+    ensure!(found.is_empty(), "berlin has left and still has {found:?}");
+    eventually(|| {
+        let found = derived(joined, "paris")?;
+        ensure!(found.is_empty(), "paris still has {found:?} of berlin's");
+        Ok(())
+    })?;
+    eventually(|| {
+        let found = joined.cluster("paris")?.kubectl(["get", "members", "-A", "-o", "name"])?.stdout()?;
+        ensure!(!found.contains("berlin"), "paris still knows {found}");
+        Ok(())
+    })?;
+    joined.linkspan("paris", &["leave"])?.done()?;
+    let found = derived(joined, "paris")?;
+    ensure!(found.is_empty(), "paris has left and still has {found:?}");
+    for name in CLUSTERS {
+        let cluster = joined.cluster(name)?;
+        cluster.kubectl(["delete", "-k", &deploy("member"), "--timeout=90s"])?.done()?;
+        // The kinds are still there, and with them what all clusters have on the broker.
+        cluster.kubectl(["get", "members", "-A"])?.done()?;
+        eventually(|| {
+            let corefile = cluster.kubectl(["get", "configmaps", "-n", "kube-system", "-o", "yaml"])?.stdout()?;
+            ensure!(!corefile.contains("clusterset"), "CoreDNS of {name} still forwards clusterset.local");
+            Ok(())
+        })?;
+    }
+    joined.cluster(BROKER)?.kubectl(["delete", "-k", &deploy("broker"), "--timeout=90s"])?.done()?;
+    for name in CLUSTERS {
+        let cluster = joined.cluster(name)?;
+        cluster.kubectl(["delete", "-k", &deploy("crds"), "--timeout=90s"])?.done()?;
+        let kinds = cluster.kubectl(["get", "crds", "-o", "name"])?.stdout()?;
+        let ours = kinds.contains("linkspan") || kinds.contains("k8s.io");
+        ensure!(!ours, "{name} still has {kinds}");
+    }
+    eventually(|| Traces::of(&joined.bed)?.assert_as(&joined.before))
+}
+
+/// What the controller has made of exports in a cluster.
+fn derived(joined: &Joined, cluster: &str) -> Result<Vec<String>> {
+    let kinds = "services,endpointslices,serviceimports";
+    let ours = "app.kubernetes.io/managed-by=linkspan.dev";
+    let found = joined.cluster(cluster)?.kubectl(["get", kinds, "-A", "-l", ours, "-o", "name"])?.stdout()?;
+    Ok(found.lines().map(str::to_owned).collect())
+}

@@ -1,0 +1,126 @@
+//! What `gather` gives away. Logs of pods are not here: there are no nodes; `tests/clusters` has them.
+
+use std::collections::BTreeMap;
+use std::io::Read as _;
+
+use testbed::ApiServer;
+
+use crate::{Ended, kubeconfig, kubectl, linkspan};
+
+const PUBLIC: &str = "xTIBA5rboUvnH4htodjb6e697QjLERt1NAB4mZqp8Dg=";
+const PRIVATE: &str = "yAnz5TF+lXXJte14tji3zlMNq+hd2rYUIgJBgB3fBmk=";
+const JWT: &str = "eyJhbGciOiJSUzI1NiJ9.eyJzdWIiOiJwbGFudGVkIn0.c2lnbmF0dXJl";
+const PLAIN: &str = "correct-horse-Battery-staple-planted";
+
+/// A cluster and broker in which secrets stand everywhere that people have put them by mistake.
+fn planted() -> (ApiServer, Vec<String>) {
+    let server = ApiServer::start_with_controllers().unwrap();
+    let file = kubeconfig(&[("paris", server.kubeconfig())]).display().to_string();
+    linkspan(["deploy-broker", "--kubeconfig", &file]).done();
+    let url = server.url();
+    let join = ["join", "paris", "--kubeconfig", &file, "--broker-context", "paris", "--server", &url, "--wait", "0"];
+    linkspan(join).done();
+    let token = kubectl(
+        &server,
+        &[
+            "get",
+            "secret",
+            "linkspan-join",
+            "-n",
+            "linkspan-system",
+            "-o",
+            "go-template={{.data.token | base64decode}}",
+        ],
+    );
+    let client_key = serde_json::from_str::<serde_json::Value>(server.kubeconfig()).unwrap();
+    let client_key = client_key["users"][0]["user"]["client-key-data"].as_str().unwrap().to_owned();
+    // kubectl's own way notes every object whole in an annotation.
+    let objects = [
+        format!("{{ apiVersion: v1, kind: Secret, metadata: {{ name: planted }}, stringData: {{ pass: {PLAIN} }} }}"),
+        format!(
+            "{{ apiVersion: v1, kind: ConfigMap, metadata: {{ name: planted }}, data: {{ LINKSPAN_TOKEN: short, \
+             file: 'key {PRIVATE}', words: 'it is {PLAIN}.', head: '{JWT}', config: 'client-key-data: {client_key}', \
+             joined: 'by {token}' }} }}"
+        ),
+        format!(
+            "{{ apiVersion: events.k8s.io/v1, kind: Event, metadata: {{ name: planted }}, eventTime: \
+             2026-01-01T00:00:00.000000Z, reportingController: x, reportingInstance: x, action: x, reason: x, type: \
+             Normal, regarding: {{ kind: Pod, name: x, namespace: linkspan-system }}, note: 'Bearer {JWT}' }}"
+        ),
+        format!(
+            "{{ apiVersion: linkspan.dev/v1alpha1, kind: GatewayNode, metadata: {{ name: n1 }}, spec: {{ publicKey: \
+             \"{PUBLIC}\", lanes: 1 }} }}"
+        ),
+    ];
+    for object in objects {
+        server.kubectl(["apply", "-n", "linkspan-system", "-f", "-"]).unwrap().input(object).done().unwrap();
+    }
+    let env = ["set", "env", "deployment/linkspan-dns", "-n", "linkspan-system", "DB_PASSWORD=planted-word"];
+    kubectl(&server, &env);
+    let secrets = [&token, PRIVATE, JWT, PLAIN, &client_key, "planted-word", "LINKSPAN_TOKEN: short"];
+    (server, secrets.map(str::to_owned).to_vec())
+}
+
+/// The files of an archive that a command has made.
+fn unpacked(file: &std::path::Path) -> BTreeMap<String, String> {
+    let mut archive = tar::Archive::new(flate2::read::GzDecoder::new(std::fs::File::open(file).unwrap()));
+    let mut files = BTreeMap::new();
+    for entry in archive.entries().unwrap() {
+        let mut entry = entry.unwrap();
+        let path = entry.path().unwrap().display().to_string();
+        let mut text = String::new();
+        entry.read_to_string(&mut text).unwrap();
+        files.insert(path, text);
+    }
+    files
+}
+
+fn gather(kubeconfig: &str, file: &std::path::Path) -> Ended {
+    linkspan(["gather", "--kubeconfig", kubeconfig, "--file", file.to_str().unwrap()])
+}
+
+#[test]
+fn an_archive_has_everything_but_secrets() {
+    let (server, secrets) = planted();
+    let folder = tempfile::tempdir().unwrap();
+    let archive = folder.path().join("admin.tar.gz");
+    let file = kubeconfig(&[("paris", server.kubeconfig())]).display().to_string();
+    let said = gather(&file, &archive).done();
+    assert!(said.contains("admin.tar.gz has "), "{said}");
+    let files = unpacked(&archive);
+    let object = |path: &str| &files[&format!("linkspan-gather/paris/objects/{path}")];
+    assert!(object("linkspan-system/gatewaynodes.linkspan.dev.yaml").contains(PUBLIC), "public keys stay");
+    assert!(object("linkspan-system/secrets.yaml").contains("linkspan-join"), "names of Secrets stay");
+    assert!(object("linkspan-system/configmaps.yaml").contains("it is (removed)."), "what is around a secret stays");
+    assert!(object("linkspan-system/events.events.k8s.io.yaml").contains("Bearer (removed)"));
+    assert!(object("linkspan-system/deployments.apps.yaml").contains("DB_PASSWORD"));
+    assert!(object("linkspan-broker/serviceaccounts.yaml").contains("join-paris"));
+    assert!(files["linkspan-gather/summary.txt"].contains("GATEWAYS\n"));
+    assert_clean(&files, &secrets);
+    assert!(gather(&file, &archive).failed().contains("failed to make "), "nothing is overwritten");
+
+    kubectl(&server, &["create", "clusterrolebinding", "ada", "--clusterrole=linkspan-viewer", "--user=ada"]);
+    let viewer = kubeconfig(&[("paris", &server.kubeconfig_of("ada", None).unwrap())]).display().to_string();
+    let archive = folder.path().join("viewer.tar.gz");
+    let shown = gather(&viewer, &archive);
+    assert_eq!(shown.code, Some(0), "{}", shown.error);
+    assert!(shown.error.contains("missing permission: list secrets in namespace linkspan-system"), "{}", shown.error);
+    let files = unpacked(&archive);
+    assert!(files["linkspan-gather/missing.txt"].contains("list secrets"));
+    assert!(files.contains_key("linkspan-gather/paris/objects/linkspan-system/configmaps.yaml"));
+    // That one has no form: only who may read the Secret knows that it is one.
+    let formed: Vec<String> = secrets.into_iter().filter(|secret| secret != PLAIN).collect();
+    assert_clean(&files, &formed);
+}
+
+fn assert_clean(files: &BTreeMap<String, String>, secrets: &[String]) {
+    use base64::Engine as _;
+    for (path, text) in files {
+        for secret in secrets {
+            let base64 = base64::engine::general_purpose::STANDARD.encode(secret);
+            assert!(!text.contains(secret.as_str()), "{path} has {secret}");
+            assert!(!text.contains(&base64), "{path} has {secret} in base64");
+        }
+        assert!(!text.contains("lsj1.") && !text.contains("PRIVATE KEY"), "{path}");
+    }
+}

@@ -1,0 +1,119 @@
+//! Sites that have the very same addresses.
+
+use linkspan::lab::pod::Transport::{Tcp, Udp};
+use linkspan::lab::{Family, Lab, Run, Spec, proof};
+
+use crate::promise::{EXCHANGE, joined, prove};
+use crate::support::{binary, output, seen};
+
+/// What the site file of all sites gives a lab: equal CIDRs for the first `overlapping` of `sites`.
+fn overlapping(prefix: &str, sites: u8, overlapping: u8, spec: Spec) -> Lab {
+    joined(prefix, Spec { sites, overlapping, pods: 1, ..spec })
+}
+
+/// All that must hold between any sites, and what only overlapping ones can break.
+const ALL: &[&[proof::Proof]] = &[EXCHANGE, &[("callback", proof::callback), ("hops", proof::hops)]];
+
+fn prove_all(lab: &mut Lab) {
+    ALL.iter().for_each(|proofs| prove(lab, proofs));
+}
+
+/// What a gateway tells of its tunnel.
+fn tunnel(lab: &Lab, gateway: &str) -> serde_json::Value {
+    let socket = lab.node_dir(&gateway.replace('/', "-")).join("linkspan.sock");
+    let (program, socket) = (binary().to_str().expect("UTF-8"), socket.to_str().expect("UTF-8"));
+    let status = output(lab, gateway, &[program, "status", "-o", "json", "--socket", socket]);
+    let status: serde_json::Value = serde_json::from_str(&status).expect("JSON");
+    status["tunnel"].clone()
+}
+
+/// Packets that a gateway has sent with a virtual source.
+fn translated(lab: &Lab, gateway: &str) -> u64 {
+    tunnel(lab, gateway)["translated"]["outward"].as_u64().expect("a number")
+}
+
+/// Packets that a gateway has not sent for want of a virtual source.
+fn without_source(lab: &Lab, gateway: &str) -> u64 {
+    let tunnel = tunnel(lab, gateway);
+    let drops = tunnel["drops"].as_array().expect("a list");
+    let drop = drops.iter().find(|drop| drop["reason"] == "no-virtual-source").expect("a known reason");
+    drop["count"].as_u64().expect("a number")
+}
+
+#[test]
+fn two_sites_with_equal_cidrs_reach_each_other_in_both_families() {
+    let mut lab = overlapping("lstod-", 2, 2, Spec { family: Family::Dual, ..Spec::default() });
+    assert_eq!(lab.plan.sites[0].pod_cidrs, lab.plan.sites[1].pod_cidrs);
+    prove_all(&mut lab);
+    prove(&mut lab, &[("failover", proof::failover)]);
+}
+
+#[test]
+fn three_sites_with_equal_cidrs_reach_each_other() {
+    let mut lab = overlapping("lsto3-", 3, 3, Spec::default());
+    prove_all(&mut lab);
+}
+
+#[test]
+fn overlapping_and_other_sites_mix_and_old_peers_keep_native_addresses() {
+    let mut lab = overlapping("lstom-", 3, 2, Spec::default());
+    prove_all(&mut lab);
+    // Oslo overlaps nobody: it knows paris as before, and berlin, which came later, by virtual addresses.
+    assert_eq!(seen(&lab, "paris/pod-1", Tcp, "10.62.0.2"), Ok("10.42.0.2".to_owned()));
+    assert_eq!(seen(&lab, "berlin/pod-1", Tcp, "10.62.0.2"), Ok("100.66.0.2".to_owned()));
+    assert_eq!(seen(&lab, "oslo/pod-1", Udp, "100.66.0.2"), Ok("10.62.0.2".to_owned()));
+}
+
+#[test]
+fn nodes_are_seen_by_virtual_addresses_of_their_own_too() {
+    let lab = overlapping("lston-", 2, 2, Spec::default());
+    for (node, prefix) in [("paris/gw", "100.64.0."), ("paris/w1", "100.64.1.")] {
+        for to in ["100.66.0.2", "100.66.1.2"] {
+            for over in [Tcp, Udp] {
+                let seen = seen(&lab, node, over, to).expect("an answer");
+                assert!(seen.starts_with(prefix), "{node} is seen as {seen} at {to}");
+            }
+            output(&lab, node, &["ping", "-c1", "-W2", to]);
+        }
+        // By the service's address, which kube-proxy turns into a pod's over there.
+        let page = output(&lab, node, &["curl", "-sS", "-m", "3", "http://100.67.0.10/"]);
+        assert!(page.starts_with("berlin/pod-") && page.contains(&format!("saw {prefix}")), "{page}");
+    }
+    assert_eq!(without_source(&lab, "paris/gw"), 0);
+}
+
+#[test]
+fn what_could_not_be_answered_does_not_leave() {
+    let lab = overlapping("lstoa-", 2, 2, Spec { nodes: 1, ..Spec::default() });
+    // The site's router is no pod and no node of the cluster, so that it has no virtual address.
+    let router = &lab.plan.sites[0].lan;
+    Run::in_netns(router, "ip", ["route", "add", "100.66.0.0/16", "via", "198.51.100.2"]).done().unwrap();
+    let ping = Run::in_netns(router, "ping", ["-c", "2", "-W", "1", "-i", "0.2", "100.66.0.2"]).output().unwrap();
+    assert!(!ping.status.success());
+    assert_eq!(without_source(&lab, "paris/gw"), 2);
+}
+
+#[test]
+fn ones_own_virtual_addresses_lead_nowhere_and_do_no_harm() {
+    let lab = overlapping("lstoh-", 2, 2, Spec { nodes: 1, ..Spec::default() });
+    let before = translated(&lab, "paris/gw");
+    assert!(seen(&lab, "paris/pod-1", Tcp, "100.64.0.2").is_err());
+    assert_eq!(translated(&lab, "paris/gw"), before, "nothing of it went through the tunnel");
+    assert_eq!(seen(&lab, "paris/pod-1", Tcp, "100.66.0.2"), Ok("100.64.0.2".to_owned()));
+}
+
+#[test]
+fn a_narrow_path_is_told_to_a_pod_by_an_address_that_it_knows() {
+    let lab = overlapping("lstop-", 2, 2, Spec { nodes: 1, ..Spec::default() });
+    // The other site's bridge takes less than the tunnel: its gateway answers, and quotes the packet that it saw.
+    let netns = lab.plan.find("berlin/gw").expect("a node").netns().to_owned();
+    let narrow = ["route", "add", "10.42.0.2/32", "dev", "cni0", "mtu", "lock", "1300"];
+    Run::in_netns(&netns, "ip", narrow).done().unwrap();
+    let ping = "ping -n -c 1 -W 2 -M do -s 1372 100.66.0.2; ip route get 100.66.0.2";
+    let said = output(&lab, "paris/pod-1", &["sh", "-c", ping]);
+    assert!(said.contains("Frag needed and DF set (mtu = 1300)"), "{said}");
+    assert!(said.contains("mtu 1300"), "the pod's kernel has learnt it: {said}");
+    // And a connection gets through whole.
+    output(&lab, "berlin/pod-1", &["iperf3", "-s", "-1", "-D"]);
+    output(&lab, "paris/pod-1", &["iperf3", "-n", "1M", "-c", "100.66.0.2"]);
+}

@@ -1,0 +1,102 @@
+//! What lies in `deploy/`, as files: it parses, and holds no secret.
+
+use super::*;
+
+/// All files below a folder, sorted.
+pub(super) fn below(folder: &Path) -> Vec<PathBuf> {
+    let mut files = Vec::new();
+    let entries = std::fs::read_dir(folder).unwrap_or_else(|error| panic!("{}: {error}", folder.display()));
+    for entry in entries {
+        let path = entry.unwrap().path();
+        if path.is_dir() {
+            files.extend(below(&path));
+        } else {
+            files.push(path);
+        }
+    }
+    files.sort();
+    files
+}
+
+fn deployed() -> Vec<(String, String)> {
+    let files = below(&tree().join("deploy"));
+    let named = |file: PathBuf| {
+        let text = read(&file);
+        (file.strip_prefix(tree()).unwrap().to_string_lossy().into_owned(), text)
+    };
+    let files: Vec<_> = files.into_iter().map(named).collect();
+    assert!(files.len() > 60, "deploy/ is not where it was");
+    files
+}
+
+#[test]
+fn every_document_parses_and_says_what_it_is() {
+    let mut seen = 0;
+    for (name, text) in deployed() {
+        let is = |ending: &str| name.ends_with(ending);
+        if is(".json") {
+            serde_json::from_str::<Value>(&text).unwrap_or_else(|error| panic!("{name}: {error}"));
+        }
+        // Templates are no YAML before they are rendered, which other tests do.
+        if !is(".yaml") || name.contains("/templates/") {
+            continue;
+        }
+        // Files of values have no kind, and Fleet's are known by their names.
+        let typed = !is("/values.yaml") && !is("/fleet.yaml") && !is("/Chart.yaml") && !is("tests.yaml");
+        for document in documents(&text) {
+            let told = document["apiVersion"].is_string() && document["kind"].is_string();
+            assert!(told || !typed, "{name}: a document without apiVersion and kind: {document}");
+            seen += 1;
+        }
+    }
+    assert!(seen > 60, "only {seen} documents");
+}
+
+/// What looks like a secret: private keys in PEM, tokens of ServiceAccounts and other JWTs, keys of WireGuard, and Secrets
+/// with something in them.
+fn secret_in(text: &str) -> Option<String> {
+    if text.contains("PRIVATE KEY-----") {
+        return Some("a private key".to_owned());
+    }
+    let words = text.split(|c: char| !(c.is_ascii_alphanumeric() || "+/=_-.".contains(c)));
+    for word in words {
+        if word.starts_with("eyJ") && word.len() > 30 {
+            return Some(format!("a token: {word}"));
+        }
+        let digits = word.trim_end_matches('=').len();
+        if word.len() == 44 && digits == 43 && word.chars().any(|c| c.is_ascii_uppercase()) {
+            return Some(format!("a key: {word}"));
+        }
+    }
+    let lines: Vec<&str> = text.lines().collect();
+    let secret = lines.iter().any(|line| line.trim_end() == "kind: Secret");
+    let filled = lines.iter().any(|line| matches!(line.trim_end(), "data:" | "stringData:"));
+    (secret && filled).then(|| "a Secret with data".to_owned())
+}
+
+#[test]
+fn no_secret_is_in_git() {
+    for (name, text) in deployed() {
+        // The chart makes Secret linkspan-join of a value that is empty unless somebody sets it.
+        if name == "deploy/helm/linkspan/templates/config.yaml" {
+            assert!(text.contains("token: {{ trim . | quote }}"), "{name} makes its Secret of something else");
+            continue;
+        }
+        assert_eq!(secret_in(&text), None, "{name}");
+    }
+    let values = &documents(&read("deploy/helm/linkspan/values.yaml"))[0];
+    assert_eq!(values["join"]["token"], "");
+}
+
+#[test]
+fn secrets_would_be_found() {
+    for text in [
+        "-----BEGIN EC PRIVATE KEY-----\nMHcC",
+        "token: eyJhbGciOiJSUzI1NiIsImtpZCI6IjEifQ.eyJzdWIiOiJ4In0.c2ln",
+        "privateKey: yAnz5TF+lXXJte14tji3zlMNq+hd2rYUIgJBgB3fBmk=",
+        "apiVersion: v1\nkind: Secret\ndata:\n  token: YWJj\n",
+    ] {
+        assert!(secret_in(text).is_some(), "{text}");
+    }
+    assert_eq!(secret_in("kind: ConfigMap\ndata:\n  a: b\n"), None);
+}

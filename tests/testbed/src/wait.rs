@@ -1,0 +1,46 @@
+//! The testbed's only reading of time: it waits for real programs.
+
+use std::time::{Duration, Instant};
+
+use anyhow::Result;
+
+/// A moment to measure from.
+pub fn now() -> Instant {
+    Instant::now()
+}
+
+/// Sleeps.
+pub fn pause(time: Duration) {
+    std::thread::sleep(time);
+}
+
+/// Asks every 5 ms until `done` says yes, for at most `limit`. Tells whether it did.
+pub fn until(limit: Duration, mut done: impl FnMut() -> bool) -> bool {
+    let start = now();
+    loop {
+        if done() {
+            return true;
+        }
+        if start.elapsed() >= limit {
+            return false;
+        }
+        pause(Duration::from_millis(5));
+    }
+}
+
+/// Tries every 100 ms until `attempt` succeeds, for at most `limit`.
+///
+/// # Errors
+/// The last attempt's error, when the time is over.
+pub fn retry<T>(limit: Duration, mut attempt: impl FnMut() -> Result<T>) -> Result<T> {
+    let start = now();
+    loop {
+        match attempt() {
+            Err(error) if start.elapsed() >= limit => {
+                return Err(error.context(format!("gave up after {} s", limit.as_secs_f32())));
+            }
+            Err(_) => pause(Duration::from_millis(100)),
+            done => return done,
+        }
+    }
+}
