@@ -2,10 +2,12 @@
 
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test that cannot go on has failed")]
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::path::Path;
 use std::time::Duration;
 
+use anyhow::{Result, ensure};
 use testbed::{Cluster, Lifetime, Run, Spec, Testbed, wait};
 
 /// Not that of `make cluster`, which may be up.
@@ -65,17 +67,25 @@ fn pods_reach_each_other(paris: &Cluster, pods: &[(String, String)]) {
 }
 
 fn services_and_names_work(paris: &Cluster, from: &str) {
+    // kube-proxy hears of ready endpoints a moment after the rollout's end, on each node on its own.
+    wait::retry(PATIENCE, || both_pods_serve(paris, from))
+        .unwrap_or_else(|error| panic!("{error:#}\n{}", paris.describe()));
     let names = ["web", "web.default", "web.default.svc.cluster.local"];
     for name in names {
         paris.exec("default", from, &["curl", "-sS", "-m", "5", &format!("http://{name}/")]).unwrap();
     }
-    let mut seen: Vec<_> =
-        (0..40).map(|_| paris.exec("default", from, &["curl", "-s", "http://web/"]).unwrap()).collect();
-    seen.sort();
-    seen.dedup();
-    assert_eq!(seen.len(), 2, "kube-proxy balances over both nodes: {seen:?}");
     let resolv = paris.exec("default", from, &["cat", "/etc/resolv.conf"]).unwrap();
     assert!(resolv.contains("nameserver 10.43.0.10") && resolv.contains("ndots:5"), "{resolv}");
+}
+
+/// kube-proxy balances over both nodes.
+fn both_pods_serve(paris: &Cluster, from: &str) -> Result<()> {
+    let mut seen = BTreeSet::new();
+    for _ in 0..40 {
+        seen.insert(paris.exec("default", from, &["curl", "-sS", "-m", "5", "http://web/"])?);
+    }
+    ensure!(seen.len() == 2, "40 calls of the service were answered by {seen:?}");
+    Ok(())
 }
 
 fn the_outside_is_asked_for_outside_names_only(bed: &Testbed) {
