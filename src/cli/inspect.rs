@@ -63,11 +63,33 @@ pub(super) struct Args {
     /// All questions in JSON, as `kubectl linkspan` asks them.
     #[arg(long, value_name = "JSON", hide = true, value_parser = questions)]
     questions: Option<Questions>,
+    #[command(flatten)]
+    place: Place,
+}
+
+/// Which node this is.
+#[derive(Debug, ClapArgs)]
+pub(super) struct Place {
     /// The site file, on a node without Kubernetes.
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
     #[command(flatten)]
     node: super::node::NodeOptions,
+}
+
+impl Place {
+    /// What this node shall be: from the site file, or from what is kept of the API server's word.
+    ///
+    /// # Errors
+    /// There is neither, or it is of no use.
+    pub(super) fn desired(self) -> anyhow::Result<Desired> {
+        let (settings, node) = self.node.settings()?;
+        let loaded = match &self.config {
+            Some(file) => Loaded::read(file, &node)?,
+            None => kept_site(&settings, &node)?,
+        };
+        Ok(crate::run::plan_now(&loaded).context("the site cannot be planned")?.desired)
+    }
 }
 
 fn questions(text: &str) -> Result<Questions, serde_json::Error> {
@@ -93,9 +115,11 @@ struct Printed {
 pub(super) async fn run(args: Args) -> anyhow::Result<()> {
     let questions = asked(&args);
     let format = args.output;
-    let status = status(args.node.socket().to_owned()).await;
-    let here =
-        Here { desired: desired(args).map_err(|error| format!("{error:#}")), clock: Timestamp::now().as_millisecond() };
+    let status = status(args.place.node.socket().to_owned()).await;
+    let here = Here {
+        desired: args.place.desired().map_err(|error| format!("{error:#}")),
+        clock: Timestamp::now().as_millisecond(),
+    };
     let inspection = inspect(&here, &questions).await;
     let text = match format {
         Output::Table | Output::Wide => table(&inspection),
@@ -124,14 +148,4 @@ async fn status(path: PathBuf) -> Part<Report> {
         Ok(Err(error)) => unseen(format!("{error:#}")),
         Err(_) => unseen("reading its status was interrupted".to_owned()),
     }
-}
-
-/// What this node shall be: from the site file, or from what is kept of the API server's word.
-fn desired(args: Args) -> anyhow::Result<Desired> {
-    let (settings, node) = args.node.settings()?;
-    let loaded = match &args.config {
-        Some(file) => Loaded::read(file, &node)?,
-        None => kept_site(&settings, &node)?,
-    };
-    Ok(crate::run::plan_now(&loaded).context("the site cannot be planned")?.desired)
 }

@@ -5,6 +5,7 @@ mod change;
 mod check;
 mod completion;
 mod controller;
+mod count;
 mod crds;
 mod deploy_broker;
 mod diagnose;
@@ -27,6 +28,7 @@ mod run;
 mod show;
 mod status;
 mod token;
+mod trace;
 mod translate;
 mod ui;
 mod uninstall;
@@ -133,8 +135,10 @@ enum Command {
     Check(check::Args),
     Status(status::Args),
     Inspect(inspect::Args),
+    Count(count::Args),
     Diagnose(diagnose::Args),
     Why(why::Args),
+    Trace(trace::Args),
     Translate(translate::Args),
     Verify(verify::Args),
     Bench(bench::Args),
@@ -238,8 +242,10 @@ fn dispatch(command: Command, is_plugin: bool) -> anyhow::Result<ExitCode> {
         Command::Check(args) => check::run(args),
         Command::Status(args) => status::run(args),
         Command::Inspect(args) => runtime()?.block_on(inspect::run(args)),
+        Command::Count(args) => runtime()?.block_on(count::run(args)),
         Command::Diagnose(args) => return runtime()?.block_on(diagnose::run(args)),
         Command::Why(args) => return runtime()?.block_on(why::run(args)),
+        Command::Trace(args) => return runtime()?.block_on(trace::run(args)),
         Command::Translate(args) => translate::run(args),
         Command::Bench(args) => runtime()?.block_on(bench::run(args)),
         Command::Reference(args) => reference::run(args),

@@ -5,10 +5,11 @@ use std::process::ExitCode;
 use anyhow::{anyhow, bail};
 use clap::Args as ClapArgs;
 
-use crate::kubectl::contexts::{Contexts, Namespace};
+use crate::kubectl::contexts::{Contexts, Namespace, Target};
 use crate::kubectl::output::{Format, Progress, Screen, json, yaml};
-use crate::kubectl::picture::{ask, look};
-use crate::kubectl::why::{parse, questions, show, why};
+use crate::kubectl::picture::{Picture, ask, look};
+use crate::kubectl::why::parse::{self, End};
+use crate::kubectl::why::{questions, show, why};
 
 const LONG: &str = "\
 Follow one connection hop by hop, the name first, and tell the first hop that is broken, with the evidence and a fix.
@@ -54,8 +55,33 @@ pub(super) struct Args {
 
 pub(super) async fn run(args: Args) -> anyhow::Result<ExitCode> {
     let words: Vec<String> = [Some(args.from), args.arrow, args.to].into_iter().flatten().collect();
-    let (from, to) = ends(&words)?;
-    let targets = args.contexts.targets().await?;
+    let seen = look_between(&words, &args.namespace, &args.contexts).await?;
+    let Seen { picture, from, to, namespace, .. } = &seen;
+    let story = why(picture, from, to, namespace).map_err(|error| anyhow!(error))?;
+    let text = match args.output {
+        Format::Json => json(&story)?,
+        Format::Yaml => yaml(&story)?,
+        Format::Name => story.broken().map_or_else(String::new, |hop| format!("{}/{}\n", hop.cluster, hop.what)),
+        Format::Table | Format::Wide => show(&story, Screen::of_stdout()),
+    };
+    super::print(&text)?;
+    Ok(ExitCode::from(story.exit_code()))
+}
+
+/// What was seen between two ends.
+pub(super) struct Seen {
+    pub(super) targets: Vec<Target>,
+    pub(super) picture: Picture,
+    pub(super) from: End,
+    pub(super) to: End,
+    /// That of ends that name none.
+    pub(super) namespace: String,
+}
+
+/// Reads FROM and TO, looks at all clusters, and asks the nodes that are on the way.
+pub(super) async fn look_between(words: &[String], namespace: &Namespace, contexts: &Contexts) -> anyhow::Result<Seen> {
+    let (from, to) = ends(words)?;
+    let targets = contexts.targets().await?;
     let progress = Progress::start("looking at clusters");
     let mut picture = look(&targets).await;
     let known: Vec<String> =
@@ -63,7 +89,7 @@ pub(super) async fn run(args: Args) -> anyhow::Result<ExitCode> {
     let known: Vec<&str> = known.iter().map(String::as_str).collect();
     let (from, to) =
         (parse::end(&from, &known).map_err(|e| anyhow!(e))?, parse::end(&to, &known).map_err(|e| anyhow!(e))?);
-    let namespace = match (args.namespace.given(), targets.first()) {
+    let namespace = match (namespace.given(), targets.first()) {
         (Some(given), _) => given.to_owned(),
         (None, first) => first.map_or_else(|| "default".to_owned(), |target| target.namespace.clone()),
     };
@@ -73,16 +99,7 @@ pub(super) async fn run(args: Args) -> anyhow::Result<ExitCode> {
         let asked = questions(&picture, &from, &to, &namespace);
         ask(&targets, &mut picture, &asked).await;
     }
-    drop(progress);
-    let story = why(&picture, &from, &to, &namespace).map_err(|error| anyhow!(error))?;
-    let text = match args.output {
-        Format::Json => json(&story)?,
-        Format::Yaml => yaml(&story)?,
-        Format::Name => story.broken().map_or_else(String::new, |hop| format!("{}/{}\n", hop.cluster, hop.what)),
-        Format::Table | Format::Wide => show(&story, Screen::of_stdout()),
-    };
-    super::print(&text)?;
-    Ok(ExitCode::from(story.exit_code()))
+    Ok(Seen { targets, picture, from, to, namespace })
 }
 
 /// FROM and TO, however they are set apart.

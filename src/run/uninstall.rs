@@ -19,5 +19,8 @@ pub async fn uninstall(tunnel_links: Vec<String>) -> anyhow::Result<Vec<String>>
         let failed: Vec<String> = report.failed.iter().map(ToString::to_string).collect();
         anyhow::bail!("not everything could be removed: {}; run it as root, once more", failed.join("; "));
     }
-    Ok(report.applied.iter().map(ToString::to_string).collect())
+    let counters =
+        controller::node::remove_counters().await.context("failed to remove counters of `linkspan trace`")?;
+    let applied = report.applied.iter().map(ToString::to_string);
+    Ok(applied.chain(counters.iter().map(|table| format!("delete nftables table {table}"))).collect())
 }

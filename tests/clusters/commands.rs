@@ -4,7 +4,8 @@ use anyhow::{Context as _, Result, ensure};
 use serde_json::Value;
 use testbed::Run;
 
-use crate::joined::Joined;
+use crate::joined::{Joined, SYSTEM};
+use crate::pods;
 
 /// What `verify` proves for each ordered pair of clusters with two pods each: from each pod to both pods by address, to
 /// one with large packets and by name, and to the service by name over TCP and UDP.
@@ -14,9 +15,16 @@ const PROOFS_OF_IPV6: usize = 4;
 
 /// `linkspan ARGS` on all clusters at once.
 pub fn everywhere(joined: &Joined, args: &[&str]) -> Run {
+    everywhere_with(joined, args, &[])
+}
+
+/// `linkspan ARGS -- COMMAND` on all clusters at once.
+pub fn everywhere_with(joined: &Joined, args: &[&str], command: &[&str]) -> Run {
     let files = joined.bed.clusters.iter().map(|cluster| cluster.kubeconfig_path().display().to_string());
     let files = files.flat_map(|file| ["--kubeconfig".to_owned(), file]);
-    Run::new(env!("CARGO_BIN_EXE_linkspan"), args.iter().map(|&arg| arg.to_owned()).chain(files))
+    let end = (!command.is_empty()).then_some("--");
+    let last = end.iter().chain(command).map(|&arg| arg.to_owned());
+    Run::new(env!("CARGO_BIN_EXE_linkspan"), args.iter().map(|&arg| arg.to_owned()).chain(files).chain(last))
 }
 
 fn array(text: &str) -> Result<Vec<Value>> {
@@ -63,4 +71,46 @@ pub fn bench_measures(joined: &mut Joined) -> Result<()> {
         ensure!(one["roundTrip"]["count"] == 2000 && one["name"]["count"] == 200, "{one}");
     }
     Ok(())
+}
+
+/// Echo requests of a trace, as many as are sent without being asked for.
+const ECHOES: u64 = 20;
+
+/// A worker's echo requests, and what a pod asks of a service by its name, are counted at every hop; no counter is left.
+pub fn trace_counts_every_hop(joined: &mut Joined) -> Result<()> {
+    let (near, far) = (worker(joined, "paris")?, worker(joined, "berlin")?);
+    let (from, to) = (format!("node/{near}"), format!("berlin/{}", pods::name(&far)));
+    let echoes = array(&everywhere(joined, &["trace", &from, "to", &to, "-o", "json"]).stdout()?)?;
+    ensure!(echoes.len() == 1 && echoes[0]["sent"] == "20 echo requests, 20 answered", "{echoes:#?}");
+    // Out of the worker and over both gateways to the other worker's pod: 7 places. Back from there: 7, too.
+    ensure!(packets(&echoes[0])? == [ECHOES; 14], "{echoes:#?}");
+
+    let name = "web.default.svc.clusterset.local";
+    let url = format!("http://{name}/");
+    let from = format!("paris/pod/{}", pods::name(&near));
+    let words = ["trace", &from, "to", name, "-o", "json"];
+    let asks = everywhere_with(joined, &words, &["curl", "-sS", "--fail", "--max-time", "5", &url]);
+    let asked = array(&asks.stdout()?)?;
+    ensure!(asked.len() == 1 && asked[0]["loss"].is_null(), "one endpoint is asked, and answers: {asked:#?}");
+    ensure!(packets(&asked[0])?.iter().all(|packets| *packets > 0), "{asked:#?}");
+
+    for node in joined.bed.clusters.iter().flat_map(|cluster| &cluster.nodes) {
+        let tables = node.inside(Run::new("nft", ["list", "tables"]))?.stdout()?;
+        ensure!(!tables.contains("linkspan-count"), "{} still counts: {tables}", node.name);
+    }
+    Ok(())
+}
+
+/// A node that is not the gateway.
+fn worker(joined: &Joined, cluster: &str) -> Result<String> {
+    let cluster = joined.cluster(cluster)?;
+    let holder = ["get", "lease", "linkspan-gateway", "-n", SYSTEM, "-o", "jsonpath={.spec.holderIdentity}"];
+    let gateway = cluster.kubectl(holder)?.stdout()?;
+    let worker = cluster.nodes.iter().find(|node| node.name != gateway);
+    worker.map(|node| node.name.clone()).context("all nodes are the gateway")
+}
+
+fn packets(trace: &Value) -> Result<Vec<u64>> {
+    let spots = trace["spots"].as_array().context("no spots")?;
+    spots.iter().map(|spot| spot["packets"].as_u64().with_context(|| format!("not counted: {spot}"))).collect()
 }

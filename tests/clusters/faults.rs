@@ -12,7 +12,7 @@ use serde_json::Value;
 use testbed::relay::{self, Relay};
 use testbed::{Node, Run, netns};
 
-use crate::commands::everywhere;
+use crate::commands::{everywhere, everywhere_with};
 use crate::joined::{BROKER, CLUSTERS, Joined, PREFIX, SYSTEM, deploy, eventually, once_coredns_knows};
 use crate::pods;
 
@@ -127,6 +127,20 @@ fn broken(joined: &Joined, to: &str, cluster: &str, reason: &str) -> Result<()> 
         let first = hops.find(|hop| hop["state"] == "failed").with_context(|| format!("nothing is broken: {said}"))?;
         ensure!(first["cluster"] == cluster && first["reason"] == reason, "the first broken hop is {first}");
         ensure!(first["fix"].as_str().is_some_and(|fix| !fix.is_empty()), "it has no fix: {first}");
+        Ok(())
+    })
+}
+
+/// Waits until `trace` counts packets of the client at the one place and none at the next.
+fn lost(joined: &Joined, reason: &str, between: &str) -> Result<()> {
+    let address = pods::address(joined.cluster("berlin")?, "berlin-2")?;
+    let url = format!("http://{address}/");
+    eventually(|| {
+        let words = ["trace", "paris/default/on-paris-2", "to", "berlin/default/on-berlin-2:80", "-o", "json"];
+        let run = everywhere_with(joined, &words, &["curl", "-sS", "--max-time", "2", &url]);
+        let traces: Value = serde_json::from_slice(&run.output()?.stdout).with_context(|| format!("`{run}`"))?;
+        let loss = &traces[0]["loss"];
+        ensure!(loss["reason"] == reason && loss["between"] == between, "{traces:#}");
         Ok(())
     })
 }
@@ -257,7 +271,8 @@ fn block_both_ways(_: &Joined) -> Result<()> {
 
 fn udp_both_ways(joined: &Joined) -> Result<()> {
     found(joined, "paris", "cluster/berlin", "UdpBlockedBothWays")?;
-    broken(joined, FAR, "paris", "UdpBlockedBothWays")
+    broken(joined, FAR, "paris", "UdpBlockedBothWays")?;
+    lost(joined, "InTunnel", "out into the tunnel on paris-1 of paris and in from the tunnel on berlin-1 of berlin")
 }
 
 fn drop_on_gateway(joined: &Joined) -> Result<()> {
@@ -288,7 +303,8 @@ fn add_masquerade(joined: &Joined) -> Result<()> {
 fn masqueraded(joined: &Joined) -> Result<()> {
     let finding = found(joined, "paris", "node/paris-2", "Masqueraded")?;
     says(&finding, "evidence", "chain inet fault postrouting masquerades packets")?;
-    broken(joined, WEB, "paris", "Masqueraded")
+    broken(joined, WEB, "paris", "Masqueraded")?;
+    lost(joined, "OnNode", "in from the network plugin on paris-2 of paris and out to a node on paris-2 of paris")
 }
 
 /// The process on the node hangs, so that what somebody has deleted stays deleted.
@@ -333,7 +349,8 @@ fn vxlan_blocked(joined: &Joined) -> Result<()> {
     let finding = found(joined, "paris", "node/paris-2", "VxlanBlocked")?;
     says(&finding, "cause", "UDP port 4790 (VXLAN) between paris-2 and the gateway paris-1 is blocked")?;
     says(&finding, "evidence", "chain inet fault input drops udp")?;
-    broken(joined, WEB, "paris", "VxlanBlocked")
+    broken(joined, WEB, "paris", "VxlanBlocked")?;
+    lost(joined, "BetweenNodes", "out to a node on paris-2 of paris and in from a node on paris-1 of paris")
 }
 
 fn hang_kube_proxy(joined: &Joined) -> Result<()> {

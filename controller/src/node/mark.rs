@@ -29,3 +29,7 @@ pub const METRIC_FALLBACK: u32 = 200;
 
 /// Name of our nftables table, in family `inet`.
 pub const NFT_TABLE: &str = "linkspan";
+
+/// What the names of nftables tables begin with that count a flow, in family `inet`. Each is of one process that counts, and
+/// is removed by it, or else by the next start of a node and by uninstalling.
+pub const NFT_TABLE_COUNT: &str = "linkspan-count-";

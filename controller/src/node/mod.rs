@@ -1,5 +1,6 @@
 //! The node pass: links, routes, rules and packet filter of one node.
 
+pub mod counters;
 pub mod filter;
 pub mod mark;
 pub mod nft;
@@ -14,8 +15,8 @@ mod target;
 pub use action::{Action, LinkSettings, Obstacle, Plan};
 pub use desired::{Desired, DesiredError, MAX_LINK_NAME, Node, TunnelLink, Vxlan};
 pub use kernel::{
-    ApplyError, Arriving, Failure, Interest, Kernel, KernelError, Lookup, NftError, ObserveError, Report, Watch, Way,
-    apply, lookup, observe, ruleset,
+    ApplyError, Arriving, Counting, Failure, Interest, Kernel, KernelError, Lookup, NftError, ObserveError, Report,
+    Watch, Way, apply, lookup, observe, remove_counters, ruleset,
 };
 pub use plan::plan;
 pub use state::Observed;

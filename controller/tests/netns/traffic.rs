@@ -4,6 +4,9 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 use controller::node::Desired;
+use controller::node::counters::{
+    Flow, Hook, Link, Pair, counts, delete_commands, install_commands, table_name, tables,
+};
 use controller::node::state::Family;
 
 use crate::lab::{Lab, Namespace, eventually, text};
@@ -187,4 +190,57 @@ fn a_member_cannot_reach_beyond_this_clusters_prefixes() {
     let gateway = &paris.nodes[0].namespace;
     let counter = gateway.run("nft list chain inet linkspan prerouting | grep 'but not to this cluster' | head -1");
     assert!(counter.contains("packets 3 "), "{counter}");
+}
+
+#[test]
+fn a_flow_is_counted_where_it_passes_and_counters_leave_no_trace() {
+    let Joined { paris, berlin, lab: _lab } = joined();
+    let pair = Pair { client: paris.pod_address(1), server: berlin.pod_address(1) };
+    let table = table_name(7);
+    let flow = |gateway: bool| Flow {
+        pairs: vec![pair],
+        only: None,
+        tunnel: gateway.then(|| "linkspan0".to_owned()),
+        vxlan: Some("linkspan-nodes".to_owned()),
+    };
+    let nodes = [&paris, &berlin].into_iter().flat_map(|site| [(site, 0), (site, 1)]);
+    let rules = "nft -s list ruleset";
+    let before: Vec<String> = nodes.clone().map(|(site, index)| site.nodes[index].namespace.run(rules)).collect();
+    for (site, index) in nodes.clone() {
+        nft(&site.nodes[index].namespace, &install_commands(&table, &flow(index == 0)));
+    }
+    paris.nodes[1].pod.run(&format!("ping -q -i 0.05 -c 5 -W 2 {}", pair.server));
+    let counted = |site: &Site, index: usize| {
+        let listing = serde_json::from_str(&site.nodes[index].namespace.run("nft -j list counters")).unwrap();
+        let found = counts(&listing, &table, &flow(index == 0)).into_iter();
+        found.map(|count| (count.link, count.hook, count.there, count.back)).collect::<Vec<_>>()
+    };
+    use Hook::{In, Out};
+    let worker = [(Link::Vxlan, In, 0, 5), (Link::Vxlan, Out, 5, 0), (Link::Other, In, 5, 0), (Link::Other, Out, 0, 5)];
+    assert_eq!(counted(&paris, 1), worker);
+    let gateway = [
+        (Link::Tunnel, In, 0, 5),
+        (Link::Tunnel, Out, 5, 0),
+        (Link::Vxlan, In, 5, 0),
+        (Link::Vxlan, Out, 0, 5),
+        (Link::Other, In, 0, 0),
+        (Link::Other, Out, 0, 0),
+    ];
+    assert_eq!(counted(&paris, 0), gateway);
+    // The other side's way back is this side's way there.
+    let swapped =
+        |all: &[(Link, Hook, u64, u64)]| -> Vec<_> { all.iter().map(|one| (one.0, one.1, one.3, one.2)).collect() };
+    assert_eq!(counted(&berlin, 0), swapped(&gateway));
+    assert_eq!(counted(&berlin, 1), swapped(&worker));
+    for ((site, index), before) in nodes.zip(before) {
+        let namespace = &site.nodes[index].namespace;
+        let listing = serde_json::from_str(&namespace.run("nft -j list tables")).unwrap();
+        assert_eq!(tables(&listing), ["linkspan-count-7"]);
+        nft(namespace, &delete_commands(&table));
+        assert_eq!(namespace.run(rules), before);
+    }
+}
+
+fn nft(namespace: &Namespace, commands: &serde_json::Value) {
+    namespace.run(&format!("nft -j -f - <<'END'\n{commands}\nEND"));
 }

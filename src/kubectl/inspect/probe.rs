@@ -62,27 +62,67 @@ fn ping(to: IpAddr, size: u16, identifier: u16) -> (Outcome, String) {
 
 /// Sends echo requests until one is answered. The kernel forbids routers to fragment what fits the route's MTU.
 fn echo(to: IpAddr, size: u16, identifier: u16) -> std::io::Result<bool> {
-    let (domain, protocol, header) = match to {
-        IpAddr::V4(_) => (Domain::IPV4, Protocol::ICMPV4, 20),
-        IpAddr::V6(_) => (Domain::IPV6, Protocol::ICMPV6, 40),
-    };
-    let mut socket = Socket::new(domain, Type::RAW, Some(protocol))?;
-    socket.set_read_timeout(Some(EACH))?;
-    socket.connect(&SocketAddr::new(to, 0).into())?;
+    let header = if to.is_ipv4() { 20 } else { 40 };
     let payload = usize::from(size).checked_sub(header + HEADER).unwrap_or(SMALL);
-    let mut buffer = vec![0; 65_536];
+    let mut echo = Echo::open(None, to, identifier, EACH)?;
     for sequence in 1..=TRIES {
-        socket.send(&request(to, identifier, sequence, payload))?;
+        if echo.ask(sequence, payload)? {
+            return Ok(true);
+        }
+    }
+    Ok(false)
+}
+
+/// Sends so many small echo requests from an address of this host, one after the other, and tells how many were answered.
+/// It waits for each answer, and not longer than `each`.
+///
+/// # Errors
+/// A raw socket cannot be had (`CAP_NET_RAW`), or a request cannot be sent.
+pub fn echoes(from: IpAddr, to: IpAddr, identifier: u16, count: u16, each: Duration) -> std::io::Result<u16> {
+    let mut echo = Echo::open(Some(from), to, identifier, each)?;
+    let mut answered = 0;
+    for sequence in 1..=count {
+        answered += u16::from(echo.ask(sequence, SMALL)?);
+    }
+    Ok(answered)
+}
+
+/// Echo requests to one host.
+struct Echo {
+    socket: Socket,
+    to: IpAddr,
+    identifier: u16,
+    buffer: Vec<u8>,
+}
+
+impl Echo {
+    fn open(from: Option<IpAddr>, to: IpAddr, identifier: u16, each: Duration) -> std::io::Result<Self> {
+        let (domain, protocol) = match to {
+            IpAddr::V4(_) => (Domain::IPV4, Protocol::ICMPV4),
+            IpAddr::V6(_) => (Domain::IPV6, Protocol::ICMPV6),
+        };
+        let socket = Socket::new(domain, Type::RAW, Some(protocol))?;
+        socket.set_read_timeout(Some(each))?;
+        if let Some(from) = from {
+            socket.bind(&SocketAddr::new(from, 0).into())?;
+        }
+        socket.connect(&SocketAddr::new(to, 0).into())?;
+        Ok(Self { socket, to, identifier, buffer: vec![0; 65_536] })
+    }
+
+    /// Asks once. Whether there was an answer, be it to an earlier request.
+    fn ask(&mut self, sequence: u16, payload: usize) -> std::io::Result<bool> {
+        self.socket.send(&request(self.to, self.identifier, sequence, payload))?;
         for _ in 0..STRANGERS {
-            match socket.read(&mut buffer) {
-                Ok(length) if is_answer(&buffer[..length], to, identifier) => return Ok(true),
+            match self.socket.read(&mut self.buffer) {
+                Ok(length) if is_answer(&self.buffer[..length], self.to, self.identifier) => return Ok(true),
                 Ok(_) => {}
                 Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut) => break,
                 Err(error) => return Err(error),
             }
         }
+        Ok(false)
     }
-    Ok(false)
 }
 
 /// An echo request; over IPv6 the kernel writes the checksum.

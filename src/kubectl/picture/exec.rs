@@ -15,7 +15,7 @@ use crate::status::Report;
 /// Nodes of one cluster that are asked at a time.
 const AT_ONCE: usize = 16;
 /// The container of node pods.
-const CONTAINER: &str = "node";
+pub const NODE_CONTAINER: &str = "node";
 
 /// What a node prints for `linkspan inspect -o json`.
 #[derive(Debug, Default, serde::Serialize, serde::Deserialize)]
@@ -53,7 +53,7 @@ async fn ask(pods: &Api<Pod>, node: &str, pod: &str, questions: &Questions) -> P
     let before = super::observe::now();
     let command = command(questions);
     let command: Vec<&str> = command.iter().map(String::as_str).collect();
-    let said = match exec::output(pods, pod, CONTAINER, &command).await {
+    let said = match exec::output(pods, pod, NODE_CONTAINER, &command).await {
         Ok(said) => said,
         Err(why) => return unseen(node, why),
     };

@@ -21,6 +21,7 @@ use super::contexts::Target;
 use super::inspect::{Inspection, Questions};
 use crate::status::Report;
 
+pub use exec::NODE_CONTAINER;
 pub use facts::{Place, PodRef};
 pub use observe::now;
 

@@ -24,6 +24,13 @@ pub struct Client<'a> {
     pub address: Option<IpAddr>,
 }
 
+impl Client<'_> {
+    /// Whether it sends as the node itself does, and not from a network of its own.
+    pub fn is_on_node(&self) -> bool {
+        self.pod.is_none_or(on_host_network)
+    }
+}
+
 /// Who is called.
 #[derive(Debug, Clone)]
 pub enum Goal<'a> {

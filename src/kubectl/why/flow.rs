@@ -15,13 +15,15 @@ use crate::kubectl::picture::{ClusterPicture, Picture};
 
 /// One address that is called, as the client's cluster sees it.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Target {
-    pub(super) address: IpAddr,
-    pub(super) port: Option<u16>,
+pub struct Target {
+    /// The address.
+    pub address: IpAddr,
+    /// The port, where one is meant.
+    pub port: Option<u16>,
     /// `TCP`, `UDP` or `SCTP`.
-    pub(super) protocol: String,
+    pub protocol: String,
     /// Whether it may be tried.
-    pub(super) probe: bool,
+    pub probe: bool,
 }
 
 /// The client itself.

@@ -13,10 +13,11 @@ use serde::{Deserialize, Serialize};
 
 use super::diagnose::{Fault, State};
 use super::picture::Picture;
-use ends::{Goal, client, goal};
 use parse::End;
 
-pub use questions::questions;
+pub use ends::{Client, Goal, client, goal};
+pub use flow::Target;
+pub use questions::{goal_targets, questions};
 pub use show::show;
 
 /// The way from one end to the other.
@@ -123,10 +124,24 @@ pub fn why(picture: &Picture, from: &End, to: &End, namespace: &str) -> Result<S
             hops.extend(found.hops);
             let ways = found.targets.iter().map(|target| flow::follow(picture, &from, target));
             hops.extend(worst(ways.collect()));
-            format!("{name}.{namespace}.svc.clusterset.local")
+            service_name(namespace, name)
         }
     };
     Ok(Story { from: name(&from.label), to, hops })
+}
+
+fn service_name(namespace: &str, name: &str) -> String {
+    format!("{name}.{namespace}.svc.clusterset.local")
+}
+
+impl Goal<'_> {
+    /// What people call it.
+    pub fn label(&self) -> String {
+        match self {
+            Self::Address { label, .. } => label.clone(),
+            Self::Service { namespace, name, .. } => service_name(namespace, name),
+        }
+    }
 }
 
 /// Of the ways to several endpoints the one that tells most: one that is broken, else one that was not all seen.

@@ -46,7 +46,8 @@ pub fn questions(picture: &Picture, from: &End, to: &End, namespace: &str) -> As
     asked
 }
 
-fn goal_targets(from: &Client<'_>, goal: &Goal<'_>, port: Option<u16>) -> Vec<Target> {
+/// The addresses that a client calls when it calls this, as its own cluster knows them.
+pub fn goal_targets(from: &Client<'_>, goal: &Goal<'_>, port: Option<u16>) -> Vec<Target> {
     match goal {
         Goal::Address { address, .. } => {
             vec![Target { address: *address, port, protocol: "TCP".to_owned(), probe: true }]

@@ -11,13 +11,17 @@ use crate::node::filter::Ruleset;
 /// # Errors
 /// When `nft` does not run, may not see them, or prints something else.
 pub async fn ruleset() -> Result<(Ruleset, serde_json::Value), NftError> {
+    let listing = list_json(&["ruleset"], "list the ruleset").await?;
+    Ok((Ruleset::read(&listing), listing))
+}
+
+/// What `nft -j list WORDS` prints.
+pub(super) async fn list_json(words: &[&str], what: &'static str) -> Result<serde_json::Value, NftError> {
     let mut command = nft();
-    command.args(["-j", "list", "ruleset"]).stdin(Stdio::null());
+    command.args(["-j", "list"]).args(words).stdin(Stdio::null());
     let output = command.output().await.map_err(NftError::Run)?;
     if !output.status.success() {
-        let message = String::from_utf8_lossy(&output.stderr).into_owned();
-        return Err(NftError::Refused { what: "list the ruleset", message });
+        return Err(NftError::Refused { what, message: String::from_utf8_lossy(&output.stderr).into_owned() });
     }
-    let listing: serde_json::Value = serde_json::from_slice(&output.stdout).map_err(|_| NftError::Form)?;
-    Ok((Ruleset::read(&listing), listing))
+    serde_json::from_slice(&output.stdout).map_err(|_| NftError::Form)
 }
