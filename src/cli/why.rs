@@ -2,7 +2,6 @@
 
 use std::process::ExitCode;
 
-use anyhow::{anyhow, bail};
 use clap::Args as ClapArgs;
 
 use crate::kubectl::contexts::{Contexts, Namespace};
@@ -27,6 +26,7 @@ Examples:
 Exit codes:
   0  nothing is broken
   1  a hop is broken, or an end was not found
+  2  it could not run, for want of a kubeconfig that can be read, say
   3  nothing that was seen is broken, and something could not be seen
   64 wrong use of the command line";
 
@@ -54,7 +54,7 @@ pub(super) struct Args {
 
 pub(super) async fn run(args: Args) -> anyhow::Result<ExitCode> {
     let words: Vec<String> = [Some(args.from), args.arrow, args.to].into_iter().flatten().collect();
-    let (from, to) = ends(&words)?;
+    let (from, to) = ends(&words).map_err(super::Misuse)?;
     let targets = args.contexts.targets().await?;
     let progress = Progress::start("looking at clusters");
     let mut picture = look(&targets).await;
@@ -62,7 +62,7 @@ pub(super) async fn run(args: Args) -> anyhow::Result<ExitCode> {
         picture.clusters.iter().flat_map(|c| [Some(c.context.clone()), c.id().map(str::to_owned)]).flatten().collect();
     let known: Vec<&str> = known.iter().map(String::as_str).collect();
     let (from, to) =
-        (parse::end(&from, &known).map_err(|e| anyhow!(e))?, parse::end(&to, &known).map_err(|e| anyhow!(e))?);
+        (parse::end(&from, &known).map_err(super::Misuse)?, parse::end(&to, &known).map_err(super::Misuse)?);
     let namespace = match (args.namespace.given(), targets.first()) {
         (Some(given), _) => given.to_owned(),
         (None, first) => first.map_or_else(|| "default".to_owned(), |target| target.namespace.clone()),
@@ -74,7 +74,13 @@ pub(super) async fn run(args: Args) -> anyhow::Result<ExitCode> {
         ask(&targets, &mut picture, &asked).await;
     }
     drop(progress);
-    let story = why(&picture, &from, &to, &namespace).map_err(|error| anyhow!(error))?;
+    let story = match why(&picture, &from, &to, &namespace) {
+        Ok(story) => story,
+        Err(error) => {
+            eprintln!("linkspan: {error}");
+            return Ok(ExitCode::FAILURE);
+        }
+    };
     let text = match args.output {
         Format::Json => json(&story)?,
         Format::Yaml => yaml(&story)?,
@@ -85,8 +91,16 @@ pub(super) async fn run(args: Args) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::from(story.exit_code()))
 }
 
-/// FROM and TO, however they are set apart.
-fn ends(words: &[String]) -> anyhow::Result<(String, String)> {
+/// FROM and TO, however they are set apart. Both can be read; which clusters they name is seen later.
+fn ends(words: &[String]) -> Result<(String, String), String> {
+    let (from, to) = apart(words)?;
+    for text in [&from, &to] {
+        parse::check(text)?;
+    }
+    Ok((from, to))
+}
+
+fn apart(words: &[String]) -> Result<(String, String), String> {
     let words: Vec<&str> = words.iter().flat_map(|word| word.split_whitespace()).collect();
     let is_arrow = |word: &str| matches!(word, "->" | "to" | "→" | "-");
     match words.as_slice() {
@@ -96,7 +110,7 @@ fn ends(words: &[String]) -> anyhow::Result<(String, String)> {
             let (from, to) = one.split_once("->").unwrap_or_default();
             Ok((from.to_owned(), to.to_owned()))
         }
-        _ => bail!("name two ends: FROM '->' TO, or FROM to TO"),
+        _ => Err("name two ends: FROM '->' TO, or FROM to TO".to_owned()),
     }
 }
 
@@ -133,5 +147,6 @@ mod tests {
         }
         assert_eq!(read(&["a"]), None);
         assert_eq!(read(&["a", "b", "c"]), None);
+        assert_eq!(read(&["a", "b:http"]), None, "a port is a number");
     }
 }
