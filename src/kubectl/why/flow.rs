@@ -9,7 +9,7 @@ use super::Hop;
 use super::ends::Client;
 use crate::kubectl::diagnose::policy::{Direction, Other, Ruling, ruling};
 use crate::kubectl::diagnose::{Fault, State, cni, connections, firewall, mtu};
-use crate::kubectl::inspect::{Outcome, Probe};
+use crate::kubectl::inspect::{Inspection, Outcome, Probe, is_of_filter};
 use crate::kubectl::picture::facts::{is_ready, node_of, on_host_network, phase};
 use crate::kubectl::picture::{ClusterPicture, Picture};
 
@@ -162,17 +162,13 @@ fn node_hops(cluster: &ClusterPicture, node: &str, to: Option<IpAddr>) -> Vec<Ho
         };
         return vec![Hop::unseen(here, format!("node {node}"), why)];
     };
-    let fault = match to {
-        Some(to) => seen
-            .lookups
-            .iter()
-            .filter(|found| found.of.to == to)
-            .find_map(|found| cni::lookup_fault(cluster, node, seen, found)),
-        None => cni::way_fault(cluster, node),
-    };
-    let mut hops = vec![Hop::judged(here, format!("route on node {node}"), fault, way(cluster, node))];
+    let mut hops = vec![route(cluster, node, seen, to)];
     let rule = cni::masquerade(seen).or_else(|| firewall::inner_rule(cluster, node));
-    hops.push(Hop::judged(here, format!("packet filter of node {node}"), rule, "no rule of others touches it"));
+    let what = format!("packet filter of node {node}");
+    hops.push(match seen.unseen.iter().find(|text| is_of_filter(text)) {
+        Some(why) => Hop::unseen(here, what, why.clone()),
+        None => Hop::judged(here, what, rule, "no rule of others touches it"),
+    });
     if cluster.active_gateway().as_deref() != Some(node) {
         let good = "packets pass between them";
         hops.push(Hop::judged(
@@ -185,6 +181,24 @@ fn node_hops(cluster: &ClusterPicture, node: &str, to: Option<IpAddr>) -> Vec<Ho
     let hole = mtu::black_hole(seen);
     hops.extend(hole.map(|fault| Hop::bad(here, format!("MTU from node {node}"), fault)));
     hops
+}
+
+/// The way of packets to an address; unseen where the node was asked for it and did not answer.
+fn route(cluster: &ClusterPicture, node: &str, seen: &Inspection, to: Option<IpAddr>) -> Hop {
+    let what = format!("route on node {node}");
+    let fault = match to {
+        Some(to) => {
+            let mut lookups = seen.lookups.iter().filter(|found| found.of.to == to).peekable();
+            if lookups.peek().is_none() {
+                let unanswered = cluster.asked(node).and_then(|asked| asked.unanswered.clone());
+                let why = unanswered.or_else(|| seen.unseen.first().cloned());
+                return Hop::unseen(cluster.name(), what, why.unwrap_or_else(|| format!("no way to {to} was told")));
+            }
+            lookups.find_map(|found| cni::lookup_fault(cluster, node, seen, found))
+        }
+        None => cni::way_fault(cluster, node),
+    };
+    Hop::judged(cluster.name(), what, fault, way(cluster, node))
 }
 
 fn way(cluster: &ClusterPicture, node: &str) -> String {

@@ -215,6 +215,31 @@ fn a_server_that_listens_nowhere_is_told_at_the_end() {
     assert_eq!(broken(&story).2, "NobodyListens");
 }
 
+#[test]
+fn a_node_that_did_not_tell_the_way_is_not_taken_for_one_that_knows_it() {
+    let story = web(|picture| {
+        alter(paris(picture), "paris-2", |node| {
+            node.inspection.lookups.clear();
+            node.unanswered = Some("pod linkspan-node-2 did not answer within 20 s".to_owned());
+            node.inspection.unseen.push("the packet filter: nft is not there".to_owned());
+        });
+    });
+    let unseen: Vec<(&str, &str)> = story
+        .hops
+        .iter()
+        .filter(|hop| hop.state == State::Unknown)
+        .map(|hop| (hop.what.as_str(), hop.evidence.as_str()))
+        .collect();
+    assert_eq!(
+        unseen,
+        [
+            ("route on node paris-2", "pod linkspan-node-2 did not answer within 20 s"),
+            ("packet filter of node paris-2", "the packet filter: nft is not there"),
+        ]
+    );
+    assert_eq!(story.exit_code(), 3);
+}
+
 /// The node of the client tries to connect, and nothing comes back.
 fn silent(picture: &mut Picture) {
     alter(paris(picture), "paris-2", |node| {
