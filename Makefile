@@ -88,9 +88,10 @@ bench-quick: ## Measure the tunnel beside other WireGuards with short runs, one 
 	@$(SETUP) root packages wireguard-go tailscale-wireguard-go boringtun-cli
 	$(CARGO) bench --locked --bench throughput -- --quick
 
-bench-micro: ## Measure single stages: cipher, packets, lookups, names
+bench-micro: ## Measure single stages: cipher, packets, lookups, names, and judging a fleet
 	$(CARGO) bench --locked --bench stages
 	$(CARGO) bench --locked --package linkspan-tunnel --bench packet
+	$(CARGO) bench --locked --bench fleet
 
 bench-control: ## Measure the time from an export to its name in the other cluster
 	@$(SETUP) root packages $(CLUSTER_STEPS)

@@ -44,6 +44,7 @@ Permissions:
 Exit codes:
   0  nothing is wrong; there may be warnings
   1  something has failed
+  2  it could not run, for want of a kubeconfig that can be read, say
   3  nothing that was seen has failed, and something could not be seen
   64 wrong use of the command line";
 

@@ -1,5 +1,6 @@
 //! `linkspan inspect`.
 
+use std::io::BufRead;
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 
@@ -32,6 +33,9 @@ Examples:
   linkspan inspect --resolve web.default.svc.clusterset.local@10.43.0.10
   kubectl exec -n linkspan-system linkspan-node-x7k2p -- linkspan inspect -o json";
 
+/// The longest line of questions that is read, in bytes.
+const QUESTIONS_MAX: u64 = 16 << 20;
+
 /// Show what this node's kernel has, and what is reached from here.
 #[derive(Debug, ClapArgs)]
 #[command(long_about = LONG, after_help = EXAMPLES)]
@@ -60,9 +64,9 @@ pub(super) struct Args {
     /// Ask a name server for the addresses of a name; may be given again.
     #[arg(long, value_name = "NAME@SERVER", value_parser = name_question)]
     resolve: Vec<NameQuestion>,
-    /// All questions in JSON, as `kubectl linkspan` asks them.
-    #[arg(long, value_name = "JSON", hide = true, value_parser = questions)]
-    questions: Option<Questions>,
+    /// All questions in JSON, as `kubectl linkspan` asks them; - for one line of standard input.
+    #[arg(long, value_name = "JSON", hide = true)]
+    questions: Option<String>,
     #[command(flatten)]
     place: Place,
 }
@@ -92,8 +96,16 @@ impl Place {
     }
 }
 
-fn questions(text: &str) -> Result<Questions, serde_json::Error> {
-    serde_json::from_str(text)
+/// Reads all questions. Of standard input one line is read, and not all: not every API server passes its end on.
+fn questions(text: &str, input: impl BufRead) -> anyhow::Result<Questions> {
+    let mut line = String::new();
+    let text = if text == "-" {
+        input.take(QUESTIONS_MAX).read_line(&mut line).context("failed to read the questions from standard input")?;
+        &line
+    } else {
+        text
+    };
+    serde_json::from_str(text).context("the questions are no JSON of this version of linkspan")
 }
 
 fn name_question(text: &str) -> Result<NameQuestion, String> {
@@ -113,7 +125,7 @@ struct Printed {
 }
 
 pub(super) async fn run(args: Args) -> anyhow::Result<()> {
-    let questions = asked(&args);
+    let questions = asked(&args)?;
     let format = args.output;
     let status = status(args.place.node.socket().to_owned()).await;
     let here = Here {
@@ -129,15 +141,16 @@ pub(super) async fn run(args: Args) -> anyhow::Result<()> {
     super::print(&text)
 }
 
-fn asked(args: &Args) -> Questions {
-    let mut asked = args.questions.clone().unwrap_or_default();
+fn asked(args: &Args) -> anyhow::Result<Questions> {
+    let given = args.questions.as_deref().map(|text| questions(text, std::io::stdin().lock())).transpose()?;
+    let mut asked = given.unwrap_or_default();
     let arriving = || Some(Arriving { from: args.from?, link: args.by.clone()? });
     asked.lookups.extend(args.to.iter().map(|to| Lookup { to: *to, arriving: arriving() }));
     asked.probes.extend(args.ping.iter().map(|to| Probe::Ping { to: *to, size: 0 }));
     asked.probes.extend(args.tcp.iter().map(|to| Probe::Tcp { to: *to }));
     asked.services.extend(&args.service);
     asked.names.extend(args.resolve.iter().cloned());
-    asked
+    Ok(asked)
 }
 
 async fn status(path: PathBuf) -> Part<Report> {
@@ -147,5 +160,23 @@ async fn status(path: PathBuf) -> Part<Report> {
         Ok(Ok(report)) => Part::Seen(report),
         Ok(Err(error)) => unseen(format!("{error:#}")),
         Err(_) => unseen("reading its status was interrupted".to_owned()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn questions_are_an_argument_or_one_line_of_an_input_that_stays_open() {
+        let text = r#"{"services":["10.43.0.9:80"]}"#;
+        let expected = Questions { services: vec!["10.43.0.9:80".parse().expect("valid")], ..Questions::default() };
+        assert_eq!(questions(text, std::io::empty()).expect("an argument"), expected);
+        let (read, mut written) = std::io::pipe().expect("a pipe");
+        std::io::Write::write_all(&mut written, format!("{text}\n").as_bytes()).expect("it takes a line");
+        assert_eq!(questions("-", std::io::BufReader::new(read)).expect("a line"), expected);
+        drop(written);
+        let error = questions("-", std::io::empty()).expect_err("there is no line").to_string();
+        assert_eq!(error, "the questions are no JSON of this version of linkspan");
     }
 }

@@ -46,8 +46,20 @@ use crate::kubectl::output::print;
 
 /// Wrong use of the command line (`EX_USAGE` of `sysexits.h`).
 const EX_USAGE: u8 = 64;
-/// A lab that could not run, as opposed to one in which something failed.
-const LAB_UNABLE: u8 = 2;
+/// A command that could not run, of those whose failure means that something else was found to be broken.
+const UNABLE: u8 = 2;
+
+/// Arguments that clap takes and that mean nothing.
+#[derive(Debug)]
+struct Misuse(String);
+
+impl std::fmt::Display for Misuse {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl std::error::Error for Misuse {}
 
 const ABOUT: &str = "\
 Joins Kubernetes clusters, and hosts without Kubernetes, over encrypted tunnels: pods and services of one cluster are
@@ -72,7 +84,7 @@ Examples:
 Exit codes:
   0   done
   1   failed; the reason is on standard error
-  2   only `linkspan lab`: it could not run; 1 means that something in it failed
+  2   only `lab`, `diagnose` and `why`: it could not run; 1 means that something was found to be broken
   64  wrong use of the command line
 
 Environment:
@@ -99,6 +111,7 @@ Examples:
 Exit codes:
   0   done
   1   failed in one cluster at least; the reason is on standard error
+  2   only `diagnose` and `why`: it could not run; 1 means that something was found to be broken
   64  wrong use of the command line
 
 Environment:
@@ -208,7 +221,7 @@ pub fn main(arguments: impl Iterator<Item = OsString>) -> ExitCode {
         args.by_kubectl();
     }
     let failure = match &cli.command {
-        Command::Lab(_) => ExitCode::from(LAB_UNABLE),
+        Command::Lab(_) | Command::Diagnose(_) | Command::Trace(_) | Command::Why(_) => ExitCode::from(UNABLE),
         _ => ExitCode::FAILURE,
     };
     ended(dispatch(cli.command, is_plugin), failure)
@@ -218,7 +231,7 @@ pub fn main(arguments: impl Iterator<Item = OsString>) -> ExitCode {
 fn ended(result: anyhow::Result<ExitCode>, failure: ExitCode) -> ExitCode {
     result.unwrap_or_else(|error| {
         eprintln!("linkspan: {error:#}");
-        failure
+        if error.is::<Misuse>() { ExitCode::from(EX_USAGE) } else { failure }
     })
 }
 

@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 use std::time::Duration;
 
-use anyhow::{anyhow, bail};
+use anyhow::anyhow;
 use clap::Args as ClapArgs;
 
 use super::why::{Seen, look_between};
@@ -32,6 +32,7 @@ Examples:
 Exit codes:
   0  nothing is lost
   1  packets are lost, none was sent, or an end was not found
+  2  it could not run, for want of a kubeconfig that can be read or of a permission, say
   3  nothing is lost where it could be counted, and it could not be counted everywhere
   64 wrong use of the command line
 
@@ -80,11 +81,15 @@ pub(super) async fn run(args: Args) -> anyhow::Result<ExitCode> {
     let words: Vec<String> =
         [Some(&args.from), args.arrow.as_ref(), args.to.as_ref()].into_iter().flatten().cloned().collect();
     let Seen { targets, picture, from, to, namespace } = look_between(&words, &args.namespace, &args.contexts).await?;
-    let from = client(&picture, &from, &namespace).map_err(|error| anyhow!(error))?;
-    let goal = goal(&picture, &from, &to, &namespace).map_err(|error| anyhow!(error))?;
+    let ends = client(&picture, &from, &namespace)
+        .and_then(|from| goal(&picture, &from, &to, &namespace).map(|goal| (from, goal)));
+    let (from, goal) = match ends {
+        Ok(ends) => ends,
+        Err(error) => return Ok(not_found(&error)),
+    };
     let called = goal_targets(&from, &goal, to.port);
     if called.is_empty() {
-        bail!("{} has no ready endpoint: `linkspan why` tells the reason", goal.label());
+        return Ok(not_found(&format!("{} has no ready endpoint: `linkspan why` tells the reason", goal.label())));
     }
     let sender = sender(&args, &from)?;
     let echo = match &sender {
@@ -100,10 +105,17 @@ pub(super) async fn run(args: Args) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::from(exit_code(&traces)))
 }
 
+fn not_found(error: &str) -> ExitCode {
+    eprintln!("linkspan: {error}");
+    ExitCode::FAILURE
+}
+
 fn sender(args: &Args, from: &Client<'_>) -> anyhow::Result<Sender> {
     match (from.pod.is_some(), args.command.is_empty()) {
         (false, false) => {
-            bail!("a COMMAND runs in a pod, and {} is none: name a pod as FROM, or leave COMMAND out", from.label)
+            let wrong =
+                format!("a COMMAND runs in a pod, and {} is none: name a pod, or leave COMMAND out", from.label);
+            Err(super::Misuse(wrong).into())
         }
         (false, true) => {
             // Two traces at a time are told apart by it.

@@ -24,8 +24,9 @@ Examples:
     ssh -L 8900:127.0.0.1:8900 there         # here; then open the URL that was printed there
 
 What is asked:
-  every round   what API servers have, and the active gateway of each cluster
-  each minute   all nodes, as `linkspan diagnose` does; every 15 s while something is wrong
+  every round   what API servers have, and the active gateway; each cluster has rounds of its own, so that a slow one
+                keeps no other waiting
+  each minute   all nodes beside that, as `linkspan diagnose` does; every 15 s while something is wrong
 
 Permissions are those of `linkspan diagnose`. Without create pods/exec in namespace linkspan-system, or with --no-nodes, what
 GatewayNodes tell is shown.";
@@ -37,7 +38,7 @@ pub(super) struct Args {
     /// TCP port on 127.0.0.1. Default: one that is free.
     #[arg(long, value_name = "PORT", default_value_t = 0, hide_default_value = true)]
     port: u16,
-    /// Seconds between the end of a round and the next.
+    /// Seconds between the end of a cluster's round and the next.
     #[arg(long, value_name = "SECONDS", default_value_t = 5, value_parser = clap::value_parser!(u64).range(1..=3600))]
     every: u64,
     /// Print the URL, and start no browser.

@@ -2,7 +2,6 @@
 
 use std::process::ExitCode;
 
-use anyhow::{anyhow, bail};
 use clap::Args as ClapArgs;
 
 use crate::kubectl::contexts::{Contexts, Namespace, Target};
@@ -28,6 +27,7 @@ Examples:
 Exit codes:
   0  nothing is broken
   1  a hop is broken, or an end was not found
+  2  it could not run, for want of a kubeconfig that can be read, say
   3  nothing that was seen is broken, and something could not be seen
   64 wrong use of the command line";
 
@@ -57,7 +57,13 @@ pub(super) async fn run(args: Args) -> anyhow::Result<ExitCode> {
     let words: Vec<String> = [Some(args.from), args.arrow, args.to].into_iter().flatten().collect();
     let seen = look_between(&words, &args.namespace, &args.contexts).await?;
     let Seen { picture, from, to, namespace, .. } = &seen;
-    let story = why(picture, from, to, namespace).map_err(|error| anyhow!(error))?;
+    let story = match why(picture, from, to, namespace) {
+        Ok(story) => story,
+        Err(error) => {
+            eprintln!("linkspan: {error}");
+            return Ok(ExitCode::FAILURE);
+        }
+    };
     let text = match args.output {
         Format::Json => json(&story)?,
         Format::Yaml => yaml(&story)?,
@@ -80,7 +86,7 @@ pub(super) struct Seen {
 
 /// Reads FROM and TO, looks at all clusters, and asks the nodes that are on the way.
 pub(super) async fn look_between(words: &[String], namespace: &Namespace, contexts: &Contexts) -> anyhow::Result<Seen> {
-    let (from, to) = ends(words)?;
+    let (from, to) = ends(words).map_err(super::Misuse)?;
     let targets = contexts.targets().await?;
     let progress = Progress::start("looking at clusters");
     let mut picture = look(&targets).await;
@@ -88,7 +94,7 @@ pub(super) async fn look_between(words: &[String], namespace: &Namespace, contex
         picture.clusters.iter().flat_map(|c| [Some(c.context.clone()), c.id().map(str::to_owned)]).flatten().collect();
     let known: Vec<&str> = known.iter().map(String::as_str).collect();
     let (from, to) =
-        (parse::end(&from, &known).map_err(|e| anyhow!(e))?, parse::end(&to, &known).map_err(|e| anyhow!(e))?);
+        (parse::end(&from, &known).map_err(super::Misuse)?, parse::end(&to, &known).map_err(super::Misuse)?);
     let namespace = match (namespace.given(), targets.first()) {
         (Some(given), _) => given.to_owned(),
         (None, first) => first.map_or_else(|| "default".to_owned(), |target| target.namespace.clone()),
@@ -102,8 +108,16 @@ pub(super) async fn look_between(words: &[String], namespace: &Namespace, contex
     Ok(Seen { targets, picture, from, to, namespace })
 }
 
-/// FROM and TO, however they are set apart.
-fn ends(words: &[String]) -> anyhow::Result<(String, String)> {
+/// FROM and TO, however they are set apart. Both can be read; which clusters they name is seen later.
+fn ends(words: &[String]) -> Result<(String, String), String> {
+    let (from, to) = apart(words)?;
+    for text in [&from, &to] {
+        parse::check(text)?;
+    }
+    Ok((from, to))
+}
+
+fn apart(words: &[String]) -> Result<(String, String), String> {
     let words: Vec<&str> = words.iter().flat_map(|word| word.split_whitespace()).collect();
     let is_arrow = |word: &str| matches!(word, "->" | "to" | "→" | "-");
     match words.as_slice() {
@@ -113,7 +127,7 @@ fn ends(words: &[String]) -> anyhow::Result<(String, String)> {
             let (from, to) = one.split_once("->").unwrap_or_default();
             Ok((from.to_owned(), to.to_owned()))
         }
-        _ => bail!("name two ends: FROM '->' TO, or FROM to TO"),
+        _ => Err("name two ends: FROM '->' TO, or FROM to TO".to_owned()),
     }
 }
 
@@ -150,5 +164,6 @@ mod tests {
         }
         assert_eq!(read(&["a"]), None);
         assert_eq!(read(&["a", "b", "c"]), None);
+        assert_eq!(read(&["a", "b:http"]), None, "a port is a number");
     }
 }

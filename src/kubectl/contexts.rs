@@ -3,11 +3,21 @@
 use std::collections::BTreeSet;
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use anyhow::{Context as _, bail};
 use clap::Args as ClapArgs;
+use futures::StreamExt as _;
+use hyper::{Request, Response, Uri};
+use kube::client::{Body, ClientBuilder};
 use kube::config::{KubeConfigOptions, Kubeconfig, KubeconfigError};
 use kube::{Client, Config};
+use tower::{BoxError, service_fn};
+
+use super::timeout::RequestTimeout;
+
+/// Contexts that are prepared at a time: each may start a program that gets a token.
+const AT_ONCE: usize = 16;
 
 /// Options of commands that speak to API servers.
 #[derive(Debug, Clone, Default, ClapArgs)]
@@ -23,6 +33,10 @@ pub struct Contexts {
     /// All contexts of the kubeconfig.
     #[arg(long, conflicts_with = "contexts")]
     all_contexts: bool,
+    /// How long an API server may take to answer: 10s, 1m, or a number of seconds; 0 for ever. Commands in pods, logs and
+    /// watches are not meant.
+    #[arg(long, value_name = "DURATION", default_value_t)]
+    request_timeout: RequestTimeout,
     #[command(flatten)]
     identity: Identity,
 }
@@ -69,6 +83,7 @@ impl Contexts {
             kubeconfig: file.map_or_else(|| self.kubeconfig.clone(), |file| vec![file]),
             contexts: context.into_iter().collect(),
             all_contexts: false,
+            request_timeout: self.request_timeout,
             identity: self.identity.clone(),
         }
     }
@@ -93,10 +108,11 @@ impl Contexts {
         }
     }
 
-    /// All clusters that were asked for, at least one.
+    /// All clusters that were asked for, at least one. One of many whose context is of no use is a target nevertheless,
+    /// which answers every request with the reason.
     ///
     /// # Errors
-    /// A kubeconfig cannot be read, or has no such context.
+    /// A kubeconfig cannot be read, or has no such context; or there is one cluster only, and its context is of no use.
     pub async fn targets(&self) -> anyhow::Result<Vec<Target>> {
         let files = self.files()?;
         if files.is_empty() {
@@ -104,15 +120,37 @@ impl Contexts {
         }
         let chosen = choose(&files, &self.contexts, self.all_contexts)?;
         let names = names(&files, &chosen);
-        let mut targets = Vec::new();
-        for ((file, context), name) in chosen.into_iter().zip(names) {
-            let options = KubeConfigOptions { context: Some(context.clone()), ..KubeConfigOptions::default() };
-            let config = Config::from_custom_kubeconfig(files[file].content.clone(), &options)
-                .await
-                .with_context(|| format!("context {context} of {} names no API server", files[file].name))?;
-            targets.push(self.target(name, config)?);
+        let is_only = chosen.len() == 1;
+        let prepared =
+            chosen.iter().zip(names).map(|((file, context), name)| self.of_context(&files[*file], context, name));
+        let prepared: Vec<_> = futures::stream::iter(prepared).buffered(AT_ONCE).collect().await;
+        let dark = |(target, error): (Target, Option<anyhow::Error>)| match error {
+            Some(error) if is_only => Err(error),
+            _ => Ok(target),
+        };
+        prepared.into_iter().map(dark).collect()
+    }
+
+    /// A context as a target, and what is wrong with it if it is of no use.
+    async fn of_context(&self, file: &File, context: &str, name: String) -> (Target, Option<anyhow::Error>) {
+        match self.prepare(file, context, name.clone()).await {
+            Ok(target) => (target, None),
+            Err(error) => {
+                let namespace = file.context(context).and_then(|context| context.namespace.clone());
+                let why = format!("{error:#}");
+                (Target::dark(name, namespace, why), Some(error))
+            }
         }
-        Ok(targets)
+    }
+
+    async fn prepare(&self, file: &File, context: &str, name: String) -> anyhow::Result<Target> {
+        let told = || format!("context {context} of {} is of no use", file.name);
+        let options = KubeConfigOptions { context: Some(context.to_owned()), ..KubeConfigOptions::default() };
+        let config = Config::from_custom_kubeconfig(file.content.clone(), &options).await.map_err(outermost);
+        let (config, this) = (config.with_context(told)?, self.clone());
+        // A program that gets a token is waited for in here.
+        let target = tokio::task::spawn_blocking(move || this.target(name, config)).await;
+        target.context("the context was not prepared to the end")?.with_context(told)
     }
 
     fn target(&self, name: String, mut config: Config) -> anyhow::Result<Target> {
@@ -121,8 +159,12 @@ impl Contexts {
             config.auth_info.impersonate_groups =
                 Some(self.identity.groups.clone()).filter(|groups| !groups.is_empty());
         }
-        let client = Client::try_from(config.clone());
-        let client = client.with_context(|| format!("failed to prepare for the API server of {name}"))?;
+        if let Some(limit) = self.request_timeout.limit() {
+            // Streams are not limited, and have to begin nevertheless. What is limited ends first, with a better reason.
+            config.connect_timeout = Some(limit + Duration::from_millis(100));
+        }
+        let builder = ClientBuilder::try_from(config.clone()).map_err(outermost)?;
+        let client = builder.with_layer(&self.request_timeout).build();
         Ok(Target { name, client, namespace: config.default_namespace.clone(), config })
     }
 
@@ -134,7 +176,7 @@ impl Contexts {
         if let Some(context) = self.contexts.first() {
             bail!("there is no kubeconfig that could have a context {context}: give --kubeconfig, or set KUBECONFIG");
         }
-        self.target("in-cluster".to_owned(), config)
+        self.target("in-cluster".to_owned(), config).context("failed to prepare for the API server of this pod")
     }
 
     /// The kubeconfigs; several files of KUBECONFIG are one, as they are for kubectl.
@@ -157,6 +199,23 @@ impl Contexts {
             Err(error) => Err(error).context("failed to read ~/.kube/config"),
         }
     }
+}
+
+impl Target {
+    /// A cluster that cannot be spoken to: whoever asks for anything is told why.
+    fn dark(name: String, namespace: Option<String>, why: String) -> Self {
+        let namespace = namespace.unwrap_or_else(|| "default".to_owned());
+        let refuse =
+            service_fn(move |_: Request<Body>| std::future::ready(Err::<Response<Body>, BoxError>(why.clone().into())));
+        // RFC 6761, section 6.4: no such host exists.
+        let config = Config::new(Uri::from_static("https://invalid"));
+        Self { name, client: Client::new(refuse, namespace.clone()), namespace, config }
+    }
+}
+
+/// An error that tells its source itself, without telling it twice.
+fn outermost(error: impl std::error::Error) -> anyhow::Error {
+    anyhow::anyhow!("{error}")
 }
 
 impl Namespace {
@@ -185,6 +244,10 @@ struct File {
 impl File {
     fn contexts(&self) -> impl Iterator<Item = &str> {
         self.content.contexts.iter().map(|context| context.name.as_str())
+    }
+
+    fn context(&self, name: &str) -> Option<&kube::config::Context> {
+        self.content.contexts.iter().find(|context| context.name == name)?.context.as_ref()
     }
 }
 
@@ -260,6 +323,71 @@ mod tests {
         let named: Vec<String> = named.iter().map(|name| (*name).to_owned()).collect();
         let chosen = choose(files, &named, all).map_err(|error| error.to_string())?;
         Ok(names(files, &chosen))
+    }
+
+    /// A kubeconfig with contexts of these names, clusters and users.
+    fn written(folder: &Path, of: &[(&str, serde_json::Value, serde_json::Value)]) -> PathBuf {
+        let list = |key: &str, each: &dyn Fn(usize) -> serde_json::Value| -> Vec<serde_json::Value> {
+            of.iter().enumerate().map(|(at, one)| serde_json::json!({ "name": one.0, key: each(at) })).collect()
+        };
+        let config = serde_json::json!({
+            "clusters": list("cluster", &|at| of[at].1.clone()),
+            "users": list("user", &|at| of[at].2.clone()),
+            "contexts": list("context", &|at| serde_json::json!({ "cluster": of[at].0, "user": of[at].0, "namespace": "shop" })),
+        });
+        let path = folder.join("config");
+        std::fs::write(&path, config.to_string()).expect("the folder is there");
+        path
+    }
+
+    async fn why(target: &Target) -> String {
+        let error = target.client.apiserver_version().await.expect_err("nobody answers");
+        super::super::errors::explain(&error)
+    }
+
+    #[tokio::test]
+    async fn programs_that_get_tokens_run_side_by_side_and_one_context_of_no_use_spoils_nothing() {
+        let folder = tempfile::tempdir().expect("a folder");
+        // Each waits for the other one, for ten seconds at most.
+        let meeting = |own: &str, other: &str| {
+            let token =
+                r#"{"apiVersion":"client.authentication.k8s.io/v1","kind":"ExecCredential","status":{"token":"t"}}"#;
+            let script = format!(
+                "cd {}; : >{own}; for i in $(seq 100); do if [ -e {other} ]; then echo '{token}'; exit; fi; sleep 0.1; done; exit 1",
+                folder.path().display()
+            );
+            serde_json::json!({ "exec": {
+                "apiVersion": "client.authentication.k8s.io/v1", "interactiveMode": "Never", "command": "sh", "args": ["-c", script],
+            } })
+        };
+        let server = || serde_json::json!({ "server": "https://127.0.0.1:1" });
+        let lost =
+            serde_json::json!({ "server": "https://127.0.0.1:1", "certificate-authority": "/nonexistent/ca.crt" });
+        let file = written(
+            folder.path(),
+            &[
+                ("a", server(), meeting("1", "2")),
+                ("lost", lost, serde_json::json!({})),
+                ("b", server(), meeting("2", "1")),
+            ],
+        );
+        let all = Contexts { kubeconfig: vec![file.clone()], all_contexts: true, ..Contexts::default() };
+        let targets = all.targets().await.expect("two of three are well");
+        let names: Vec<&str> = targets.iter().map(|target| target.name.as_str()).collect();
+        assert_eq!(names, ["a", "lost", "b"]);
+        for at in [0, 2] {
+            assert!(why(&targets[at]).await.contains("refused"), "{}", why(&targets[at]).await);
+        }
+        let expected = format!(
+            "context lost of {} is of no use: failed to load certificate authority: failed to read file",
+            file.display()
+        );
+        assert!(why(&targets[1]).await.starts_with(&expected), "{}", why(&targets[1]).await);
+        assert_eq!(targets[1].namespace, "shop");
+
+        let one = Contexts { kubeconfig: vec![file], contexts: vec!["lost".to_owned()], ..Contexts::default() };
+        let error = one.targets().await.err().expect("there is no other");
+        assert!(format!("{error:#}").starts_with(&expected), "{error:#}");
     }
 
     #[test]

@@ -76,6 +76,15 @@ fn innermost(error: &kube::Error) -> String {
     cause.to_string()
 }
 
+/// Whether all further requests would fare the same: the API server was not reached, took too long, or does not know who asks.
+pub fn is_cut_off(error: &kube::Error) -> bool {
+    match error {
+        kube::Error::Api(status) => status.code == 401,
+        kube::Error::HyperError(_) | kube::Error::Service(_) | kube::Error::Auth(_) => true,
+        _ => false,
+    }
+}
+
 /// Whether the object, or its kind, does not exist.
 pub fn is_not_found(error: &kube::Error) -> bool {
     matches!(error, kube::Error::Api(status) if status.code == 404)

@@ -1,17 +1,20 @@
 //! Commands inside pods, by `pods/exec`. Linkspan's image has no shell: the program itself is run.
 
+use std::pin::pin;
 use std::time::Duration;
 
 use k8s_openapi::api::core::v1::Pod;
 use kube::Api;
 use kube::api::{AttachParams, AttachedProcess};
-use tokio::io::{AsyncBufReadExt as _, AsyncRead, AsyncReadExt as _, AsyncWriteExt as _, BufReader};
+use tokio::io::{AsyncBufReadExt as _, AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _, BufReader};
 use tokio::task::JoinHandle;
 
 use super::errors::explain;
 
 /// How long an answer may take.
 const PATIENCE: Duration = Duration::from_secs(20);
+/// Bytes of standard input on their way.
+const STDIN_BUFFER: usize = 65_536;
 /// Largest answer that is read, in bytes.
 const ANSWER_MAX: u64 = 16 << 20;
 
@@ -20,7 +23,26 @@ const ANSWER_MAX: u64 = 16 << 20;
 /// # Errors
 /// The API server refuses, the command fails, or it takes more than 20 s.
 pub async fn output(pods: &Api<Pod>, pod: &str, container: &str, command: &[&str]) -> Result<String, String> {
-    match tokio::time::timeout(PATIENCE, run(pods, pod, container, command)).await {
+    patiently(pod, run(pods, pod, container, command)).await
+}
+
+/// As [`output`], of a command that reads one line from standard input. A URL, which bears the command, has room for 64 KiB
+/// (`http::Uri`); a line has room for everything.
+///
+/// # Errors
+/// As those of [`output`].
+pub async fn reply(
+    pods: &Api<Pod>,
+    pod: &str,
+    container: &str,
+    command: &[&str],
+    line: &str,
+) -> Result<String, String> {
+    patiently(pod, attach(pods, pod, container, command, Some(line))).await
+}
+
+async fn patiently(pod: &str, said: impl Future<Output = Result<String, String>>) -> Result<String, String> {
+    match tokio::time::timeout(PATIENCE, said).await {
         Ok(said) => said,
         Err(_) => Err(format!("pod {pod} did not answer within {} s", PATIENCE.as_secs())),
     }
@@ -31,12 +53,23 @@ pub async fn output(pods: &Api<Pod>, pod: &str, container: &str, command: &[&str
 /// # Errors
 /// The API server refuses, or the command fails.
 pub async fn run(pods: &Api<Pod>, pod: &str, container: &str, command: &[&str]) -> Result<String, String> {
-    let how = AttachParams::default().stdin(false).stdout(true).stderr(true).container(container);
+    attach(pods, pod, container, command, None).await
+}
+
+async fn attach(
+    pods: &Api<Pod>,
+    pod: &str,
+    container: &str,
+    command: &[&str],
+    line: Option<&str>,
+) -> Result<String, String> {
+    let how = AttachParams::default().stdin(line.is_some()).stdout(true).stderr(true).container(container);
+    let how = AttachParams { max_stdin_buf_size: Some(STDIN_BUFFER), ..how };
     let command = command.iter().map(|word| (*word).to_owned());
     let mut process = pods.exec(pod, command, &how).await.map_err(|error| explain(&error))?;
-    let (stdout, stderr) = (process.stdout(), process.stderr());
+    let (stdin, stdout, stderr) = (process.stdin(), process.stdout(), process.stderr());
     let status = process.take_status();
-    let (said, told) = tokio::join!(read(stdout), read(stderr));
+    let (said, told) = talk(stdin.zip(line), stdout, stderr).await;
     let status = match status {
         Some(status) => status.await,
         None => None,
@@ -44,7 +77,30 @@ pub async fn run(pods: &Api<Pod>, pod: &str, container: &str, command: &[&str]) 
     if status.is_some_and(|status| status.status.as_deref() != Some("Success")) {
         return Err(format!("pod {pod}: {}", told.trim()));
     }
+    if said.len() as u64 >= ANSWER_MAX {
+        return Err(format!("pod {pod} says more than {} MiB, which is not read", ANSWER_MAX >> 20));
+    }
     Ok(said)
+}
+
+/// Writes a line while both outputs are read. Standard input stays open until all was said, since not every API server
+/// passes its end on; and a process that ends before it has read the line is not waited for.
+async fn talk(
+    input: Option<(impl AsyncWrite + Unpin, &str)>,
+    stdout: Option<impl AsyncRead + Unpin>,
+    stderr: Option<impl AsyncRead + Unpin>,
+) -> (String, String) {
+    let writing = async {
+        let (mut stdin, line) = input?;
+        // Who does not take it tells why on standard error.
+        let _ = stdin.write_all(format!("{line}\n").as_bytes()).await;
+        Some(stdin)
+    };
+    let mut reading = pin!(async { tokio::join!(read(stdout), read(stderr)) });
+    tokio::select! {
+        read = &mut reading => read,
+        _stdin = writing => reading.await,
+    }
 }
 
 async fn read(stream: Option<impl AsyncRead + Unpin>) -> String {
@@ -117,5 +173,45 @@ impl Session {
     async fn failure(self) -> String {
         let told = self.stderr.await.unwrap_or_default();
         format!("pod {}: {}", self.pod, told.trim())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::{empty, simplex};
+
+    use super::*;
+
+    /// Longer than what is on its way.
+    fn line() -> String {
+        "x".repeat(5000)
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_process_that_ends_without_reading_is_not_waited_for() {
+        // As `kube` has it: nobody is told that the other half is gone.
+        let (_gone, stdin) = simplex(1024);
+        let line = line();
+        let talk = talk(Some((stdin, line.as_str())), Some(empty()), Some(&b"unknown option"[..]));
+        let told = tokio::time::timeout(Duration::from_secs(60), talk).await;
+        assert_eq!(told.expect("it ends"), (String::new(), "unknown option".to_owned()));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_whole_line_is_written_and_the_stream_stays_open_until_all_is_said() {
+        let (mut taken, stdin) = simplex(1024);
+        let (stdout, mut says) = simplex(1024);
+        let process = async {
+            let mut read = vec![0; 5001];
+            taken.read_exact(&mut read).await.expect("a line comes");
+            assert_eq!(read.iter().position(|byte| *byte == b'\n'), Some(5000));
+            let end = tokio::time::timeout(Duration::from_secs(60), taken.read_u8()).await;
+            assert!(end.is_err(), "it is not closed: {end:?}");
+            says.write_all(b"done").await.expect("somebody listens");
+            says.shutdown().await.expect("it ends");
+        };
+        let line = line();
+        let (said, ()) = tokio::join!(talk(Some((stdin, line.as_str())), Some(stdout), Some(empty())), process);
+        assert_eq!(said, ("done".to_owned(), String::new()));
     }
 }

@@ -16,6 +16,7 @@ pub mod output;
 pub mod picture;
 pub mod show;
 pub mod stage;
+pub mod timeout;
 pub mod trace;
 pub mod ui;
 pub mod verify;

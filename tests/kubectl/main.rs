@@ -7,6 +7,7 @@ mod install;
 mod manifests;
 mod plugin;
 mod show;
+mod silent;
 mod together;
 mod ui;
 

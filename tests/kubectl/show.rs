@@ -39,6 +39,9 @@ pub static JOINED: LazyLock<ApiServer> = LazyLock::new(|| {
     let patch =
         ["patch", "gatewaynode", "n1", "-n", "linkspan-system", "--subresource=status", "--type=merge", "-p", status];
     kubectl(&server, &patch);
+    let lease = "{ apiVersion: coordination.k8s.io/v1, kind: Lease, metadata: { name: linkspan-gateway, namespace: linkspan-system }, \
+                 spec: { holderIdentity: n1 } }";
+    server.apply(lease).unwrap();
     server
 });
 
@@ -75,10 +78,23 @@ fn a_viewer_sees_everything_and_no_secret() {
             versions.iter().any(|row| row["component"] == "linkspan-node" && row["version"] == "0.1.0"),
             "{versions:?}"
         );
+        diagnosed(&file);
         let user = format!("--as={name}");
         let denied = JOINED.kubectl(["get", "secrets", "-n", "linkspan-system", &user]).unwrap().done().unwrap_err();
         assert!(denied.to_string().contains("cannot list resource \"secrets\""), "{denied}");
     }
+}
+
+/// A diagnosis of what API servers tell: nothing that it needs is missing but the roles of Linkspan, which are no viewer's.
+fn diagnosed(file: &str) {
+    let ended = linkspan(["diagnose", "--no-nodes", "-o", "json", "--kubeconfig", file]);
+    let findings: Vec<Value> = serde_json::from_str(&ended.out).unwrap();
+    let unseen = findings.iter().filter(|finding| finding["reason"] == "Unseen");
+    let unseen: Vec<&str> = unseen.map(|finding| finding["evidence"].as_str().unwrap()).collect();
+    assert!(unseen.iter().all(|why| why.contains("list clusterroles")), "{unseen:#?}");
+    // The Lease names n1, where no pod runs, as every viewer sees.
+    let gateway = findings.iter().find(|finding| finding["reason"] == "GatewayPodDead");
+    assert_eq!(gateway.unwrap()["object"], "node/n1");
 }
 
 #[test]

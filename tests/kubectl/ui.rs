@@ -82,6 +82,21 @@ fn clusters_are_shown_round_after_round_although_one_is_away() {
 }
 
 #[test]
+fn a_cluster_that_never_answers_keeps_no_other_waiting() {
+    let file = kubeconfig(&[("paris", JOINED.kubeconfig()), ("hung", &crate::silent::hung())]);
+    let before = std::time::Instant::now();
+    let started = Started::new(&["--all-contexts", "--kubeconfig", file.to_str().unwrap()]);
+    let data = started.after(3);
+    // Of an API server that says nothing it is told that it does after 15 s, and until then that it has not answered yet.
+    assert!(before.elapsed() < Duration::from_secs(12), "{:?}", before.elapsed());
+    let clusters = data["clusters"].as_array().unwrap();
+    let told = |name: &str| clusters.iter().find(|one| one["name"] == name).unwrap();
+    assert_eq!((&told("paris")["sight"], &told("hung")["sight"]), (&"asked".into(), &"unreachable".into()));
+    let found = &data["findings"][told("hung")["findings"][0].as_u64().unwrap() as usize];
+    assert_eq!(found["evidence"], "the API server has not answered yet");
+}
+
+#[test]
 fn a_port_that_is_taken_is_named() {
     let taken = std::net::TcpListener::bind(("127.0.0.1", 0)).unwrap();
     let port = taken.local_addr().unwrap().port().to_string();

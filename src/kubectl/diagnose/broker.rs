@@ -3,17 +3,14 @@
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use kube::ResourceExt as _;
 
-use super::{Check, Fault, Finding, need};
+use super::{Check, Fault, Finding};
 use crate::kubectl::picture::{ClusterPicture, Picture};
 
 /// Reasons of `Joined` when the credential is of no use any more.
 const CREDENTIAL: [&str; 2] = ["CredentialRefused", "InvalidCredential"];
 
 pub(super) fn check(_: &Picture, cluster: &ClusterPicture) -> Vec<Finding> {
-    let members = match need(Check::Broker, cluster, &cluster.members) {
-        Ok(members) => members,
-        Err(unseen) => return unseen,
-    };
+    let (Some(members), Some(_)) = (cluster.members.seen(), cluster.id.seen()) else { return Vec::new() };
     let Some(own) = cluster.own_member() else {
         let evidence = match cluster.id() {
             Some(id) => format!("there is no Member {id} in linkspan-system"),

@@ -1,7 +1,7 @@
 //! Clocks of API servers and nodes, compared with each other and with the person's own.
 
 use super::{Check, Fault, Finding, State};
-use crate::kubectl::picture::{ClusterPicture, Picture};
+use crate::kubectl::picture::{ClusterPicture, Picture, Unseen};
 
 /// Beyond this, logs mislead. Milliseconds.
 const WARNING: i64 = 5_000;
@@ -21,10 +21,11 @@ pub(super) fn check(picture: &Picture) -> Vec<Finding> {
     let mut offsets: Vec<i64> = readings.iter().map(|reading| reading.offset).collect();
     offsets.sort_unstable();
     let right = offsets.get(offsets.len() / 2).copied().unwrap_or_default();
-    let mut findings = Vec::new();
+    let mut findings: Vec<Finding> = picture.clusters.iter().filter_map(|cluster| unread(cluster, &readings)).collect();
     for reading in &readings {
         let off = reading.offset - right;
-        let Some(cluster) = reading.cluster.or(picture.clusters.first()) else { continue };
+        // The person's own is told once, with the first cluster that tells anything.
+        let Some(cluster) = reading.cluster.or_else(|| readings.iter().find_map(|of| of.cluster)) else { continue };
         let told = if off.abs() < 1000 { "within a second of the others".to_owned() } else { describe(off) };
         if off.abs() < WARNING {
             findings.push(Finding::good(Check::Clock, cluster, &reading.object, told));
@@ -41,6 +42,16 @@ pub(super) fn check(picture: &Picture) -> Vec<Finding> {
         findings.push(Finding::bad(Check::Clock, cluster, &reading.object, fault));
     }
     findings
+}
+
+/// A cluster of whose clocks none was told.
+fn unread(cluster: &ClusterPicture, readings: &[Reading<'_>]) -> Option<Finding> {
+    let is_of = |reading: &Reading<'_>| reading.cluster.is_some_and(|of| std::ptr::eq(of, cluster));
+    if readings.iter().any(is_of) {
+        return None;
+    }
+    let nobody = || Unseen { what: "clocks".to_owned(), why: "the API server did not say what time it is".to_owned() };
+    Some(Finding::unseen(Check::Clock, cluster, &cluster.server.unseen().cloned().unwrap_or_else(nobody)))
 }
 
 fn describe(off: i64) -> String {

@@ -17,7 +17,7 @@ pub(super) fn check(_: &Picture, cluster: &ClusterPicture) -> Vec<Finding> {
         let object = format!("node/{node}");
         let mut faults: Vec<Fault> = masquerade(seen).into_iter().collect();
         faults.extend(way_fault(cluster, &node));
-        if faults.is_empty() && !seen.lookups.is_empty() {
+        if faults.is_empty() && !seen.lookups.is_empty() && seen.saw_filter() {
             findings.push(Finding::good(
                 Check::Cni,
                 cluster,

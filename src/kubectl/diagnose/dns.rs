@@ -7,20 +7,22 @@ use controller::coredns::{Custom, Observed, plan};
 use k8s_openapi::api::core::v1::Service;
 use kube::ResourceExt as _;
 
-use super::{Check, Fault, Finding, need, services};
+use super::{Check, Fault, Finding, services};
 use crate::kubectl::inspect::NameSeen;
 use crate::kubectl::picture::{ClusterPicture, Picture};
 
 pub(super) fn check(_: &Picture, cluster: &ClusterPicture) -> Vec<Finding> {
-    if let Err(unseen) = need(Check::Dns, cluster, &cluster.configs) {
-        return unseen;
-    }
     let mut findings = Vec::new();
+    let is_seen = cluster.configs.seen().is_some()
+        && cluster.services.seen().is_some()
+        && cluster.members.seen().is_some()
+        && cluster.id.seen().is_some();
     match wiring(cluster) {
         Some(fault) => findings.push(Finding::bad(Check::Dns, cluster, "cluster-dns", fault)),
-        None => {
+        None if is_seen => {
             findings.push(Finding::good(Check::Dns, cluster, "cluster-dns", "it forwards clusterset.local to Linkspan"))
         }
+        None => {}
     }
     if let Some(fault) = server(cluster) {
         findings.push(Finding::bad(Check::Dns, cluster, "service/linkspan-system/linkspan-dns", fault));
@@ -38,13 +40,14 @@ pub(super) fn check(_: &Picture, cluster: &ClusterPicture) -> Vec<Finding> {
     findings
 }
 
-/// Why cluster DNS does not forward clusterset.local; nothing when it does, or when it shall not.
+/// Why cluster DNS does not forward clusterset.local; nothing when it does, when it shall not, or when nobody could look.
 pub(crate) fn wiring(cluster: &ClusterPicture) -> Option<Fault> {
     let configs = cluster.configs.seen()?;
     // Who has not joined has nothing to forward.
     cluster.own_member()?;
+    cluster.services.seen()?;
     let service = cluster.service(SYSTEM_NAMESPACE, "linkspan-dns");
-    if service.is_none() && cluster.services.seen().is_some() {
+    if service.is_none() {
         let evidence = "there is no Service linkspan-dns in linkspan-system";
         return Some(Fault::failed(
             "CoreDnsNotWired",

@@ -4,6 +4,7 @@
 use std::net::IpAddr;
 
 use controller::node::filter::{Hit, Packet};
+use k8s_openapi::api::core::v1::Pod;
 use kube::ResourceExt as _;
 
 use super::policy::{Direction, Other, Ruling, ruling};
@@ -106,28 +107,35 @@ pub(crate) fn vxlan_fault(cluster: &ClusterPicture, node: &str) -> Option<Fault>
 
 /// Exported services whose pods no pod of another cluster may reach.
 fn policies(picture: &Picture, cluster: &ClusterPicture) -> Vec<Finding> {
+    let exports = cluster.exports.all();
+    if exports.is_empty() || cluster.policies.all().is_empty() {
+        return Vec::new();
+    }
+    let client = |far: String| Some((example(picture, cluster, &far)?, far));
+    let clients: Vec<(IpAddr, String)> = cluster.others().into_iter().filter_map(client).collect();
     let mut findings = Vec::new();
-    for export in cluster.exports.all() {
+    for export in exports {
         let (namespace, name) = (export.namespace().unwrap_or_default(), export.name_any());
-        for far in cluster.others() {
-            if let Some(fault) = policy_fault(picture, cluster, (&namespace, &name), &far) {
-                let object = format!("serviceexport/{namespace}/{name}");
-                findings.push(Finding::bad(Check::Firewall, cluster, object, fault));
-            }
-        }
+        let Some(pod) = backend(cluster, &namespace, &name) else { continue };
+        let faults = clients.iter().filter_map(|(client, far)| policy_fault(cluster, pod, *client, far));
+        let object = format!("serviceexport/{namespace}/{name}");
+        findings.extend(faults.map(|fault| Finding::bad(Check::Firewall, cluster, &object, fault)));
     }
     findings
 }
 
-fn policy_fault(picture: &Picture, cluster: &ClusterPicture, service: (&str, &str), far: &str) -> Option<Fault> {
-    let found = cluster.service(service.0, service.1)?;
+/// A pod that stands behind a service.
+fn backend<'a>(cluster: &'a ClusterPicture, namespace: &str, name: &str) -> Option<&'a Pod> {
+    let found = cluster.service(namespace, name)?;
     let selector = found.spec.as_ref()?.selector.as_ref().filter(|selector| !selector.is_empty())?;
-    let backs = |pod: &&k8s_openapi::api::core::v1::Pod| {
-        pod.namespace().as_deref() == Some(service.0)
+    let backs = |pod: &&Pod| {
+        pod.metadata.namespace.as_deref() == Some(namespace)
             && selector.iter().all(|(key, value)| pod.labels().get(key) == Some(value))
     };
-    let pod = cluster.pods.all().iter().find(backs)?;
-    let client = example(picture, cluster, far)?;
+    cluster.pods.all().iter().find(backs)
+}
+
+fn policy_fault(cluster: &ClusterPicture, pod: &Pod, client: IpAddr, far: &str) -> Option<Fault> {
     let other = Other { address: client, port: None, protocol: "TCP" };
     let Ruling::Dropped(policies) = ruling(cluster, pod, Direction::Ingress, &other) else { return None };
     let evidence = format!("pods of {far}, such as {client}, are let in by none of {}", policies.join(", "));

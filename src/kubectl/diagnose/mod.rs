@@ -14,6 +14,7 @@ pub mod policy;
 mod questions;
 mod rbac;
 pub(crate) mod services;
+mod sight;
 mod table;
 #[cfg(test)]
 mod tests;
@@ -24,10 +25,11 @@ use std::fmt;
 use clap::ValueEnum;
 use serde::{Deserialize, Serialize};
 
-use super::picture::{ClusterPicture, Part, Picture, Unseen};
+use super::picture::{ClusterPicture, Picture, Unseen};
 
 pub use connections::{Trouble, trouble};
 pub use questions::questions;
+pub(crate) use sight::NOT_ASKED;
 pub use table::table;
 
 /// What is checked.
@@ -224,13 +226,13 @@ impl Fault {
 pub fn diagnose(picture: &Picture) -> Vec<Finding> {
     let mut findings = Vec::new();
     for cluster in &picture.clusters {
-        let mut of_cluster = check_cluster(picture, cluster);
-        for check in Check::ALL {
-            if !of_cluster.iter().any(|finding| finding.check == check) {
-                of_cluster.push(Finding::good(check, cluster, "cluster", "nothing stands out"));
+        findings.extend(match cluster.server.unseen() {
+            // Told once for each check, and not for all that the check would have read.
+            Some(unseen) if cluster.is_dark() => {
+                Check::ALL.map(|check| Finding::unseen(check, cluster, unseen)).to_vec()
             }
-        }
-        findings.append(&mut of_cluster);
+            _ => check_cluster(picture, cluster),
+        });
     }
     findings.extend(clock::check(picture));
     findings.sort_by(|a, b| (a.check, a.state, &a.cluster, &a.object).cmp(&(b.check, b.state, &b.cluster, &b.object)));
@@ -253,7 +255,14 @@ fn check_cluster(picture: &Picture, cluster: &ClusterPicture) -> Vec<Finding> {
         services::check,
         version::check,
     ];
-    checks.iter().flat_map(|check| check(picture, cluster)).collect()
+    let mut findings: Vec<Finding> = checks.iter().flat_map(|check| check(picture, cluster)).collect();
+    for check in Check::ALL.into_iter().filter(|check| *check != Check::Clock) {
+        findings.extend(sight::blind(check, cluster));
+        if findings.iter().all(|finding| finding.check != check) {
+            findings.push(Finding::good(check, cluster, "cluster", "nothing stands out"));
+        }
+    }
+    findings
 }
 
 /// Exit code for what was found: 1 when something failed, 3 when something could not be seen, else 0.
@@ -265,13 +274,5 @@ pub fn exit_code(findings: &[Finding]) -> u8 {
         3
     } else {
         0
-    }
-}
-
-/// What was seen of a part, or the finding that nobody could look.
-fn need<'a, T>(check: Check, cluster: &ClusterPicture, part: &'a Part<T>) -> Result<&'a T, Vec<Finding>> {
-    match part {
-        Part::Seen(seen) => Ok(seen),
-        Part::Unseen(unseen) => Err(vec![Finding::unseen(check, cluster, unseen)]),
     }
 }

@@ -3,7 +3,7 @@
 use k8s_openapi::api::core::v1::{Node, Pod};
 use kube::ResourceExt as _;
 
-use super::{Check, Fault, Finding, need};
+use super::{Check, Fault, Finding};
 use crate::kubectl::picture::facts::{is_ready, is_running, phase};
 use crate::kubectl::picture::{ClusterPicture, Part, Picture};
 use crate::status::Report;
@@ -12,10 +12,12 @@ use crate::status::Report;
 const RESTARTS: i32 = 5;
 /// The active gateway renews its Lease twice a second; one this old is nobody's. Milliseconds.
 const LEASE: i64 = 10_000;
+/// The same where the clock of the node is not known, which may be behind that of the API server. Milliseconds.
+const LEASE_BY_OTHERS: i64 = 60_000;
 
 pub(super) fn check(_: &Picture, cluster: &ClusterPicture) -> Vec<Finding> {
-    if let Err(unseen) = need(Check::Nodes, cluster, &cluster.pods) {
-        return unseen;
+    if cluster.pods.unseen().is_some() {
+        return Vec::new();
     }
     let mut findings = Vec::new();
     if let Some(fault) = gateway_fault(cluster) {
@@ -44,7 +46,7 @@ pub(super) fn gateway_fault(cluster: &ClusterPicture) -> Option<Fault> {
         let fix = "see that a linkspan-node pod runs on a node that may be a gateway, and its log";
         return Some(Fault::failed("NoActiveGateway", evidence, "no node carries the traffic to other clusters", fix));
     };
-    let stale = lease_age(cluster).filter(|age| *age > LEASE);
+    let stale = stale(cluster, &node);
     let Some(pod) = cluster.node_pod(&node) else {
         let evidence = format!("node {node} holds Lease linkspan-gateway, and no linkspan-node pod is there");
         return Some(Fault::failed(
@@ -55,7 +57,7 @@ pub(super) fn gateway_fault(cluster: &ClusterPicture) -> Option<Fault> {
         ));
     };
     // The gateway works as long as it renews its Lease, whatever its readiness says.
-    if is_running(pod) && (is_ready(pod) || stale.is_none()) && stale.is_none() {
+    if is_running(pod) && stale.is_none() {
         return None;
     }
     let renewed = stale.map_or_else(String::new, |age| format!("; its Lease was renewed {} s ago", age / 1000));
@@ -65,12 +67,18 @@ pub(super) fn gateway_fault(cluster: &ClusterPicture) -> Option<Fault> {
     Some(Fault::failed("GatewayPodDead", evidence, format!("the active gateway {node} does not work"), fix))
 }
 
-/// Milliseconds since the gateway Lease was renewed, by the clock of the API server.
-fn lease_age(cluster: &ClusterPicture) -> Option<i64> {
+/// For how many milliseconds the gateway Lease has not been renewed, where that is too long. Its time is of the node's clock.
+fn stale(cluster: &ClusterPicture, node: &str) -> Option<i64> {
     let lease = cluster.lease(controller::api::names::LEASE_GATEWAY)?;
     let renewed = lease.spec.as_ref()?.renew_time.as_ref()?.0.as_millisecond();
-    let now = cluster.server.seen()?.clock?.to;
-    Some(now - renewed)
+    let server = cluster.server.seen()?.clock?;
+    let (age, limit) = match cluster.asked(node).and_then(|asked| asked.clock) {
+        // The Lease was read after the API server's clock.
+        Some(clock) => (server.before + clock.offset() - renewed, LEASE),
+        None if cluster.node_pod(node).is_some_and(is_ready) => (server.to - renewed, LEASE_BY_OTHERS),
+        None => (server.to - renewed, LEASE),
+    };
+    (age > limit).then_some(age)
 }
 
 fn check_node(cluster: &ClusterPicture, name: &str) -> Vec<Finding> {

@@ -2,19 +2,16 @@
 
 use controller::members::{Refusal, Verdict, View};
 
-use super::{Check, Fault, Finding, need};
+use super::{Check, Fault, Finding};
 use crate::kubectl::picture::{ClusterPicture, Picture};
 
 pub(super) fn check(_: &Picture, cluster: &ClusterPicture) -> Vec<Finding> {
-    if let Err(unseen) = need(Check::Overlap, cluster, &cluster.members) {
-        return unseen;
-    }
     let mut findings = Vec::new();
-    for (id, verdict) in cluster.verdicts() {
+    for (id, verdict) in &cluster.known().verdicts {
         let object = format!("cluster/{id}");
         match verdict {
             Verdict::Refused(refusal) => {
-                findings.push(Finding::bad(Check::Overlap, cluster, object, refused(&id, cluster, refusal)));
+                findings.push(Finding::bad(Check::Overlap, cluster, object, refused(id, cluster, refusal)));
             }
             Verdict::Accepted(admitted) => {
                 let is_virtual = admitted.view.is_virtual();
@@ -23,7 +20,7 @@ pub(super) fn check(_: &Picture, cluster: &ClusterPicture) -> Vec<Finding> {
                 } else {
                     "its addresses are its own"
                 };
-                findings.extend(without_blocks(cluster, &id, &admitted.view));
+                findings.extend(without_blocks(cluster, id, &admitted.view));
                 findings.push(Finding::good(Check::Overlap, cluster, object, told));
             }
         }
@@ -32,7 +29,7 @@ pub(super) fn check(_: &Picture, cluster: &ClusterPicture) -> Vec<Finding> {
     findings
 }
 
-fn refused(id: &str, cluster: &ClusterPicture, refusal: Refusal) -> Fault {
+fn refused(id: &str, cluster: &ClusterPicture, refusal: &Refusal) -> Fault {
     let who = if cluster.id() == Some(id) { "this cluster" } else { id };
     let (reason, cause) = match refusal.reason {
         "Overlap" => ("Overlap", format!("{who} claims addresses that are somebody else's, and is not used")),
@@ -41,7 +38,7 @@ fn refused(id: &str, cluster: &ClusterPicture, refusal: Refusal) -> Fault {
     };
     Fault::failed(
         reason,
-        refusal.message,
+        refusal.message.clone(),
         cause,
         "change the addresses of one of them, or set LINKSPAN_POD_CIDRS; see README, \"Clusters with the same addresses\"",
     )

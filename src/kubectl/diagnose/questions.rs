@@ -19,52 +19,80 @@ const SERVICES: usize = 64;
 const NAMES: usize = 2;
 /// Nodes of one other cluster that a gateway is asked to reach.
 const FAR_NODES: usize = 16;
+/// Echo requests that a node is asked to send: 256 run at a time, and those that stay unanswered take 2.4 s each, so that all
+/// are over long before nobody waits for the node any more.
+const PROBES: usize = 1024;
 
 /// What each node of each cluster is asked, by context and node.
 pub fn questions(picture: &Picture) -> Vec<BTreeMap<String, Questions>> {
+    let natives: BTreeMap<&str, Vec<IpAddr>> =
+        picture.clusters.iter().filter_map(|cluster| Some((cluster.id()?, natives(cluster)))).collect();
     let of_cluster = |cluster: &ClusterPicture| {
+        let others = cluster.others().into_iter();
+        let others = others.map(|far| {
+            let targets = targets(cluster, &far, natives.get(far.as_str()).map(Vec::as_slice));
+            (far, targets)
+        });
+        let others: Vec<(String, Vec<IpAddr>)> = others.collect();
         let nodes = cluster.node_names().into_iter();
-        nodes.map(|node| (node.clone(), of_node(picture, cluster, &node))).collect()
+        nodes.map(|node| (node.clone(), of_node(picture, cluster, &node, &others))).collect()
     };
     picture.clusters.iter().map(of_cluster).collect()
 }
 
-fn of_node(picture: &Picture, cluster: &ClusterPicture, node: &str) -> Questions {
+/// What one node is asked. `others` are the clusters that its own one uses, with addresses of their nodes.
+fn of_node(picture: &Picture, cluster: &ClusterPicture, node: &str, others: &[(String, Vec<IpAddr>)]) -> Questions {
     let mut asked = Questions { services: services(cluster), names: names(cluster), ..Questions::default() };
     let is_gateway = cluster.active_gateway().as_deref() == Some(node);
-    for far in cluster.others() {
-        let targets = targets(picture, cluster, &far);
+    let mut further = Vec::new();
+    for (far, targets) in others {
         let Some(first) = targets.first().copied() else { continue };
         asked.lookups.push(Lookup { to: first, arriving: None });
         asked.packets.extend(inner(cluster, node, first));
-        if picture.by_id(&far).is_none() {
+        if picture.by_id(far).is_none() {
             continue;
         }
-        let size = cluster.peer(&far).map_or(0, |peer| peer.mtu);
+        let size = cluster.peer(far).map_or(0, |peer| peer.mtu);
         asked.probes.extend([Probe::Ping { to: first, size: 0 }, Probe::Ping { to: first, size }]);
         if is_gateway {
-            asked.probes.extend(targets.iter().skip(1).take(FAR_NODES).map(|to| Probe::Ping { to: *to, size: 0 }));
-            asked.packets.extend(outer(picture, cluster, &far));
+            let others = targets.iter().skip(1).take(FAR_NODES).map(|to| Probe::Ping { to: *to, size: 0 });
+            further.extend(others.enumerate());
+            asked.packets.extend(outer(picture, cluster, far));
         }
     }
     asked.packets.extend(vxlan(cluster, node));
-    asked.probes.sort();
-    asked.probes.dedup();
+    asked.probes = bearable(asked.probes, further);
     asked
 }
 
-/// Addresses of nodes of another cluster among its pods, as `cluster` calls them: that of the active gateway first.
-pub(crate) fn targets(picture: &Picture, cluster: &ClusterPicture, far: &str) -> Vec<IpAddr> {
-    let Some(there) = picture.by_id(far) else {
-        // Nobody can be asked there: any address will do to see the way.
-        let claim = cluster.claim(far);
-        let first = claim.and_then(|claim| claim.pod_cidrs.first().and_then(|net| net.hosts().next()));
-        return first.and_then(|native| cluster.calls(far, native)).into_iter().collect();
-    };
-    let active = there.active_gateway();
-    let mut nodes = there.node_names();
+/// As many probes as a node can send in time. Further ones bear the number of their node in its cluster: some nodes of every
+/// cluster are asked for rather than all nodes of some.
+fn bearable(mut probes: Vec<Probe>, mut further: Vec<(usize, Probe)>) -> Vec<Probe> {
+    further.sort_by_key(|(at, _)| *at);
+    probes.extend(further.into_iter().map(|(_, probe)| probe));
+    probes.truncate(PROBES);
+    probes.sort();
+    probes.dedup();
+    probes
+}
+
+/// Addresses of nodes of a cluster among its pods, that of the active gateway first.
+fn natives(cluster: &ClusterPicture) -> Vec<IpAddr> {
+    let active = cluster.active_gateway();
+    let mut nodes = cluster.node_names();
     nodes.sort_by_key(|node| Some(node) != active.as_ref());
-    nodes.iter().filter_map(|node| cluster.calls(far, there.address_among_pods(node)?)).collect()
+    nodes.iter().filter_map(|node| cluster.address_among_pods(node)).collect()
+}
+
+/// The same of another cluster, as `cluster` calls them.
+fn targets(cluster: &ClusterPicture, far: &str, natives: Option<&[IpAddr]>) -> Vec<IpAddr> {
+    if let Some(natives) = natives {
+        return natives.iter().filter_map(|native| cluster.calls(far, *native)).collect();
+    }
+    // Nobody can be asked there: any address will do to see the way.
+    let claim = cluster.claim(far);
+    let first = claim.and_then(|claim| claim.pod_cidrs.first().and_then(|net| net.hosts().next()));
+    first.and_then(|native| cluster.calls(far, native)).into_iter().collect()
 }
 
 fn services(cluster: &ClusterPicture) -> Vec<SocketAddr> {
@@ -204,5 +232,23 @@ impl ClusterPicture {
         }
         let links = &self.inspection(node)?.links;
         links.iter().map(|link| &link.name).find(|name| name.contains("nodes")).cloned()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_gateway_among_many_clusters_is_asked_for_some_nodes_of_each() {
+        let ping = |cluster: u8, node: u8| Probe::Ping { to: IpAddr::from([10, cluster, node, 1]), size: 0 };
+        let first: Vec<Probe> = (0..200).map(|cluster| ping(cluster, 0)).collect();
+        let further =
+            (0..200).flat_map(|cluster| (0..16).map(move |node| (usize::from(node), ping(cluster, 1 + node))));
+        let asked = bearable(first, further.collect());
+        assert_eq!(asked.len(), 1024);
+        let of = |cluster| asked.iter().filter(|probe| (0..17).any(|node| **probe == ping(cluster, node))).count();
+        // The first node and four more of each, and 24 that are over.
+        assert_eq!([0, 23, 24, 199].map(of), [6, 6, 5, 5]);
     }
 }

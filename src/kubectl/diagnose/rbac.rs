@@ -1,7 +1,7 @@
 //! Roles of Linkspan, and what the person may not see.
 
 use super::{Check, Fault, Finding};
-use crate::kubectl::picture::{ClusterPicture, Part, Picture, Unseen};
+use crate::kubectl::picture::{ClusterPicture, Part, Picture};
 
 /// What Linkspan's own pods need of `deploy/member`, by kind and name.
 const EXPECTED: [&str; 10] = [
@@ -18,14 +18,11 @@ const EXPECTED: [&str; 10] = [
 ];
 
 pub(super) fn check(_: &Picture, cluster: &ClusterPicture) -> Vec<Finding> {
-    let mut findings: Vec<Finding> =
-        unseen(cluster).into_iter().map(|unseen| Finding::unseen(Check::Rbac, cluster, unseen)).collect();
-    let Part::Seen(roles) = &cluster.roles else { return findings };
+    let Part::Seen(roles) = &cluster.roles else { return Vec::new() };
     let has = |name: &&&str| roles.iter().any(|role| role == **name);
     let missing: Vec<&str> = EXPECTED.iter().filter(|name| !has(name)).copied().collect();
     if missing.is_empty() {
-        findings.push(Finding::good(Check::Rbac, cluster, "roles", "all roles and bindings of Linkspan are there"));
-        return findings;
+        return vec![Finding::good(Check::Rbac, cluster, "roles", "all roles and bindings of Linkspan are there")];
     }
     let fault = Fault::failed(
         "MissingRoles",
@@ -33,32 +30,7 @@ pub(super) fn check(_: &Picture, cluster: &ClusterPicture) -> Vec<Finding> {
         "Linkspan's pods lack rights that they need",
         "install Linkspan's manifests again: `kubectl apply -k deploy/member`, or `kubectl linkspan join`",
     );
-    findings.push(Finding::bad(Check::Rbac, cluster, "roles", fault));
-    findings
-}
-
-fn unseen(cluster: &ClusterPicture) -> Vec<&Unseen> {
-    let ClusterPicture { server, id, configs, members, gateways, leases, records, .. } = cluster;
-    let ClusterPicture { exports, imports, nodes, namespaces, pods, services, slices, policies, roles, .. } = cluster;
-    let all = [
-        server.unseen(),
-        id.unseen(),
-        configs.unseen(),
-        members.unseen(),
-        gateways.unseen(),
-        leases.unseen(),
-        records.unseen(),
-        exports.unseen(),
-        imports.unseen(),
-        nodes.unseen(),
-        namespaces.unseen(),
-        pods.unseen(),
-        services.unseen(),
-        slices.unseen(),
-        policies.unseen(),
-        roles.unseen(),
-    ];
-    all.into_iter().flatten().collect()
+    vec![Finding::bad(Check::Rbac, cluster, "roles", fault)]
 }
 
 #[cfg(test)]

@@ -6,20 +6,16 @@ use k8s_openapi::api::discovery::v1::{Endpoint, EndpointSlice};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use kube::ResourceExt as _;
 
-use super::{Check, Fault, Finding, need};
+use super::{Check, Fault, Finding};
 use crate::kubectl::picture::{ClusterPicture, Picture};
 
 pub(super) fn check(_: &Picture, cluster: &ClusterPicture) -> Vec<Finding> {
-    let exports = match need(Check::Services, cluster, &cluster.exports) {
-        Ok(exports) => exports,
-        Err(unseen) => return unseen,
-    };
     let mut findings = Vec::new();
-    for export in exports {
+    for export in cluster.exports.all() {
         findings.extend(check_export(cluster, export));
     }
     for import in cluster.imports.all() {
-        findings.push(check_import(cluster, import));
+        findings.extend(check_import(cluster, import));
     }
     findings
 }
@@ -29,8 +25,9 @@ fn check_export(cluster: &ClusterPicture, export: &ServiceExport) -> Vec<Finding
     let object = format!("serviceexport/{namespace}/{name}");
     let faults = export_faults(cluster, export);
     if faults.is_empty() {
-        let ready = own_endpoints(cluster, &namespace, &name).map_or(0, |(ready, _)| ready);
-        return vec![Finding::good(Check::Services, cluster, object, format!("exported, {ready} ready endpoints"))];
+        let good =
+            |(ready, _)| Finding::good(Check::Services, cluster, object, format!("exported, {ready} ready endpoints"));
+        return own_endpoints(cluster, &namespace, &name).map(good).into_iter().collect();
     }
     faults.into_iter().map(|fault| Finding::bad(Check::Services, cluster, &object, fault)).collect()
 }
@@ -108,15 +105,17 @@ pub(crate) fn import_slices<'a>(cluster: &'a ClusterPicture, namespace: &str, na
     cluster.slices.all().iter().filter(of_service).collect()
 }
 
-fn check_import(cluster: &ClusterPicture, import: &ServiceImport) -> Finding {
+/// Nothing where nobody could see whether it has endpoints.
+fn check_import(cluster: &ClusterPicture, import: &ServiceImport) -> Option<Finding> {
     let (namespace, name) = (import.namespace().unwrap_or_default(), import.name_any());
     let object = format!("serviceimport/{namespace}/{name}");
     match import_fault(cluster, import) {
-        Some(fault) => Finding::bad(Check::Services, cluster, object, fault),
+        Some(fault) => Some(Finding::bad(Check::Services, cluster, object, fault)),
         None => {
+            cluster.slices.seen()?;
             let slices = import_slices(cluster, &namespace, &name);
             let ready = slices.iter().flat_map(|slice| &slice.endpoints).filter(|endpoint| is_ready(endpoint)).count();
-            Finding::good(Check::Services, cluster, object, format!("{ready} ready endpoints"))
+            Some(Finding::good(Check::Services, cluster, object, format!("{ready} ready endpoints")))
         }
     }
 }

@@ -1,17 +1,18 @@
 //! Findings for people.
 
-use super::{Finding, State};
+use std::collections::BTreeMap;
+
+use super::{Check, Finding, State};
 use crate::kubectl::output::{Field, Format, Listing, Screen, Tone};
 
 /// Renders findings: those that are not good with evidence, cause and fix, and a line of numbers at the end. Wide tables
 /// list what is good, too.
 pub fn table(findings: &[Finding], format: Format, screen: Screen) -> String {
     let mut listing = Listing::new(&["STATE", "CHECK", "CLUSTER", "OBJECT", "EVIDENCE"], &[]);
-    let shown = findings.iter().filter(|finding| finding.state != State::Ok || format == Format::Wide);
-    for finding in shown {
+    for (finding, checks) in rows(findings, format) {
         listing.rows.push(vec![
             state(finding.state),
-            finding.check.into(),
+            checks.into(),
             finding.cluster.clone().into(),
             finding.object.clone().into(),
             finding.evidence.clone().into(),
@@ -33,6 +34,29 @@ pub fn table(findings: &[Finding], format: Format, screen: Screen) -> String {
     }
     out += &format!("{good} ok, {warnings} warnings, {failed} failed, {unknown} could not be seen\n");
     out
+}
+
+/// What is listed, with the names of the checks. What several checks could not see for one reason is one row.
+fn rows(findings: &[Finding], format: Format) -> Vec<(&Finding, String)> {
+    let mut rows: Vec<(&Finding, Vec<Check>)> = Vec::new();
+    let mut unseen: BTreeMap<(&str, &str, &str), usize> = BTreeMap::new();
+    for finding in findings.iter().filter(|finding| finding.state != State::Ok || format == Format::Wide) {
+        let key = (finding.cluster.as_str(), finding.object.as_str(), finding.evidence.as_str());
+        match unseen.get(&key) {
+            Some(at) if finding.state == State::Unknown => rows[*at].1.push(finding.check),
+            _ => {
+                if finding.state == State::Unknown {
+                    unseen.insert(key, rows.len());
+                }
+                rows.push((finding, vec![finding.check]));
+            }
+        }
+    }
+    let named = |checks: Vec<Check>| match checks.len() == Check::ALL.len() {
+        true => "all".to_owned(),
+        false => checks.iter().map(|check| check.name()).collect::<Vec<_>>().join(","),
+    };
+    rows.into_iter().map(|(finding, checks)| (finding, named(checks))).collect()
 }
 
 fn state(state: State) -> Field {

@@ -9,7 +9,7 @@ use kube::{Api, Client, ResourceExt as _};
 use serde_json::{Value, json};
 
 use super::archive::part;
-use crate::kubectl::errors::{explain, is_not_found};
+use crate::kubectl::errors::{explain, is_cut_off, is_not_found};
 use crate::kubectl::exec;
 
 /// Lines of each log, the newest ones, and the most bytes of it.
@@ -105,32 +105,43 @@ pub(super) struct Collected {
     pub secrets: Vec<Vec<u8>>,
     /// What could not be read, and why.
     pub missing: Vec<String>,
+    /// Whether the API server does not answer, so that it was asked for nothing more.
+    pub is_cut_off: bool,
 }
 
-/// Reads everything of a cluster that the person may read.
+impl Collected {
+    fn miss(&mut self, what: &str, error: &kube::Error) {
+        self.is_cut_off |= is_cut_off(error);
+        self.missing.push(format!("{what}: {}", explain(error)));
+    }
+}
+
+/// Reads everything of a cluster that the person may read. Where nobody answers, that is told once.
 pub(super) async fn collect(client: &Client) -> Collected {
     let mut collected = Collected::default();
+    match client.apiserver_version().await {
+        Ok(version) => collected.texts.push(("version.txt".to_owned(), format!("{}\n", version.git_version))),
+        Err(error) => collected.miss("version.txt", &error),
+    }
     for kind in &KINDS {
-        let list = list(client, kind).await;
-        match list {
+        if collected.is_cut_off {
+            return collected;
+        }
+        match list(client, kind).await {
             Ok(items) if items.is_empty() => {}
             Ok(items) => {
                 let list = json!({ "apiVersion": "v1", "kind": "List", "items": items });
                 collected.objects.push((kind.path(), list));
             }
-            Err(why) => collected.missing.push(format!("{}: {why}", kind.path())),
+            Err(error) => collected.miss(&kind.path(), &error),
         }
     }
     secrets(client, &mut collected).await;
-    match client.apiserver_version().await {
-        Ok(version) => collected.texts.push(("version.txt".to_owned(), format!("{}\n", version.git_version))),
-        Err(error) => collected.missing.push(format!("version.txt: {}", explain(&error))),
-    }
     pods(client, &mut collected).await;
     collected
 }
 
-async fn list(client: &Client, kind: &Kind) -> Result<Vec<Value>, String> {
+async fn list(client: &Client, kind: &Kind) -> kube::Result<Vec<Value>> {
     let resource =
         ApiResource::from_gvk_with_plural(&GroupVersionKind::gvk(kind.group, kind.version, kind.kind), kind.plural);
     let api: Api<DynamicObject> = match kind.namespace {
@@ -143,7 +154,7 @@ async fn list(client: &Client, kind: &Kind) -> Result<Vec<Value>, String> {
         Ok(list) => Ok(list.items.iter().filter_map(|item| typed(item, kind)).collect()),
         // A kind that is not there has no objects; that Linkspan is not, the others tell.
         Err(error) if is_not_found(&error) => Ok(Vec::new()),
-        Err(error) => Err(explain(&error)),
+        Err(error) => Err(error),
     }
 }
 
@@ -158,6 +169,9 @@ fn typed(item: &DynamicObject, kind: &Kind) -> Option<Value> {
 /// Names and keys of Secrets go into the archive; their values serve to be recognized elsewhere.
 async fn secrets(client: &Client, collected: &mut Collected) {
     for namespace in [SYSTEM_NAMESPACE, BROKER_NAMESPACE] {
+        if collected.is_cut_off {
+            return;
+        }
         let api: Api<Secret> = Api::namespaced(client.clone(), namespace);
         let path = format!("objects/{namespace}/secrets.yaml");
         match api.list(&ListParams::default()).await {
@@ -169,7 +183,7 @@ async fn secrets(client: &Client, collected: &mut Collected) {
                 let data = list.items.into_iter().flat_map(|secret| secret.data.unwrap_or_default());
                 collected.secrets.extend(data.map(|(_, value)| value.0));
             }
-            Err(error) => collected.missing.push(format!("{path}: {}", explain(&error))),
+            Err(error) => collected.miss(&path, &error),
         }
     }
 }
@@ -193,12 +207,15 @@ fn described(secret: &Secret) -> Value {
 /// Logs of all pods of Linkspan, and of cluster DNS; and what the nodes' own pods say.
 async fn pods(client: &Client, collected: &mut Collected) {
     for (namespace, labels) in [(SYSTEM_NAMESPACE, None), ("kube-system", Some("k8s-app=kube-dns"))] {
+        if collected.is_cut_off {
+            return;
+        }
         let api: Api<Pod> = Api::namespaced(client.clone(), namespace);
         let params = labels.map_or_else(ListParams::default, |labels| ListParams::default().labels(labels));
         let list = match api.list(&params).await {
             Ok(list) => list.items,
             Err(error) => {
-                collected.missing.push(format!("logs/{namespace}: {}", explain(&error)));
+                collected.miss(&format!("logs/{namespace}"), &error);
                 continue;
             }
         };

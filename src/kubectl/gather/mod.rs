@@ -34,7 +34,11 @@ pub async fn gather(targets: &[Target], file: &Path, now: Timestamp) -> anyhow::
         bail!("no cluster gives anything: {why:?}");
     }
     let topics = Topic::All.each();
-    let seen = join_all(targets.iter().map(|target| show::see(target, &topics, None))).await;
+    let see = async |(target, collected): (&Target, &Collected)| match collected.is_cut_off {
+        true => show::Seen::cut_off(&target.name),
+        false => show::see(target, &topics, None).await,
+    };
+    let seen = join_all(targets.iter().zip(&collected).map(see)).await;
     let summary = show::draw(&seen, &topics, Format::Wide, Screen::default())?;
     progress.now("taking out secrets");
     let missing: Vec<String> = targets

@@ -4,10 +4,16 @@ use std::net::SocketAddr;
 
 use controller::node::filter::Ruleset;
 use controller::node::{Desired, Kernel, Observed, lookup, observe, plan, ruleset};
+use futures::StreamExt as _;
 use futures::future::join_all;
 use serde_json::Value;
 
-use super::{Inspection, LinkSeen, LookupSeen, PacketSeen, Questions, ServiceSeen, probe::probe, resolve::resolve};
+use super::{
+    FILTER, Inspection, LinkSeen, LookupSeen, PacketSeen, Questions, ServiceSeen, probe::probe, resolve::resolve,
+};
+
+/// Probes that run at a time: each echo request has a thread of its own.
+const PROBES_AT_ONCE: usize = 256;
 
 /// What is known of this node before looking.
 #[derive(Debug)]
@@ -37,7 +43,7 @@ pub async fn inspect(here: &Here, questions: &Questions) -> Inspection {
     }
     look_at_rules(questions, &mut seen).await;
     let probes = questions.probes.iter().enumerate().map(|(at, one)| probe(*one, identifier(at)));
-    seen.probes = join_all(probes).await;
+    seen.probes = futures::stream::iter(probes).buffered(PROBES_AT_ONCE).collect().await;
     seen.names = join_all(questions.names.iter().map(resolve)).await;
     seen
 }
@@ -86,7 +92,7 @@ async fn look_at_rules(questions: &Questions, seen: &mut Inspection) {
     }
     let (ruleset, listing) = match ruleset().await {
         Ok(rules) => rules,
-        Err(error) => return seen.unseen.push(format!("the packet filter: {error}")),
+        Err(error) => return seen.unseen.push(format!("{FILTER}: {error}")),
     };
     seen.packets = judge(&ruleset, questions);
     let services = questions.services.iter().map(|address| service(*address, &listing, &seen.addresses));

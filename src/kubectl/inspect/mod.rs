@@ -111,6 +111,21 @@ pub struct Inspection {
     pub unseen: Vec<String>,
 }
 
+/// How what could not be seen begins where it is the packet filter.
+const FILTER: &str = "the packet filter";
+
+impl Inspection {
+    /// Whether rules could be read. Where none were asked for, they could.
+    pub fn saw_filter(&self) -> bool {
+        self.unseen.iter().all(|text| !is_of_filter(text))
+    }
+}
+
+/// Whether something of [`Inspection::unseen`] is about the packet filter.
+pub fn is_of_filter(unseen: &str) -> bool {
+    unseen.starts_with(FILTER)
+}
+
 /// A link of ours.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]

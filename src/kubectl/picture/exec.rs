@@ -27,22 +27,75 @@ pub(crate) struct Answer {
     pub(crate) inspection: Inspection,
 }
 
-/// Asks those nodes of a cluster for which there are questions, and puts the answers into the picture.
-pub async fn inspect_nodes(client: &Client, cluster: &mut ClusterPicture, questions: &BTreeMap<String, Questions>) {
+/// What nodes told, by name.
+pub type Answers = BTreeMap<String, Part<NodePicture>>;
+
+/// Which pod of a node is asked what.
+#[derive(Debug, Clone)]
+pub struct Wanted {
+    node: String,
+    /// Its name, or why there is none.
+    pod: Result<String, String>,
+    questions: Questions,
+}
+
+impl Wanted {
+    /// The node that is asked.
+    pub fn node(&self) -> &str {
+        &self.node
+    }
+}
+
+/// Finds the pods of those nodes of a cluster for which there are questions.
+pub fn wanted(cluster: &ClusterPicture, questions: BTreeMap<String, Questions>) -> Vec<Wanted> {
+    let of_node = |(node, questions): (String, Questions)| {
+        let pod = cluster.node_pod(&node).and_then(|pod| pod.metadata.name.clone());
+        let pod = pod.ok_or_else(|| match cluster.pods.unseen() {
+            Some(unseen) => unseen.why.clone(),
+            None => "no linkspan-node pod runs there".to_owned(),
+        });
+        Wanted { node, pod, questions }
+    };
+    questions.into_iter().map(of_node).collect()
+}
+
+/// Asks nodes of a cluster.
+pub async fn answers(client: &Client, wanted: Vec<Wanted>) -> Answers {
     let pods: Api<Pod> = Api::namespaced(client.clone(), SYSTEM_NAMESPACE);
-    let asked = questions.iter().map(|(node, questions)| {
-        let pod = cluster.node_pod(node).and_then(|pod| pod.metadata.name.clone());
+    let asked = wanted.into_iter().map(|Wanted { node, pod, questions }| {
         let pods = pods.clone();
         async move {
             let seen = match pod {
-                Some(pod) => ask(&pods, node, &pod, questions).await,
-                None => unseen(node, "no linkspan-node pod runs there".to_owned()),
+                Ok(pod) => ask(&pods, &node, &pod, &questions).await,
+                Err(why) => unseen(&node, why),
             };
-            (node.clone(), seen)
+            (node, seen)
         }
     });
-    let answers: Vec<_> = futures::stream::iter(asked.collect::<Vec<_>>()).buffer_unordered(AT_ONCE).collect().await;
-    cluster.inspections.extend(answers);
+    futures::stream::iter(asked.collect::<Vec<_>>()).buffer_unordered(AT_ONCE).collect().await
+}
+
+/// Asks those nodes of a cluster for which there are questions, and puts the answers into the picture.
+pub async fn inspect_nodes(client: &Client, cluster: &mut ClusterPicture, questions: &BTreeMap<String, Questions>) {
+    let answers = answers(client, wanted(cluster, questions.clone())).await;
+    put_all(&mut cluster.inspections, answers);
+}
+
+/// Puts answers to further questions into the picture.
+pub fn put_all(inspections: &mut Answers, answers: Answers) {
+    for (node, answer) in answers {
+        put(inspections, node, answer);
+    }
+}
+
+/// Puts an answer into the picture. One that did not come takes no earlier one away: it is told beside that.
+fn put(inspections: &mut Answers, node: String, answer: Part<NodePicture>) {
+    match (inspections.get_mut(&node), answer) {
+        (Some(Part::Seen(before)), Part::Unseen(unseen)) => before.unanswered = Some(unseen.why),
+        (_, answer) => {
+            inspections.insert(node, answer);
+        }
+    }
 }
 
 fn unseen(node: &str, why: String) -> Part<NodePicture> {
@@ -51,9 +104,7 @@ fn unseen(node: &str, why: String) -> Part<NodePicture> {
 
 async fn ask(pods: &Api<Pod>, node: &str, pod: &str, questions: &Questions) -> Part<NodePicture> {
     let before = super::observe::now();
-    let command = command(questions);
-    let command: Vec<&str> = command.iter().map(String::as_str).collect();
-    let said = match exec::output(pods, pod, NODE_CONTAINER, &command).await {
+    let said = match said(pods, pod, questions).await {
         Ok(said) => said,
         Err(why) => return unseen(node, why),
     };
@@ -63,14 +114,62 @@ async fn ask(pods: &Api<Pod>, node: &str, pod: &str, questions: &Questions) -> P
         return unseen(node, format!("pod {pod} said something else than an inspection: {beginning}"));
     };
     let clock = Clock { before, from: inspection.clock, to: inspection.clock, after };
-    Part::Seen(NodePicture { pod: pod.to_owned(), clock: Some(clock), status, inspection })
+    Part::Seen(NodePicture { pod: pod.to_owned(), clock: Some(clock), status, inspection, unanswered: None })
 }
 
-fn command(questions: &Questions) -> Vec<String> {
-    let mut command = ["linkspan", "inspect", "-o", "json"].map(str::to_owned).to_vec();
-    if !questions.is_empty() {
-        let text = serde_json::to_string(questions).unwrap_or_default();
-        command.extend(["--questions".to_owned(), text]);
+/// What the pod prints.
+async fn said(pods: &Api<Pod>, pod: &str, questions: &Questions) -> Result<String, String> {
+    let (command, line) = command(questions);
+    match line {
+        Some(line) => exec::reply(pods, pod, NODE_CONTAINER, command, &line).await,
+        None => exec::output(pods, pod, NODE_CONTAINER, command).await,
     }
-    command
+}
+
+/// The command, and what it reads: the questions of hundreds of clusters are too long for an argument.
+fn command(questions: &Questions) -> (&'static [&'static str], Option<String>) {
+    const COMMAND: [&str; 6] = ["linkspan", "inspect", "-o", "json", "--questions", "-"];
+    match serde_json::to_string(questions) {
+        Ok(line) if !questions.is_empty() => (&COMMAND, Some(line)),
+        _ => (&COMMAND[..4], None),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use controller::node::Lookup;
+
+    use super::*;
+
+    #[test]
+    fn an_answer_that_did_not_come_takes_no_earlier_one_away() {
+        let mut told = BTreeMap::new();
+        let seen = |version: &str| {
+            let inspection = Inspection { version: version.to_owned(), ..Inspection::default() };
+            Part::Seen(NodePicture { inspection, ..NodePicture::default() })
+        };
+        put(&mut told, "n1".to_owned(), seen("1"));
+        put(&mut told, "n1".to_owned(), unseen("n1", "pod x did not answer within 20 s".to_owned()));
+        let kept = told["n1"].seen().expect("what it told at first");
+        assert_eq!(kept.inspection.version, "1");
+        assert_eq!(kept.unanswered.as_deref(), Some("pod x did not answer within 20 s"));
+        put(&mut told, "n1".to_owned(), seen("2"));
+        let now = told["n1"].seen().expect("what it tells now");
+        assert_eq!((now.inspection.version.as_str(), &now.unanswered), ("2", &None));
+        put(&mut told, "n2".to_owned(), unseen("n2", "no pod".to_owned()));
+        put(&mut told, "n2".to_owned(), unseen("n2", "still no pod".to_owned()));
+        assert_eq!(told["n2"].unseen().expect("nothing was told").why, "still no pod");
+    }
+
+    #[test]
+    fn questions_of_hundreds_of_clusters_are_one_line_and_no_argument() {
+        let to = |at: u16| Lookup { to: [10, (at >> 8) as u8, at as u8, 1].into(), arriving: None };
+        let asked = Questions { lookups: (0..4000).map(to).collect(), ..Questions::default() };
+        let (words, line) = command(&asked);
+        assert_eq!(words, ["linkspan", "inspect", "-o", "json", "--questions", "-"]);
+        let line = line.expect("there are questions");
+        assert!(line.len() > 65_534 && !line.contains('\n'), "{} bytes", line.len());
+        assert_eq!(serde_json::from_str::<Questions>(&line).expect("JSON"), asked);
+        assert_eq!(command(&Questions::default()), (&["linkspan", "inspect", "-o", "json"][..], None));
+    }
 }

@@ -1,6 +1,8 @@
 //! What a picture says about single things: pure look-ups, without any judgement.
 
+use std::collections::BTreeMap;
 use std::net::IpAddr;
+use std::sync::Arc;
 
 use controller::api::names::{LEASE_GATEWAY, SYSTEM_NAMESPACE};
 use controller::api::{GatewayNode, Member};
@@ -8,9 +10,10 @@ use controller::members::{Claim, ClusterId, Verdicts, View, addresses, judge};
 use ipnet::IpNet;
 use k8s_openapi::api::coordination::v1::Lease;
 use k8s_openapi::api::core::v1::{Node, Pod, Service};
-use kube::ResourceExt as _;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use kube::{Resource, ResourceExt as _};
 
-use super::{ClusterPicture, NodePicture, Picture};
+use super::{ClusterPicture, NodePicture, Part, Picture, Unseen};
 use crate::kubectl::inspect::Inspection;
 use crate::status::{PeerReport, Report, TunnelReport};
 
@@ -26,6 +29,17 @@ pub struct Place {
     pub cluster: String,
     /// The address that it has there.
     pub native: IpAddr,
+}
+
+/// What a cluster makes of all Members. With hundreds of them it takes long to find, and everything asks for it.
+#[derive(Debug)]
+pub struct Known {
+    /// What it makes of each.
+    pub verdicts: Verdicts,
+    /// What each of them claims, whether it is used or not.
+    claims: BTreeMap<String, Claim>,
+    /// The other clusters that it uses.
+    others: Vec<String>,
 }
 
 /// A pod by its name.
@@ -50,6 +64,37 @@ impl Picture {
 }
 
 impl ClusterPicture {
+    /// A cluster of which nothing was seen.
+    pub fn dark(context: &str, why: &str) -> Self {
+        Self {
+            context: context.to_owned(),
+            server: unseen("the API server", why),
+            id: unseen("the cluster ID", why),
+            configs: unseen("configmaps", why),
+            members: unseen("members", why),
+            gateways: unseen("gatewaynodes", why),
+            leases: unseen("leases", why),
+            records: unseen("servicerecords", why),
+            exports: unseen("serviceexports", why),
+            imports: unseen("serviceimports", why),
+            nodes: unseen("nodes", why),
+            namespaces: unseen("namespaces", why),
+            pods: unseen("pods", why),
+            services: unseen("services", why),
+            slices: unseen("endpointslices", why),
+            policies: unseen("networkpolicies", why),
+            roles: unseen("roles", why),
+            inspections: BTreeMap::new(),
+            known: None,
+        }
+    }
+
+    /// Whether nothing at all of it could be seen.
+    pub fn is_dark(&self) -> bool {
+        let Self { server, members, pods, nodes, .. } = self;
+        server.seen().is_none() && members.seen().is_none() && pods.seen().is_none() && nodes.seen().is_none()
+    }
+
     /// Its ID, when it has one and it was seen.
     pub fn id(&self) -> Option<&str> {
         self.id.seen()?.as_deref()
@@ -70,7 +115,7 @@ impl ClusterPicture {
 
     /// A Member as this cluster knows it.
     pub fn member(&self, id: &str) -> Option<&Member> {
-        self.members.all().iter().find(|member| member.name_any() == id)
+        named(self.members.all(), id)
     }
 
     /// What this cluster says of itself.
@@ -80,11 +125,35 @@ impl ClusterPicture {
 
     /// What a Member claims, as this cluster knows it.
     pub fn claim(&self, id: &str) -> Option<Claim> {
-        Claim::check(self.member(id)?).ok()
+        match &self.known {
+            Some(known) => known.claims.get(id).cloned(),
+            None => Claim::check(self.member(id)?).ok(),
+        }
+    }
+
+    /// Finds what follows from its ID, its Members and its nodes once and for all. Whoever changes one of these afterwards
+    /// has to say so again.
+    pub fn settle(&mut self) {
+        self.known = Some(Arc::new(self.find_out()));
     }
 
     /// What this cluster makes of all Members.
-    pub fn verdicts(&self) -> Verdicts {
+    pub fn known(&self) -> Arc<Known> {
+        self.known.clone().unwrap_or_else(|| Arc::new(self.find_out()))
+    }
+
+    fn find_out(&self) -> Known {
+        let claim = |member: &Member| Some((member.name_any(), Claim::check(member).ok()?));
+        let claims = self.members.all().iter().filter_map(claim).collect();
+        let verdicts = self.verdicts();
+        let is_used = |(id, verdict): &(&String, &controller::members::Verdict)| {
+            Some(id.as_str()) != self.id() && verdict.accepted().is_some()
+        };
+        let others = verdicts.iter().filter(is_used).map(|(id, _)| id.clone()).collect();
+        Known { verdicts, claims, others }
+    }
+
+    fn verdicts(&self) -> Verdicts {
         let Some(own) = self.id().and_then(|id| id.parse::<ClusterId>().ok()) else { return Verdicts::new() };
         let underlay: Vec<IpAddr> = self.nodes.all().iter().flat_map(addresses).collect();
         judge(&own, self.members.all(), &underlay)
@@ -108,15 +177,16 @@ impl ClusterPicture {
         if self.claim(&own).is_some_and(|claim| holds(&claim.pod_cidrs) || holds(&claim.service_cidrs)) {
             return Some(Place { cluster: own, native: address });
         }
-        for (id, verdict) in self.verdicts() {
-            let Some(admitted) = verdict.accepted().filter(|_| id != own) else { continue };
+        for (id, verdict) in &self.known().verdicts {
+            let Some(admitted) = verdict.accepted().filter(|_| *id != own) else { continue };
             if !admitted.routes.iter().any(|net| net.contains(&address)) {
                 continue;
             }
-            let View::Virtual(blocks) = &admitted.view else { return Some(Place { cluster: id, native: address }) };
+            let cluster = id.clone();
+            let View::Virtual(blocks) = &admitted.view else { return Some(Place { cluster, native: address }) };
             let pairs = blocks.iter().map(|block| (block.r#virtual, block.native));
             let back = tunnel::packet::translate::Table::build(pairs);
-            return Some(Place { cluster: id, native: back.map(address).unwrap_or(address) });
+            return Some(Place { cluster, native: back.map(address).unwrap_or(address) });
         }
         None
     }
@@ -136,7 +206,7 @@ impl ClusterPicture {
 
     /// A node by its name.
     pub fn node(&self, name: &str) -> Option<&Node> {
-        self.nodes.all().iter().find(|node| node.name_any() == name)
+        named(self.nodes.all(), name)
     }
 
     /// The node whose pods an address is among.
@@ -154,18 +224,23 @@ impl ClusterPicture {
 
     /// A Lease of Linkspan.
     pub fn lease(&self, name: &str) -> Option<&Lease> {
-        self.leases.all().iter().find(|lease| lease.name_any() == name)
+        named(self.leases.all(), name)
     }
 
-    /// The node that carries the traffic to other clusters: the holder of the gateway Lease.
+    /// The node that carries the traffic to other clusters: the holder of the gateway Lease. Where nobody may see Leases,
+    /// the GatewayNode that says so of itself.
     pub fn active_gateway(&self) -> Option<String> {
+        if self.leases.unseen().is_some() {
+            let says = |gateway: &&GatewayNode| gateway.status.as_ref().is_some_and(|status| status.active);
+            return self.gateways.all().iter().find(says).map(GatewayNode::name_any);
+        }
         let holder = self.lease(LEASE_GATEWAY)?.spec.as_ref()?.holder_identity.clone();
         holder.filter(|holder| !holder.is_empty())
     }
 
     /// What the gateway of a node tells.
     pub fn gateway(&self, node: &str) -> Option<&GatewayNode> {
-        self.gateways.all().iter().find(|gateway| gateway.name_any() == node)
+        named(self.gateways.all(), node)
     }
 
     /// What a node told.
@@ -195,13 +270,7 @@ impl ClusterPicture {
 
     /// The other clusters that this one uses.
     pub fn others(&self) -> Vec<String> {
-        let own = self.id().unwrap_or_default();
-        let verdicts = self.verdicts();
-        verdicts
-            .iter()
-            .filter(|(id, verdict)| *id != own && verdict.accepted().is_some())
-            .map(|(id, _)| id.clone())
-            .collect()
+        self.known().others.clone()
     }
 
     // === Pods and services ===
@@ -210,7 +279,7 @@ impl ClusterPicture {
     pub fn pods_of(&self, component: &str) -> impl Iterator<Item = &Pod> {
         self.pods.all().iter().filter(move |pod| {
             let is = |label: &str, value: &str| pod.labels().get(label).is_some_and(|found| found == value);
-            pod.namespace().as_deref() == Some(SYSTEM_NAMESPACE)
+            pod.metadata.namespace.as_deref() == Some(SYSTEM_NAMESPACE)
                 && is(LABEL_NAME, "linkspan")
                 && is(LABEL_COMPONENT, component)
         })
@@ -225,8 +294,7 @@ impl ClusterPicture {
 
     /// A pod by its name.
     pub fn pod(&self, namespace: &str, name: &str) -> Option<&Pod> {
-        let named = |pod: &&Pod| pod.name_any() == name && pod.namespace().as_deref() == Some(namespace);
-        self.pods.all().iter().find(named)
+        within(self.pods.all(), namespace, name)
     }
 
     /// The pod that has an address of its own.
@@ -237,10 +305,22 @@ impl ClusterPicture {
 
     /// A service by its name.
     pub fn service(&self, namespace: &str, name: &str) -> Option<&Service> {
-        let named =
-            |service: &&Service| service.name_any() == name && service.namespace().as_deref() == Some(namespace);
-        self.services.all().iter().find(named)
+        within(self.services.all(), namespace, name)
     }
+}
+
+/// The object of a name. Names are compared where they are: there are thousands of objects, and each is asked for often.
+fn named<'a, K: Resource>(objects: &'a [K], name: &str) -> Option<&'a K> {
+    objects.iter().find(|object| object.meta().name.as_deref() == Some(name))
+}
+
+fn within<'a, K: Resource>(objects: &'a [K], namespace: &str, name: &str) -> Option<&'a K> {
+    let is = |meta: &ObjectMeta| meta.name.as_deref() == Some(name) && meta.namespace.as_deref() == Some(namespace);
+    objects.iter().find(|object| is(object.meta()))
+}
+
+fn unseen<T>(what: &str, why: &str) -> Part<T> {
+    Part::Unseen(Unseen { what: what.to_owned(), why: why.to_owned() })
 }
 
 /// The node of a pod.

@@ -8,6 +8,7 @@ mod observe;
 pub mod samples;
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use controller::api::{GatewayNode, Member, ServiceExport, ServiceImport, ServiceRecord};
 use futures::future::join_all;
@@ -21,8 +22,8 @@ use super::contexts::Target;
 use super::inspect::{Inspection, Questions};
 use crate::status::Report;
 
-pub use exec::NODE_CONTAINER;
-pub use facts::{Place, PodRef};
+pub use exec::{Answers, NODE_CONTAINER, Wanted, answers, put_all, wanted};
+pub use facts::{Known, Place, PodRef};
 pub use observe::now;
 
 /// What was seen of all clusters that were asked.
@@ -124,6 +125,9 @@ pub struct ClusterPicture {
     pub roles: Part<Vec<String>>,
     /// What each node says of itself, by name. Empty until nodes are asked.
     pub inspections: BTreeMap<String, Part<NodePicture>>,
+    /// What follows from its ID, its Members and its nodes, once these stay as they are: see [`ClusterPicture::settle`].
+    #[serde(skip)]
+    pub known: Option<Arc<Known>>,
 }
 
 /// An API server.
@@ -176,12 +180,17 @@ pub struct NodePicture {
     pub status: Part<Report>,
     /// What the kernel has.
     pub inspection: Inspection,
+    /// Why the node did not answer when it was asked for more.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub unanswered: Option<String>,
 }
 
 /// Reads what all API servers have.
 pub async fn look(targets: &[Target]) -> Picture {
     let clusters = targets.iter().map(|target| observe::observe(&target.name, &target.client));
-    Picture { clusters: join_all(clusters).await }
+    let mut clusters = join_all(clusters).await;
+    clusters.iter_mut().for_each(ClusterPicture::settle);
+    Picture { clusters }
 }
 
 /// Asks nodes of all clusters at once: those for which there are questions, which are in the order of the picture.

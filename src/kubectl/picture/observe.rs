@@ -1,6 +1,7 @@
 //! Reads what API servers have. Every part by itself: what the person may not see is told, and the rest is seen.
 
 use std::collections::BTreeMap;
+use std::sync::OnceLock;
 
 use controller::api::names::SYSTEM_NAMESPACE;
 use controller::broker::cluster_id;
@@ -13,7 +14,7 @@ use kube::{Api, Client, Resource, ResourceExt};
 use serde::de::DeserializeOwned;
 
 use super::{Clock, ClusterPicture, Part, Server, Unseen};
-use crate::kubectl::errors::{explain, is_not_found};
+use crate::kubectl::errors::{explain, is_cut_off, is_not_found};
 
 /// Objects that one request brings; more come with further ones.
 const PAGE: u32 = 500;
@@ -27,9 +28,14 @@ pub fn now() -> i64 {
 
 /// Looks at one cluster. Never fails: what cannot be seen is told in the picture.
 pub async fn observe(context: &str, client: &Client) -> ClusterPicture {
-    let all = AllOf(client);
-    let system = SystemOf(client);
-    let (server, id, configs, roles) = tokio::join!(server(client), id(client), configs(client), roles(client));
+    let gone = OnceLock::new();
+    let (all, system) = (AllOf(client, &gone), SystemOf(client, &gone));
+    // Asked first and alone: where nobody answers, it is waited for once, and not for every part.
+    let server = match ask_server(client).await {
+        Err(error) if is_cut_off(&error) => return ClusterPicture::dark(context, &explain(&error)),
+        answer => part("the API server", answer),
+    };
+    let (id, configs, roles) = tokio::join!(id(client), configs(client), roles(client));
     let (members, gateways, leases, records) = tokio::join!(system.list(), system.list(), system.list(), system.list());
     let (exports, imports, services, slices) = tokio::join!(all.list(), all.list(), all.list(), all.list());
     let (nodes, namespaces, pods, policies) = tokio::join!(all.list(), all.list(), all.list(), all.list());
@@ -52,6 +58,7 @@ pub async fn observe(context: &str, client: &Client) -> ClusterPicture {
         policies,
         roles,
         inspections: BTreeMap::new(),
+        known: None,
     };
     cluster.id = match (id, cluster.configured_id()) {
         // Before joining there is no property.
@@ -61,20 +68,23 @@ pub async fn observe(context: &str, client: &Client) -> ClusterPicture {
     cluster
 }
 
+/// Why the API server does not answer any more, once it does not: nothing else is asked then.
+type Gone = OnceLock<String>;
+
 /// Lists in all namespaces.
-struct AllOf<'a>(&'a Client);
+struct AllOf<'a>(&'a Client, &'a Gone);
 
 impl AllOf<'_> {
     async fn list<K>(&self) -> Part<Vec<K>>
     where
         K: Resource<DynamicType = ()> + Clone + DeserializeOwned + std::fmt::Debug,
     {
-        part(&K::plural(&()), list(&Api::all(self.0.clone())).await)
+        part_of(&Api::all(self.0.clone()), self.1).await
     }
 }
 
 /// Lists in Linkspan's namespace.
-struct SystemOf<'a>(&'a Client);
+struct SystemOf<'a>(&'a Client, &'a Gone);
 
 impl SystemOf<'_> {
     async fn list<K>(&self) -> Part<Vec<K>>
@@ -84,8 +94,25 @@ impl SystemOf<'_> {
             + DeserializeOwned
             + std::fmt::Debug,
     {
-        part(&K::plural(&()), list(&Api::namespaced(self.0.clone(), SYSTEM_NAMESPACE)).await)
+        part_of(&Api::namespaced(self.0.clone(), SYSTEM_NAMESPACE), self.1).await
     }
+}
+
+async fn part_of<K>(api: &Api<K>, gone: &Gone) -> Part<Vec<K>>
+where
+    K: Resource<DynamicType = ()> + Clone + DeserializeOwned + std::fmt::Debug,
+{
+    let what = K::plural(&());
+    if let Some(why) = gone.get() {
+        return Part::Unseen(Unseen { what: what.into_owned(), why: why.clone() });
+    }
+    let answer = list(api).await;
+    if let Err(error) = &answer
+        && is_cut_off(error)
+    {
+        gone.get_or_init(|| explain(error));
+    }
+    part(&what, answer)
 }
 
 fn part<T>(what: &str, answer: kube::Result<T>) -> Part<T> {
@@ -123,10 +150,6 @@ fn bare<K: Resource>(mut object: K) -> K {
         annotations.remove(LAST_APPLIED);
     }
     object
-}
-
-async fn server(client: &Client) -> Part<Server> {
-    part("the API server", ask_server(client).await)
 }
 
 async fn ask_server(client: &Client) -> kube::Result<Server> {

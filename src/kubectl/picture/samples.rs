@@ -313,6 +313,7 @@ fn node_picture(picture: &Picture, cluster: &ClusterPicture, node: &str, asked: 
         clock: Some(Clock { before: 100_100, from: 100_150, to: 100_150, after: 100_200 }),
         status: Part::Seen(status),
         inspection: inspection(picture, cluster, node, asked),
+        unanswered: None,
     }
 }
 

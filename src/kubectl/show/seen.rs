@@ -14,7 +14,7 @@ use serde::de::DeserializeOwned;
 
 use super::Topic;
 use crate::kubectl::contexts::Target;
-use crate::kubectl::errors::{explain, is_not_found};
+use crate::kubectl::errors::{explain, is_cut_off, is_not_found};
 
 /// What one cluster says.
 #[derive(Debug, Clone, Default)]
@@ -37,6 +37,8 @@ pub struct Seen {
     pub kubernetes: Option<String>,
     /// What could not be seen, and why.
     pub missing: Vec<String>,
+    /// Whether the API server does not answer, so that it was asked for nothing more.
+    pub is_cut_off: bool,
 }
 
 /// A Deployment or DaemonSet of Linkspan.
@@ -52,32 +54,27 @@ pub struct Workload {
     pub wanted: i32,
 }
 
-/// Asks a cluster for what these topics need. What it refuses is told, and the rest is asked for nevertheless.
+/// Asks a cluster for what these topics need. What it refuses is told, and the rest is asked for nevertheless; where nobody
+/// answers, that is told once.
 pub async fn see(target: &Target, topics: &[Topic], namespace: Option<&str>) -> Seen {
     let client = &target.client;
     let mut seen = Seen { context: target.name.clone(), ..Seen::default() };
     let needs = |wanted: &[Topic]| topics.iter().any(|topic| wanted.contains(topic));
     if needs(&[Topic::Versions]) {
-        let version = client.apiserver_version().await;
-        seen.kubernetes = seen.note("ask for the version", version).map(|version| version.git_version);
-        let found = workloads(client).await;
-        seen.workloads = seen.note("list Linkspan's workloads", found).unwrap_or_default();
+        seen.see_versions(client).await;
     }
-    if needs(&[Topic::Members, Topic::Networks, Topic::Versions]) {
-        let found = list(&Api::namespaced(client.clone(), SYSTEM_NAMESPACE)).await;
-        seen.members = seen.note("list Members", found).unwrap_or_default();
-        let found = cluster_id(client).await;
-        seen.own = seen.note("read its cluster ID", found).flatten();
+    if needs(&[Topic::Members, Topic::Networks, Topic::Versions]) && !seen.is_cut_off {
+        seen.see_members(client).await;
     }
-    if needs(&[Topic::Gateways, Topic::Connections]) {
+    if needs(&[Topic::Gateways, Topic::Connections]) && !seen.is_cut_off {
         let found = list(&Api::namespaced(client.clone(), SYSTEM_NAMESPACE)).await;
         seen.gateways = seen.note("list GatewayNodes", found).unwrap_or_default();
     }
-    if needs(&[Topic::Exports]) {
+    if needs(&[Topic::Exports]) && !seen.is_cut_off {
         let found = list(&spread(client, namespace)).await;
         seen.exports = seen.note("list ServiceExports", found).unwrap_or_default();
     }
-    if needs(&[Topic::Imports]) {
+    if needs(&[Topic::Imports]) && !seen.is_cut_off {
         let found = list(&spread(client, namespace)).await;
         seen.imports = seen.note("list ServiceImports", found).unwrap_or_default();
     }
@@ -85,11 +82,35 @@ pub async fn see(target: &Target, topics: &[Topic], namespace: Option<&str>) -> 
 }
 
 impl Seen {
+    /// A cluster whose API server does not answer, as somebody has found out.
+    pub fn cut_off(context: &str) -> Self {
+        Self { context: context.to_owned(), is_cut_off: true, ..Self::default() }
+    }
+
+    async fn see_versions(&mut self, client: &Client) {
+        let version = client.apiserver_version().await;
+        self.kubernetes = self.note("ask for the version", version).map(|version| version.git_version);
+        if !self.is_cut_off {
+            let found = workloads(client).await;
+            self.workloads = self.note("list Linkspan's workloads", found).unwrap_or_default();
+        }
+    }
+
+    async fn see_members(&mut self, client: &Client) {
+        let found = list(&Api::namespaced(client.clone(), SYSTEM_NAMESPACE)).await;
+        self.members = self.note("list Members", found).unwrap_or_default();
+        if !self.is_cut_off {
+            let found = cluster_id(client).await;
+            self.own = self.note("read its cluster ID", found).flatten();
+        }
+    }
+
     /// The answer, or a note why there is none.
     fn note<T>(&mut self, what: &str, answer: Result<T, kube::Error>) -> Option<T> {
         match answer {
             Ok(answer) => Some(answer),
             Err(error) => {
+                self.is_cut_off |= is_cut_off(&error);
                 let why = match &error {
                     error if is_not_found(error) => {
                         "Linkspan is not in this cluster; see `kubectl linkspan join --help`".to_owned()

@@ -173,11 +173,11 @@ pub struct Export {
     pub findings: Vec<usize>,
 }
 
-/// The topology after a round of looking.
+/// The topology, as it is shown.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct Shown {
-    /// Which round; 0 before the first has ended.
+    /// How often something new was shown; 0 before anything was.
     pub round: u64,
     /// What was seen.
     #[serde(flatten)]

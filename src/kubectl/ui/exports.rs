@@ -2,8 +2,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use controller::api::ImportType;
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
+use controller::api::{ImportType, ServiceImport};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, ObjectMeta};
 use kube::ResourceExt as _;
 
 use super::data::Export;
@@ -12,25 +12,56 @@ use super::topology::members;
 use crate::kubectl::diagnose::State;
 use crate::kubectl::picture::Picture;
 
-/// What other clusters know of the exports of a cluster: namespace, name, type.
-pub(super) fn exported<'a>(picture: &'a Picture, cluster: &str) -> BTreeMap<(&'a str, &'a str), ImportType> {
-    let records = picture.clusters.iter().flat_map(|seen| seen.records.all());
-    let of_cluster = records.filter(|record| record.spec.cluster_id == cluster);
-    of_cluster.map(|record| ((record.spec.namespace.as_str(), record.spec.name.as_str()), record.spec.kind)).collect()
+/// Exports of one cluster by namespace and name.
+type Exported<'a> = BTreeMap<(&'a str, &'a str), ImportType>;
+
+/// What all clusters know of each other's exports.
+pub(super) struct Records<'a> {
+    by_cluster: BTreeMap<&'a str, Exported<'a>>,
+    imports: Exported<'a>,
 }
 
-pub(super) fn exports(picture: &Picture, index: &Index) -> Vec<Export> {
+impl<'a> Records<'a> {
+    pub(super) fn of(picture: &'a Picture) -> Self {
+        let mut by_cluster: BTreeMap<&str, Exported> = BTreeMap::new();
+        for record in picture.clusters.iter().flat_map(|seen| seen.records.all()) {
+            let spec = &record.spec;
+            let of_cluster = by_cluster.entry(spec.cluster_id.as_str()).or_default();
+            of_cluster.insert((spec.namespace.as_str(), spec.name.as_str()), spec.kind);
+        }
+        let imports = picture.clusters.iter().flat_map(|cluster| cluster.imports.all());
+        let kind = |import: &'a ServiceImport| {
+            let ObjectMeta { namespace, name, .. } = &import.metadata;
+            Some(((namespace.as_deref()?, name.as_deref()?), import.spec.kind))
+        };
+        // What the first cluster says stands, as in a search from the beginning.
+        let imports: Vec<_> = imports.filter_map(kind).collect();
+        Self { by_cluster, imports: imports.into_iter().rev().collect() }
+    }
+
+    /// What other clusters know of the exports of a cluster.
+    pub(super) fn exported(&self, cluster: &str) -> impl Iterator<Item = (&'a str, &'a str, ImportType)> {
+        let found = self.by_cluster.get(cluster).into_iter().flatten();
+        found.map(|((namespace, name), kind)| (*namespace, *name, *kind))
+    }
+
+    fn kind(&self, cluster: &str, namespace: &str, name: &str) -> Option<ImportType> {
+        let known = self.by_cluster.get(cluster).and_then(|exported| exported.get(&(namespace, name)));
+        known.or_else(|| self.imports.get(&(namespace, name))).copied()
+    }
+}
+
+pub(super) fn exports(picture: &Picture, records: &Records, index: &Index) -> Vec<Export> {
     let importers = importers(picture);
     let mut exports = Vec::new();
     let mut told = BTreeSet::new();
     for cluster in picture.clusters.iter().filter(|cluster| cluster.exports.seen().is_some()) {
-        let kinds = exported(picture, cluster.name());
         told.insert(cluster.name());
         for export in cluster.exports.all() {
             let (namespace, name) = (export.namespace().unwrap_or_default(), export.name_any());
             let findings = index.of_object(cluster.name(), &format!("serviceexport/{namespace}/{name}"));
             let key = (cluster.name(), namespace.as_str(), name.as_str());
-            let kind = kinds.get(&(key.1, key.2)).copied().or_else(|| import_kind(picture, key.1, key.2));
+            let kind = records.kind(key.0, key.1, key.2);
             let conditions = export.status.as_ref().map_or(&[][..], |status| &status.conditions);
             exports.push(Export {
                 state: index.worst(&findings),
@@ -42,7 +73,7 @@ pub(super) fn exports(picture: &Picture, index: &Index) -> Vec<Export> {
         }
     }
     for (name, _) in members(picture).into_iter().filter(|(name, _)| !told.contains(name)) {
-        for ((namespace, service), kind) in exported(picture, name) {
+        for (namespace, service, kind) in records.exported(name) {
             let export = known((name, namespace, service), &importers);
             exports.push(Export { kind: kind_name(kind).to_owned(), ..export });
         }
@@ -80,13 +111,6 @@ fn known((cluster, namespace, name): (&str, &str, &str), importers: &Importers) 
         importers: importers.into_iter().flatten().filter(|name| *name != cluster).cloned().collect(),
         findings: Vec::new(),
     }
-}
-
-fn import_kind(picture: &Picture, namespace: &str, name: &str) -> Option<ImportType> {
-    let mut imports = picture.clusters.iter().flat_map(|cluster| cluster.imports.all());
-    imports
-        .find(|import| import.name_any() == name && import.namespace().as_deref() == Some(namespace))
-        .map(|import| import.spec.kind)
 }
 
 fn kind_name(kind: ImportType) -> &'static str {

@@ -1,35 +1,39 @@
-//! Looks at all clusters again and again.
+//! Looks at all clusters again and again, at each by itself: one that is slow keeps nobody else waiting.
 //!
-//! A round reads what API servers have and asks each active gateway how its tunnels are. Asking all nodes what they have and
-//! whom they reach takes longer, and happens now and then: [`is_due`].
+//! A look reads what an API server has and then asks the active gateway how its tunnels are. Asking all nodes what they have
+//! and whom they reach takes longer, and happens beside that now and then: [`is_due`]. What was seen stands until a look has
+//! told otherwise.
 
 use std::collections::BTreeMap;
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context as _;
-use futures::future::join_all;
-use tokio::sync::watch;
-use tokio::task::JoinHandle;
+use tokio::sync::{mpsc, watch};
+use tokio::task::JoinSet;
 use tokio::time::timeout;
 
 use super::data::{Shown, Topology};
+use super::latest::{Latest, Stage};
 use super::rates::Rates;
 use super::server::Answer;
-use super::topology::{is_dark, topology};
+use super::topology::topology;
 use crate::kubectl::contexts::Target;
 use crate::kubectl::diagnose::{Finding, State, diagnose, questions};
 use crate::kubectl::inspect::Questions;
-use crate::kubectl::picture::{self, ClusterPicture, Part, Picture, Unseen};
+use crate::kubectl::picture::{self, Answers, ClusterPicture, Part, Picture, Unseen, Wanted};
 
-/// How long an API server may take to tell everything.
-const PATIENCE: Duration = Duration::from_secs(15);
-/// The same for one that told nothing the last time; it is waited for beside the following rounds.
-const IMPATIENCE: Duration = Duration::from_secs(1);
+/// How long it takes until something is shown although not all clusters have told anything.
+const FIRST: Duration = Duration::from_secs(2);
 /// How long the nodes of a cluster may take to answer.
 const ANSWERS: Duration = Duration::from_secs(60);
 /// Milliseconds after which all nodes are asked again, where all is well and where something is not.
 const AGAIN: [i64; 2] = [60_000, 15_000];
+/// News that wait while others are judged.
+const WAITING: usize = 1024;
+/// The shortest time between two pages.
+const PAUSE: Duration = Duration::from_millis(500);
 
 /// Whether nodes are asked, too.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -40,31 +44,36 @@ pub enum Nodes {
     LeftAlone,
 }
 
-/// What is known from round to round.
+/// What somebody has seen, by the position of the cluster.
+pub(super) enum News {
+    /// What an API server has.
+    Look(usize, Box<ClusterPicture>),
+    /// How the tunnels of its gateway are.
+    Gateway(usize, Answers),
+    /// What all its nodes have.
+    Nodes(usize, Stage, Answers),
+}
+
+/// What is known from look to look.
 pub(super) struct Follower {
     targets: Vec<Target>,
     nodes: Nodes,
-    /// Looks that have not ended yet, by target.
-    looks: Vec<Option<JoinHandle<Option<ClusterPicture>>>>,
-    picture: Picture,
+    latest: Latest,
     rates: Rates,
     shown: Shown,
-    /// When all nodes were asked. Milliseconds since 1970.
+    /// When all nodes had been asked. Milliseconds since 1970.
     asked: Option<i64>,
+    /// Whether they are being asked.
+    is_asking: bool,
+    /// Clusters whose nodes have not answered yet.
+    asking: JoinSet<News>,
 }
 
 impl Follower {
     pub(super) fn new(targets: Vec<Target>, nodes: Nodes) -> Self {
-        let looks = targets.iter().map(|_| None).collect();
-        Self {
-            targets,
-            nodes,
-            looks,
-            picture: Picture::default(),
-            rates: Rates::default(),
-            shown: Shown::default(),
-            asked: None,
-        }
+        let latest = Latest::new(targets.iter().map(|target| target.name.clone()));
+        let (rates, shown) = (Rates::default(), Shown::default());
+        Self { targets, nodes, latest, rates, shown, asked: None, is_asking: false, asking: JoinSet::new() }
     }
 
     /// Goes on until nobody wants to see it any more.
@@ -72,133 +81,127 @@ impl Follower {
     /// # Errors
     /// What was seen cannot be judged or written, which is a fault of this program.
     pub(super) async fn follow(mut self, every: Duration, answer: watch::Sender<Arc<Answer>>) -> anyhow::Result<()> {
+        let (send, mut news) = mpsc::channel(WAITING);
+        let mut looking = JoinSet::new();
+        for (at, target) in self.targets.iter().cloned().enumerate() {
+            looking.spawn(look_again(at, target, self.nodes, every, send.clone()));
+        }
+        let mut first = pin!(tokio::time::sleep(FIRST));
+        while !self.latest.is_complete() {
+            tokio::select! {
+                Some(seen) = news.recv() => self.latest.take(seen, picture::now()),
+                () = &mut first => break,
+            }
+        }
         loop {
-            self.round().await?;
+            let begun = picture::now();
+            self.judge(every).await?;
+            let judging = Duration::from_millis((picture::now() - begun).unsigned_abs());
             self.shown.round += 1;
             let told = Answer::new(&self.shown, picture::now())?;
             if answer.send(Arc::new(told)).is_err() {
                 return Ok(());
             }
-            tokio::time::sleep(every).await;
+            self.ask_nodes().await?;
+            // Many clusters tell something all the time; half of a processor is enough for it.
+            tokio::time::sleep(judging.clamp(PAUSE, every.max(PAUSE))).await;
+            self.wait(&mut news, every).await;
         }
     }
 
-    async fn round(&mut self) -> anyhow::Result<()> {
-        let mut seen = self.look().await;
-        carry_over(&self.picture, &mut seen);
-        if self.nodes == Nodes::Asked {
-            seen = self.ask_gateways(seen).await;
-        }
-        self.judge(seen).await?;
+    /// Waits for news, of which all that are there are taken; not for ever, since ages are shown, too.
+    async fn wait(&mut self, news: &mut mpsc::Receiver<News>, every: Duration) {
+        let first = tokio::select! {
+            first = news.recv() => first,
+            Some(Ok(answers)) = self.asking.join_next() => Some(answers),
+            () = tokio::time::sleep(every) => None,
+        };
         let now = picture::now();
-        if self.nodes == Nodes::Asked && is_due(self.asked, now, &self.shown.topology) {
-            let seen = std::mem::take(&mut self.picture);
-            let everybody = picture::all_nodes(&seen);
-            let seen = self.ask(seen, everybody).await;
-            let further = questions(&seen);
-            let seen = self.ask(seen, further).await;
-            self.judge(seen).await?;
+        first.into_iter().for_each(|first| self.latest.take(first, now));
+        while let Ok(further) = news.try_recv() {
+            self.latest.take(further, now);
+        }
+        while let Some(Ok(answers)) = self.asking.try_join_next() {
+            self.latest.take(answers, now);
+        }
+    }
+
+    /// Goes on with asking all nodes: once all have told what they have, whom they reach, which is about each other.
+    async fn ask_nodes(&mut self) -> anyhow::Result<()> {
+        let now = picture::now();
+        if self.nodes == Nodes::LeftAlone || !self.asking.is_empty() {
+            return Ok(());
+        }
+        if self.latest.has_first_answers() {
+            let mut latest = std::mem::take(&mut self.latest);
+            let asked = tokio::task::spawn_blocking(move || {
+                let asked = latest.with_first_answers(questions);
+                (latest, asked)
+            });
+            let (latest, asked) = asked.await.context("questions to nodes could not be found")?;
+            self.latest = latest;
+            self.spawn(Stage::Second, asked);
+        } else if std::mem::take(&mut self.is_asking) {
             self.asked = Some(now);
+        } else if is_due(self.asked, now, &self.shown.topology) {
+            self.is_asking = true;
+            self.spawn(Stage::First, picture::all_nodes(self.latest.picture()));
         }
         Ok(())
     }
 
-    /// What API servers have.
-    async fn look(&mut self) -> Picture {
-        let known = &self.picture.clusters;
-        let each = self.targets.iter().zip(&mut self.looks).enumerate().map(|(at, (target, look))| {
-            let patience = if known.get(at).is_some_and(is_dark) { IMPATIENCE } else { PATIENCE };
-            look_at(target, look, patience)
-        });
-        Picture { clusters: join_all(each).await }
-    }
-
-    /// How the tunnels are now; what kernels have stays as it was told before.
-    async fn ask_gateways(&self, seen: Picture) -> Picture {
-        let asked: Vec<BTreeMap<String, Questions>> = seen
-            .clusters
-            .iter()
-            .map(|cluster| cluster.active_gateway().map(|node| (node, Questions::default())).into_iter().collect())
-            .collect();
-        let before: Vec<_> = seen.clusters.iter().map(|cluster| cluster.inspections.clone()).collect();
-        let mut seen = self.ask(seen, asked).await;
-        for (cluster, before) in seen.clusters.iter_mut().zip(before) {
-            for (node, old) in before {
-                if let (Part::Seen(old), Some(Part::Seen(new))) = (old, cluster.inspections.get_mut(&node)) {
-                    new.inspection = old.inspection;
-                }
-            }
+    fn spawn(&mut self, stage: Stage, asked: Vec<BTreeMap<String, Questions>>) {
+        let clusters = self.latest.picture().clusters.iter().zip(&self.targets).zip(asked);
+        for (at, ((cluster, target), asked)) in clusters.enumerate().filter(|(_, (_, asked))| !asked.is_empty()) {
+            let (target, wanted) = (target.clone(), picture::wanted(cluster, asked));
+            self.asking.spawn(async move { News::Nodes(at, stage, ask(&target, wanted).await) });
         }
-        seen
-    }
-
-    /// Asks nodes, each cluster by itself: one that does not answer does not spoil the others.
-    async fn ask(&self, seen: Picture, asked: Vec<BTreeMap<String, Questions>>) -> Picture {
-        let each =
-            seen.clusters.into_iter().zip(&self.targets).zip(asked).map(|((cluster, target), asked)| async move {
-                let mut one = Picture { clusters: vec![cluster] };
-                let (target, asked) = (std::slice::from_ref(target), std::slice::from_ref(&asked));
-                if timeout(ANSWERS, picture::ask(target, &mut one, asked)).await.is_err() {
-                    for node in asked.iter().flat_map(BTreeMap::keys) {
-                        let why = format!("no answer within {} s", ANSWERS.as_secs());
-                        let unseen = Part::Unseen(Unseen { what: format!("node {node}"), why });
-                        one.clusters[0].inspections.insert(node.clone(), unseen);
-                    }
-                }
-                one.clusters
-            });
-        Picture { clusters: join_all(each).await.into_iter().flatten().collect() }
     }
 
     /// Makes of what was seen what is shown. Hundreds of clusters take a while, and the server goes on.
-    async fn judge(&mut self, seen: Picture) -> anyhow::Result<()> {
-        let rates = self.rates.after(&seen);
+    async fn judge(&mut self, every: Duration) -> anyhow::Result<()> {
+        let (latest, before, now) = (std::mem::take(&mut self.latest), std::mem::take(&mut self.rates), picture::now());
         let judged = tokio::task::spawn_blocking(move || {
-            let findings: Vec<Finding> = diagnose(&seen);
-            let topology = topology(&seen, &findings, &rates);
-            (seen, rates, topology)
+            let seen: &Picture = latest.picture();
+            let rates = before.after(seen);
+            let mut findings: Vec<Finding> = diagnose(seen);
+            findings.extend(latest.stale(now, every));
+            let topology = topology(seen, &findings, &rates);
+            (latest, rates, topology)
         });
-        (self.picture, self.rates, self.shown.topology) = judged.await.context("what was seen could not be judged")?;
+        (self.latest, self.rates, self.shown.topology) = judged.await.context("what was seen could not be judged")?;
         Ok(())
     }
 }
 
-/// Begins to look at a cluster, or goes on, and waits so long.
-async fn look_at(
-    target: &Target,
-    look: &mut Option<JoinHandle<Option<ClusterPicture>>>,
-    patience: Duration,
-) -> ClusterPicture {
-    let mut running = look.take().unwrap_or_else(|| {
-        let target = [target.clone()];
-        tokio::spawn(async move { picture::look(&target).await.clusters.pop() })
-    });
-    match timeout(patience, &mut running).await {
-        Ok(Ok(Some(seen))) => seen,
-        Ok(_) => silent(target, "it could not be looked at"),
-        Err(_) => {
-            *look = Some(running);
-            silent(target, &format!("no answer within {} s", PATIENCE.as_secs()))
+/// Looks at one cluster until nobody wants to know.
+async fn look_again(at: usize, target: Target, nodes: Nodes, every: Duration, news: mpsc::Sender<News>) {
+    loop {
+        let Some(seen) = picture::look(std::slice::from_ref(&target)).await.clusters.pop() else { return };
+        let gateway = seen.active_gateway().filter(|_| nodes == Nodes::Asked);
+        let wanted = gateway.map(|node| picture::wanted(&seen, BTreeMap::from([(node, Questions::default())])));
+        if news.send(News::Look(at, Box::new(seen))).await.is_err() {
+            return;
         }
+        let asked = async {
+            if let Some(wanted) = wanted {
+                // Nobody wants to know any more: the next look finds out.
+                let _ = news.send(News::Gateway(at, ask(&target, wanted).await)).await;
+            }
+        };
+        tokio::join!(asked, tokio::time::sleep(every));
     }
 }
 
-/// A cluster of which nothing was seen.
-fn silent(target: &Target, why: &str) -> ClusterPicture {
-    let server = Part::Unseen(Unseen { what: "the API server".to_owned(), why: why.to_owned() });
-    ClusterPicture { context: target.name.clone(), server, ..ClusterPicture::default() }
-}
-
-/// What stays known from the last round: the IDs of clusters that are silent now, and what nodes have told.
-fn carry_over(before: &Picture, now: &mut Picture) {
-    for (now, before) in now.clusters.iter_mut().zip(&before.clusters) {
-        if now.id().is_none() && before.id().is_some() {
-            now.id = before.id.clone();
-        }
-        let there = now.node_names();
-        now.inspections = before.inspections.clone();
-        now.inspections.retain(|node, _| there.contains(node));
-    }
+/// Asks nodes of one cluster, and waits so long.
+async fn ask(target: &Target, wanted: Vec<Wanted>) -> Answers {
+    let nodes: Vec<String> = wanted.iter().map(|wanted| wanted.node().to_owned()).collect();
+    let silent = |node: String| {
+        let why = format!("no answer within {} s", ANSWERS.as_secs());
+        (node.clone(), Part::Unseen(Unseen { what: format!("node {node}"), why }))
+    };
+    let answers = timeout(ANSWERS, picture::answers(&target.client, wanted)).await;
+    answers.unwrap_or_else(|_| nodes.into_iter().map(silent).collect())
 }
 
 /// Whether all nodes are to be asked again.
@@ -211,19 +214,6 @@ fn is_due(asked: Option<i64>, now: i64, topology: &Topology) -> bool {
 mod tests {
     use super::*;
     use crate::kubectl::picture::samples::healthy;
-
-    #[test]
-    fn a_cluster_that_falls_silent_keeps_its_name_and_nothing_else() {
-        let before = healthy();
-        let mut now = Picture { clusters: vec![ClusterPicture::default(), before.clusters[1].clone()] };
-        now.clusters[1].inspections.clear();
-        now.clusters[1].nodes = Part::Seen(before.clusters[1].nodes.all()[..1].to_vec());
-        carry_over(&before, &mut now);
-        assert_eq!(now.clusters[0].id(), Some("paris"));
-        assert!(is_dark(&now.clusters[0]) && now.clusters[0].inspections.is_empty());
-        let told: Vec<&String> = now.clusters[1].inspections.keys().collect();
-        assert_eq!(told, ["berlin-1"], "berlin-2 is no node any more");
-    }
 
     #[test]
     fn nodes_are_asked_more_often_while_something_is_wrong() {

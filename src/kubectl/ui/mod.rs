@@ -7,6 +7,7 @@ pub mod data;
 mod exports;
 mod follow;
 mod index;
+mod latest;
 mod open;
 pub mod rates;
 pub mod server;

@@ -6,36 +6,37 @@ use controller::api::Member;
 use kube::ResourceExt as _;
 
 use super::data::{Cluster, End, Gateway, Link, Sight, Topology};
-use super::exports::{exported, exports};
+use super::exports::{Records, exports};
 use super::index::{Index, ordered};
 use super::rates::Rates;
-use crate::kubectl::diagnose::{Check, Fault, Finding, State};
+use crate::kubectl::diagnose::{Check, Fault, Finding, NOT_ASKED, State};
 use crate::kubectl::picture::{ClusterPicture, Picture};
-
-/// Whether nothing at all of a cluster could be seen.
-pub(super) fn is_dark(cluster: &ClusterPicture) -> bool {
-    let ClusterPicture { server, members, pods, nodes, .. } = cluster;
-    server.seen().is_none() && members.seen().is_none() && pods.seen().is_none() && nodes.seen().is_none()
-}
 
 /// What the page shows.
 pub fn topology(picture: &Picture, findings: &[Finding], rates: &Rates) -> Topology {
     let findings = shown(picture, findings);
-    let index = Index::of(&findings);
+    let (index, records) = (Index::of(&findings), Records::of(picture));
     Topology {
-        clusters: clusters(picture, &index),
+        clusters: clusters(picture, &records, &index),
         links: links(picture, rates, &index),
-        exports: exports(picture, &index),
+        exports: exports(picture, &records, &index),
         findings,
     }
 }
 
 /// What is not as it should be. That a dark cluster is dark is told once, and not for each of its parts.
 fn shown(picture: &Picture, findings: &[Finding]) -> Vec<Finding> {
-    let dark: Vec<&ClusterPicture> = picture.clusters.iter().filter(|cluster| is_dark(cluster)).collect();
+    let dark: Vec<&ClusterPicture> = picture.clusters.iter().filter(|cluster| cluster.is_dark()).collect();
     let is_of_dark = |finding: &Finding| dark.iter().any(|cluster| cluster.name() == finding.cluster);
+    // Nodes that were not asked are those of the rounds to come, or the person wants it so.
+    let is_told = |finding: &&Finding| finding.state != State::Ok && finding.reason != NOT_ASKED;
     let mut shown: Vec<Finding> =
-        findings.iter().filter(|finding| finding.state != State::Ok && !is_of_dark(finding)).cloned().collect();
+        findings.iter().filter(is_told).filter(|finding| !is_of_dark(finding)).cloned().collect();
+    // What several checks could not see for one reason is shown once.
+    let mut unseen = BTreeSet::new();
+    shown.retain(|Finding { state, cluster, object, evidence, .. }| {
+        *state != State::Unknown || unseen.insert((cluster.clone(), object.clone(), evidence.clone()))
+    });
     shown.extend(dark.iter().map(|cluster| unreachable(cluster)));
     shown.sort_by(|a, b| (a.state, &a.cluster, &a.object).cmp(&(b.state, &b.cluster, &b.object)));
     shown
@@ -55,13 +56,15 @@ fn unreachable(cluster: &ClusterPicture) -> Finding {
 
 // === Clusters ===
 
-fn clusters(picture: &Picture, index: &Index) -> Vec<Cluster> {
-    let mut clusters: Vec<Cluster> = picture.clusters.iter().map(|cluster| asked(picture, cluster, index)).collect();
+fn clusters(picture: &Picture, records: &Records, index: &Index) -> Vec<Cluster> {
+    let members = members(picture);
+    let asked = |cluster| asked(cluster, &members, records, index);
+    let mut clusters: Vec<Cluster> = picture.clusters.iter().map(asked).collect();
     let known: BTreeSet<String> = clusters.iter().map(|cluster| cluster.name.clone()).collect();
-    let heard_of = members(picture).into_iter().filter(|(name, _)| !known.contains(*name));
+    let heard_of = members.iter().filter(|(name, _)| !known.contains(**name));
     clusters.extend(heard_of.map(|(name, member)| Cluster {
         sight: Sight::HeardOf,
-        exports: exported(picture, name).len(),
+        exports: records.exported(name).count(),
         ..of_member(name, Some(member), index)
     }));
     for cluster in &mut clusters {
@@ -84,10 +87,10 @@ pub(super) fn members(picture: &Picture) -> BTreeMap<&str, &Member> {
     members
 }
 
-fn asked(picture: &Picture, cluster: &ClusterPicture, index: &Index) -> Cluster {
+fn asked(cluster: &ClusterPicture, members: &BTreeMap<&str, &Member>, records: &Records, index: &Index) -> Cluster {
     let name = cluster.name();
-    let dark = is_dark(cluster);
-    let member = cluster.own_member().or_else(|| members(picture).remove(name));
+    let dark = cluster.is_dark();
+    let member = cluster.own_member().or_else(|| members.get(name).copied());
     let mut shown = of_member(name, member, index);
     if let Some(gateways) = cluster.gateways.seen().filter(|gateways| !gateways.is_empty()) {
         let active = cluster.active_gateway();
@@ -104,7 +107,7 @@ fn asked(picture: &Picture, cluster: &ClusterPicture, index: &Index) -> Cluster 
         sight: if dark { Sight::Unreachable } else { Sight::Asked },
         kubernetes: cluster.server.seen().map(|server| server.version.clone()).unwrap_or_default(),
         nodes: cluster.nodes.seen().map(Vec::len),
-        exports: cluster.exports.seen().map_or_else(|| exported(picture, name).len(), Vec::len),
+        exports: cluster.exports.seen().map_or_else(|| records.exported(name).count(), Vec::len),
         imports: cluster.imports.seen().map(Vec::len),
         ..shown
     }
@@ -156,7 +159,7 @@ fn links(picture: &Picture, rates: &Rates, index: &Index) -> Vec<Link> {
         let (a, b) = ordered(a, b);
         (a.to_owned(), b.to_owned())
     };
-    for cluster in picture.clusters.iter().filter(|cluster| !is_dark(cluster)) {
+    for cluster in picture.clusters.iter().filter(|cluster| !cluster.is_dark()) {
         for far in cluster.others() {
             found.entry(pair(cluster.name(), &far)).or_default();
         }

@@ -8,8 +8,8 @@ use kube::ResourceExt as _;
 use super::Hop;
 use super::ends::Client;
 use crate::kubectl::diagnose::policy::{Direction, Other, Ruling, ruling};
-use crate::kubectl::diagnose::{Fault, cni, connections, firewall, mtu};
-use crate::kubectl::inspect::{Outcome, Probe};
+use crate::kubectl::diagnose::{Fault, State, cni, connections, firewall, mtu};
+use crate::kubectl::inspect::{Inspection, Outcome, Probe, is_of_filter};
 use crate::kubectl::picture::facts::{is_ready, node_of, phase};
 use crate::kubectl::picture::{ClusterPicture, Picture};
 
@@ -67,8 +67,32 @@ pub(super) fn follow(picture: &Picture, from: &Client<'_>, target: &Target) -> V
         Some(far) => hops.extend(server(from, far, place.native, target)),
         None => hops.push(Hop::unseen(&place.cluster, "server", "that cluster was not named with --context")),
     }
-    hops.extend(tried(from, target));
+    let policies = policies(from, far.map(|far| (far, place.native)), target);
+    hops.extend(tried(from, target, policies));
     hops
+}
+
+/// Whether NetworkPolicies have a say in a connection.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Policies {
+    /// None selects either end.
+    Free,
+    /// One does, or nobody could look.
+    Perhaps,
+}
+
+fn policies(from: &Client<'_>, server: Option<(&ClusterPicture, IpAddr)>, target: &Target) -> Policies {
+    let other = |address| Other { address, port: target.port, protocol: &target.protocol };
+    let is_free = |cluster: &ClusterPicture, pod, direction| {
+        // Of a free pod no address is asked.
+        cluster.policies.seen().is_some() && ruling(cluster, pod, direction, &other(target.address)) == Ruling::Free
+    };
+    let out = from.pod.is_none_or(|pod| is_free(from.cluster, pod, Direction::Egress));
+    let inward = server.is_some_and(|(far, native)| match far.pod_by_address(native) {
+        Some(pod) => is_free(far, pod, Direction::Ingress),
+        None => far.pods.seen().is_some(),
+    });
+    if out && inward { Policies::Free } else { Policies::Perhaps }
 }
 
 fn egress(from: &Client<'_>, target: &Target) -> Option<Hop> {
@@ -140,17 +164,13 @@ fn node_hops(cluster: &ClusterPicture, node: &str, to: Option<IpAddr>) -> Vec<Ho
         };
         return vec![Hop::unseen(here, format!("node {node}"), why)];
     };
-    let fault = match to {
-        Some(to) => seen
-            .lookups
-            .iter()
-            .filter(|found| found.of.to == to)
-            .find_map(|found| cni::lookup_fault(cluster, node, seen, found)),
-        None => cni::way_fault(cluster, node),
-    };
-    let mut hops = vec![Hop::judged(here, format!("route on node {node}"), fault, way(cluster, node))];
+    let mut hops = vec![route(cluster, node, seen, to)];
     let rule = cni::masquerade(seen).or_else(|| firewall::inner_rule(cluster, node));
-    hops.push(Hop::judged(here, format!("packet filter of node {node}"), rule, "no rule of others touches it"));
+    let what = format!("packet filter of node {node}");
+    hops.push(match seen.unseen.iter().find(|text| is_of_filter(text)) {
+        Some(why) => Hop::unseen(here, what, why.clone()),
+        None => Hop::judged(here, what, rule, "no rule of others touches it"),
+    });
     if cluster.active_gateway().as_deref() != Some(node) {
         let good = "packets pass between them";
         hops.push(Hop::judged(
@@ -163,6 +183,24 @@ fn node_hops(cluster: &ClusterPicture, node: &str, to: Option<IpAddr>) -> Vec<Ho
     let hole = mtu::black_hole(seen);
     hops.extend(hole.map(|fault| Hop::bad(here, format!("MTU from node {node}"), fault)));
     hops
+}
+
+/// The way of packets to an address; unseen where the node was asked for it and did not answer.
+fn route(cluster: &ClusterPicture, node: &str, seen: &Inspection, to: Option<IpAddr>) -> Hop {
+    let what = format!("route on node {node}");
+    let fault = match to {
+        Some(to) => {
+            let mut lookups = seen.lookups.iter().filter(|found| found.of.to == to).peekable();
+            if lookups.peek().is_none() {
+                let unanswered = cluster.asked(node).and_then(|asked| asked.unanswered.clone());
+                let why = unanswered.or_else(|| seen.unseen.first().cloned());
+                return Hop::unseen(cluster.name(), what, why.unwrap_or_else(|| format!("no way to {to} was told")));
+            }
+            lookups.find_map(|found| cni::lookup_fault(cluster, node, seen, found))
+        }
+        None => cni::way_fault(cluster, node),
+    };
+    Hop::judged(cluster.name(), what, fault, way(cluster, node))
 }
 
 fn way(cluster: &ClusterPicture, node: &str) -> String {
@@ -240,7 +278,7 @@ fn server(from: &Client<'_>, far: &ClusterPicture, native: IpAddr, target: &Targ
 }
 
 /// What happened when the client's node tried to connect.
-fn tried(from: &Client<'_>, target: &Target) -> Option<Hop> {
+fn tried(from: &Client<'_>, target: &Target, policies: Policies) -> Option<Hop> {
     let to = SocketAddr::new(target.address, target.port?);
     let node = from.node.as_ref()?;
     let seen = from.cluster.inspection(node)?;
@@ -260,12 +298,18 @@ fn tried(from: &Client<'_>, target: &Target) -> Option<Hop> {
             "look at what is between the hops above: `kubectl linkspan trace`, or tcpdump on both gateways",
         ),
     };
-    // A policy may let pods in and nodes not: then it says nothing of the pod.
-    let is_pod = from.pod.is_some() && probe.outcome == Outcome::Silent;
-    let fault = if is_pod {
-        Fault::warning(reason, probe.detail.clone(), "the node itself, which is not the pod, gets no answer", fix)
-    } else {
-        Fault::failed(reason, probe.detail.clone(), cause, fix)
+    let fault = Fault::failed(reason, probe.detail.clone(), cause, fix);
+    // A policy may let pods in and nodes not: then what the node gets says nothing of the pod.
+    let is_node = from.is_on_node();
+    let fault = match (probe.outcome, policies) {
+        (Outcome::Silent, Policies::Perhaps) if !is_node => Fault {
+            state: State::Unknown,
+            evidence: format!("{}; NetworkPolicies may stop the node and let the pod through", probe.detail),
+            cause: "the node, which is not the pod, gets no answer".to_owned(),
+            fix: "try it from the pod itself".to_owned(),
+            ..fault
+        },
+        _ => fault,
     };
     Some(Hop::bad(here, what, fault))
 }

@@ -79,6 +79,19 @@ pub fn end(text: &str, clusters: &[&str]) -> Result<End, String> {
     Ok(End { cluster, namespace, what, port })
 }
 
+/// Whether an end may be read once the clusters are known: the first parts of its path may be the name of one.
+///
+/// # Errors
+/// It cannot.
+pub fn check(text: &str) -> Result<(), String> {
+    let Err(error) = end(text, &[]) else { return Ok(()) };
+    // The last part alone is what is left when all before it is a context.
+    match text.rsplit_once('/') {
+        Some((before, last)) if !before.is_empty() => end(last, &[]).map(drop).map_err(|_| error),
+        _ => Err(error),
+    }
+}
+
 fn wrong(text: &str) -> String {
     format!(
         "{text:?} is neither [CLUSTER/][NAMESPACE/][KIND/]NAME with KIND one of pod, deployment, node and service, nor a name \

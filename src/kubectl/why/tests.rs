@@ -216,6 +216,58 @@ fn a_server_that_listens_nowhere_is_told_at_the_end() {
 }
 
 #[test]
+fn a_node_that_did_not_tell_the_way_is_not_taken_for_one_that_knows_it() {
+    let story = web(|picture| {
+        alter(paris(picture), "paris-2", |node| {
+            node.inspection.lookups.clear();
+            node.unanswered = Some("pod linkspan-node-2 did not answer within 20 s".to_owned());
+            node.inspection.unseen.push("the packet filter: nft is not there".to_owned());
+        });
+    });
+    let unseen: Vec<(&str, &str)> = story
+        .hops
+        .iter()
+        .filter(|hop| hop.state == State::Unknown)
+        .map(|hop| (hop.what.as_str(), hop.evidence.as_str()))
+        .collect();
+    assert_eq!(
+        unseen,
+        [
+            ("route on node paris-2", "pod linkspan-node-2 did not answer within 20 s"),
+            ("packet filter of node paris-2", "the packet filter: nft is not there"),
+        ]
+    );
+    assert_eq!(story.exit_code(), 3);
+}
+
+/// The node of the client tries to connect, and nothing comes back.
+fn silent(picture: &mut Picture) {
+    alter(paris(picture), "paris-2", |node| {
+        for probe in node.inspection.probes.iter_mut().filter(|probe| matches!(probe.of, Probe::Tcp { .. })) {
+            probe.outcome = Outcome::Silent;
+        }
+    });
+}
+
+#[test]
+fn a_connection_that_nobody_answers_is_broken_where_no_policy_may_be_the_reason() {
+    let story = web(silent);
+    assert_eq!(broken(&story), ("paris", "connection from node paris-2 to 10.52.0.9:80", "NoAnswer"));
+    assert_eq!(story.exit_code(), 1);
+    let policies = json!([{
+        "metadata": { "name": "some", "namespace": "default" },
+        "spec": { "podSelector": {}, "ingress": [{ "from": [{ "ipBlock": { "cidr": "10.42.1.0/24" } }] }] },
+    }]);
+    let guarded = web(|picture| {
+        silent(picture);
+        berlin(picture).policies = objects(policies);
+    });
+    assert_eq!((guarded.broken(), guarded.exit_code()), (None, 3));
+    let hop = guarded.hops.last().unwrap();
+    assert_eq!((hop.state, hop.reason.as_str()), (State::Unknown, "NoAnswer"));
+}
+
+#[test]
 fn without_the_other_cluster_the_way_is_followed_as_far_as_it_is_seen() {
     let mut picture = healthy();
     picture.clusters.truncate(1);

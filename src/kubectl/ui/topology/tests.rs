@@ -27,6 +27,18 @@ fn alone() -> Picture {
 }
 
 #[test]
+fn nodes_that_were_not_asked_yet_are_no_matter_and_those_that_tell_nothing_are_one() {
+    let mut picture = healthy();
+    picture.clusters[0].inspections.remove("paris-2");
+    assert_eq!(shown(&picture).findings, []);
+    let unseen = Unseen { what: "node paris-2".to_owned(), why: "no answer within 20 s".to_owned() };
+    picture.clusters[0].inspections.insert("paris-2".to_owned(), Part::Unseen(unseen));
+    let shown = shown(&picture);
+    let told: Vec<_> = shown.findings.iter().map(|found| (found.object.as_str(), found.evidence.as_str())).collect();
+    assert_eq!(told, [("node paris-2", "no answer within 20 s")]);
+}
+
+#[test]
 fn two_healthy_clusters_are_shown_with_their_tunnel_and_export() {
     let shown = shown(&healthy());
     assert_eq!(states(&shown), [("berlin", Sight::Asked, State::Ok), ("paris", Sight::Asked, State::Ok)]);
