@@ -7,6 +7,7 @@ mod install;
 mod manifests;
 mod plugin;
 mod show;
+mod stage;
 mod together;
 mod ui;
 
