@@ -39,13 +39,14 @@ const CLOCK_EDGES: [(&str, &str); 9] = [
     ("tests/testbed/src/wait.rs", "the testbed waits for programs"),
 ];
 /// Edges that may draw real randomness.
-const RANDOM_EDGES: [(&str, &str); 6] = [
+const RANDOM_EDGES: [(&str, &str); 7] = [
     ("controller/src/broker/run.rs", "seeds the nonces of joining"),
     ("src/keys.rs", "makes keys"),
     ("src/run/names.rs", "seeds the order of DNS answers"),
     ("src/otlp/mod.rs", "seeds the IDs of traces"),
     ("src/lab/mod.rs", "seeds the lab"),
     ("src/kubectl/ui/mod.rs", "draws the token of the page"),
+    ("src/cli/verify.rs", "draws the ID of a run"),
 ];
 
 #[test]

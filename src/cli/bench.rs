@@ -2,6 +2,7 @@
 
 use clap::Args as ClapArgs;
 
+use super::verify::{afterwards, run_id};
 use crate::kubectl::bench::{self, Options};
 use crate::kubectl::contexts::Contexts;
 use crate::kubectl::output::Format;
@@ -25,7 +26,7 @@ pub(super) struct Args {
     /// Seconds for each throughput.
     #[arg(long, default_value_t = 10, value_parser = clap::value_parser!(u64).range(1..=3600))]
     seconds: u64,
-    /// Leave the test pods where they are.
+    /// Leave the test pods where they are, for people to look at; the next run without it takes them over and removes them.
     #[arg(long)]
     keep: bool,
     /// How the figures are shown.
@@ -37,5 +38,6 @@ pub(super) struct Args {
 
 pub(super) async fn run(args: Args) -> anyhow::Result<()> {
     let targets = args.contexts.targets().await?;
-    bench::bench(&targets, Options { seconds: args.seconds, keep: args.keep, output: args.output }).await
+    let options = Options { seconds: args.seconds, afterwards: afterwards(args.keep), output: args.output };
+    bench::bench(&targets, &run_id()?, options).await
 }

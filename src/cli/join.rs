@@ -1,6 +1,6 @@
 //! `linkspan join`.
 
-use std::io::Read as _;
+use std::io::{IsTerminal as _, Read as _};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, bail};
@@ -26,7 +26,10 @@ kinds and Linkspan itself to the cluster, gives it the token, and waits until it
 --token-file or standard input, made by `linkspan token create` where somebody has rights on the broker.
 
 Linkspan's manifests are applied where it is not there yet; --upgrade and --image apply them in any case, and
---keep-manifests never, for clusters whose manifests come from Git or Helm.";
+--keep-manifests never, for clusters whose manifests come from Git or Helm.
+
+A cluster that has joined keeps its credential. Where the broker takes it no longer, as after `linkspan member remove`, the
+command with a broker makes a new token. A cluster that has left may join under another ID.";
 
 const EXAMPLES: &str = "\
 Examples:
@@ -122,6 +125,17 @@ impl Broker {
     }
 }
 
+/// A token is too long to be typed, and a terminal would be waited for without a word.
+fn refuse_terminal(is_terminal: bool) -> anyhow::Result<()> {
+    if is_terminal {
+        bail!(
+            "no join token is given: name its file with --token-file, write it to standard input, or name the broker with \
+             --broker-context"
+        );
+    }
+    Ok(())
+}
+
 fn read_token(file: Option<&Path>) -> anyhow::Result<Zeroizing<String>> {
     let mut text = Zeroizing::new(String::new());
     match file {
@@ -130,8 +144,23 @@ fn read_token(file: Option<&Path>) -> anyhow::Result<Zeroizing<String>> {
             let opened = opened.with_context(|| format!("failed to read the token file {}", file.display()))?;
             opened.take(TOKEN_MAX).read_to_string(&mut text)
         }
-        None => std::io::stdin().take(TOKEN_MAX).read_to_string(&mut text),
+        None => {
+            refuse_terminal(std::io::stdin().is_terminal())?;
+            std::io::stdin().take(TOKEN_MAX).read_to_string(&mut text)
+        }
     }
     .context("failed to read the join token")?;
     Ok(text)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_terminal_is_not_waited_for() {
+        let error = refuse_terminal(true).unwrap_err().to_string();
+        assert!(error.starts_with("no join token is given: name its file with --token-file"), "{error}");
+        refuse_terminal(false).unwrap();
+    }
 }

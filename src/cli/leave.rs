@@ -30,5 +30,9 @@ pub(super) struct Leave {
 
 pub(super) async fn leave(args: Leave) -> anyhow::Result<()> {
     let target = args.contexts.one().await?;
-    leave::leave(&Steps::new(target, args.change.dry_run, args.change.output), args.wait).await
+    let steps = Steps::new(target, args.change.dry_run, args.change.output);
+    match leave::leave(&steps, args.wait).await? {
+        Some(left) => steps.say(&format!("it goes on without this command; still there: {left}")),
+        None => Ok(()),
+    }
 }

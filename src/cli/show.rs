@@ -41,15 +41,19 @@ pub(super) struct Args {
     #[arg(short, long)]
     watch: bool,
     /// The namespace of exports and imports. Default: all.
-    #[arg(short, long, value_name = "NAME")]
+    #[arg(short, long, value_name = "NAME", conflicts_with = "all_namespaces")]
     namespace: Option<String>,
+    /// All namespaces, which is the default; for who is used to give it to kubectl.
+    #[arg(short = 'A', long)]
+    all_namespaces: bool,
     #[command(flatten)]
     contexts: Contexts,
 }
 
 pub(super) async fn run(args: Args) -> anyhow::Result<()> {
     let targets = args.contexts.targets().await?;
-    let order = Order { topic: args.topic, namespace: args.namespace, format: args.output };
+    let order =
+        Order { topic: args.topic, namespace: args.namespace.filter(|_| !args.all_namespaces), format: args.output };
     match args.watch {
         true => show::watch(&targets, &order).await,
         false => show::show(&targets, &order).await,

@@ -58,7 +58,7 @@ struct OfCluster {
     /// Go on although the cluster does not leave, or other clusters are Members of the broker.
     #[arg(long)]
     force: bool,
-    /// How long the leaving is watched, in seconds.
+    /// How long the leaving is watched, in seconds. With 0 and without --force, nothing is deleted unless it has left already.
     #[arg(long, value_name = "SECONDS", default_value_t = 60)]
     wait: u64,
     #[command(flatten)]

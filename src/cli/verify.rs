@@ -4,6 +4,7 @@ use clap::Args as ClapArgs;
 
 use crate::kubectl::contexts::Contexts;
 use crate::kubectl::output::Format;
+use crate::kubectl::stage::{Afterwards, RunId};
 use crate::kubectl::verify::{self, Options};
 
 const LONG: &str = "\
@@ -12,7 +13,8 @@ Prove that clusters are joined, with test pods in each.
 The command makes namespace linkspan-verify in all named clusters, with pods of Linkspan's own image on two nodes, and exports
 them. From each pod it then calls the pods and services of all other clusters, by address and by name, over TCP and UDP and with
 packets of full size, and compares the source that the server saw with the address by which its cluster knows the caller. It
-removes everything again, also when it is interrupted.";
+removes everything again, also when it is interrupted; a second interruption ends it at once. Test pods of another run that has
+not ended are left alone.";
 
 const EXAMPLES: &str = "\
 Examples:
@@ -32,7 +34,7 @@ pub(super) struct Args {
     /// Also restart the active gateway of each cluster, and measure how long traffic stops. Connections of others feel it.
     #[arg(long)]
     failover: bool,
-    /// Leave the test pods where they are.
+    /// Leave the test pods where they are, for people to look at; the next run without it takes them over and removes them.
     #[arg(long)]
     keep: bool,
     /// How the outcomes are shown; `name` lists what failed.
@@ -44,6 +46,16 @@ pub(super) struct Args {
 
 pub(super) async fn run(args: Args) -> anyhow::Result<()> {
     let targets = args.contexts.targets().await?;
-    let options = Options { failover: args.failover, keep: args.keep, output: args.output };
-    verify::verify(&targets, options).await
+    let options = Options { failover: args.failover, afterwards: afterwards(args.keep), output: args.output };
+    verify::verify(&targets, &run_id()?, options).await
+}
+
+/// What becomes of test pods, with `--keep` and without.
+pub(super) fn afterwards(keep: bool) -> Afterwards {
+    if keep { Afterwards::Keep } else { Afterwards::Remove }
+}
+
+/// By what this run knows its test pods.
+pub(super) fn run_id() -> anyhow::Result<RunId> {
+    RunId::draw(rand::rngs::OsRng)
 }

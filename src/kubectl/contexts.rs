@@ -1,6 +1,6 @@
 //! Which clusters a command speaks to, as kubectl's options say it.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -18,6 +18,8 @@ use super::timeout::RequestTimeout;
 
 /// Contexts that are prepared at a time: each may start a program that gets a token.
 const AT_ONCE: usize = 16;
+
+use super::gather::part;
 
 /// Options of commands that speak to API servers.
 #[derive(Debug, Clone, Default, ClapArgs)]
@@ -295,18 +297,45 @@ fn list<'a>(names: impl Iterator<Item = &'a str>) -> String {
     if names.is_empty() { "none".to_owned() } else { names.join(", ") }
 }
 
-/// What the chosen ones are called: their contexts, with the names of their files where that alone is ambiguous.
+/// What the chosen ones are called: their contexts; where that is ambiguous, with the names of their files, of the folders
+/// of these, and at last with a number. No two are the same, also not as folders of an archive.
 fn names(files: &[File], chosen: &[(usize, String)]) -> Vec<String> {
-    let is_unique = |name: &str| chosen.iter().filter(|(_, context)| context == name).count() == 1;
-    let stem = |file: &File| {
-        let path = Path::new(&file.name);
-        path.file_stem().map_or_else(|| file.name.clone(), |stem| stem.to_string_lossy().into_owned())
+    let wide = |(file, context): &(usize, String), level: usize| {
+        let path = Path::new(&files[*file].name).with_extension("");
+        let parts: Vec<String> = path.iter().map(|part| part.to_string_lossy().into_owned()).collect();
+        let parts = &parts[parts.len().saturating_sub(level)..];
+        parts
+            .iter()
+            .map(String::as_str)
+            .filter(|part| *part != "/")
+            .chain([context.as_str()])
+            .collect::<Vec<_>>()
+            .join("/")
     };
-    let name = |(file, context): &(usize, String)| match is_unique(context) {
-        true => context.clone(),
-        false => format!("{}/{context}", stem(&files[*file])),
-    };
-    chosen.iter().map(name).collect()
+    let mut names: Vec<String> = chosen.iter().map(|one| wide(one, 0)).collect();
+    let deepest = files.iter().map(|file| Path::new(&file.name).iter().count()).max().unwrap_or_default();
+    for level in 1..=deepest {
+        let mut counts: BTreeMap<String, usize> = BTreeMap::new();
+        names.iter().for_each(|name| *counts.entry(part(name)).or_default() += 1);
+        for (name, one) in names.iter_mut().zip(chosen) {
+            if counts.get(&part(name)).is_some_and(|count| *count > 1) {
+                *name = wide(one, level);
+            }
+        }
+    }
+    let mut taken: BTreeSet<String> = names.iter().map(|name| part(name)).collect();
+    let mut seen = BTreeSet::new();
+    for name in &mut names {
+        if seen.insert(part(name)) {
+            continue;
+        }
+        let numbered = (2..).map(|number| format!("{name}#{number}")).find(|wide| !taken.contains(&part(wide)));
+        if let Some(numbered) = numbered {
+            taken.insert(part(&numbered));
+            *name = numbered;
+        }
+    }
+    names
 }
 
 #[cfg(test)]
@@ -413,5 +442,21 @@ mod tests {
         assert_eq!(chosen(&files, &[], false).expect("as K3s has them"), ["paris/default", "berlin/default"]);
         assert_eq!(chosen(&files, &[], true).expect("all"), ["paris/default", "berlin/default", "x"]);
         assert_eq!(chosen(&files, &["x"], false).expect("one"), ["x"]);
+    }
+
+    #[test]
+    fn no_two_have_the_same_name_nor_the_same_folder_in_an_archive() {
+        let of = |names: &[&str], context: &str| {
+            names.iter().map(|name| file(name, &[context], context)).collect::<Vec<_>>()
+        };
+        let files = of(&["/etc/paris/k3s.yaml", "/etc/berlin/k3s.yaml"], "default");
+        assert_eq!(chosen(&files, &[], false).unwrap(), ["paris/k3s/default", "berlin/k3s/default"]);
+        let files = of(&["/a/x/k3s.yaml", "/b/x/k3s.yaml", "/b/y/k3s.yaml"], "default");
+        assert_eq!(chosen(&files, &[], false).unwrap(), ["a/x/k3s/default", "b/x/k3s/default", "y/k3s/default"]);
+        let files = of(&["k3s.yaml", "k3s.yml", "k3s"], "default");
+        assert_eq!(chosen(&files, &[], false).unwrap(), ["k3s/default", "k3s/default#2", "k3s/default#3"]);
+        // `a/b` and `a-b` are one folder.
+        let files = [file("x.yaml", &["a/b", "a-b", "x-a-b-2"], "a/b")];
+        assert_eq!(chosen(&files, &[], true).unwrap(), ["x/a/b", "x/a-b#3", "x-a-b-2"]);
     }
 }

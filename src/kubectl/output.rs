@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::io::{IsTerminal as _, Write as _};
+use std::os::fd::AsFd as _;
 use std::time::Duration;
 
 use anyhow::Context as _;
@@ -9,6 +10,8 @@ use clap::ValueEnum;
 use comfy_table::{Cell, Color, ContentArrangement, Table, presets};
 use indicatif::{ProgressBar, ProgressStyle};
 use serde::Serialize;
+use tokio::io::Interest;
+use tokio::net::unix::pipe;
 
 /// What `-o` takes, as kubectl has it.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, ValueEnum)]
@@ -159,15 +162,48 @@ pub fn yaml(value: &impl Serialize) -> anyhow::Result<String> {
     serde_saphyr::to_string(value).context("it cannot be written as YAML")
 }
 
+/// What came of writing to standard output.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Written {
+    /// All was written.
+    Whole,
+    /// Who read it, such as `head`, has gone.
+    NobodyReads,
+}
+
+/// Writes to standard output, for who goes on afterwards.
+///
+/// # Errors
+/// Standard output cannot be written.
+pub fn write(text: &str) -> anyhow::Result<Written> {
+    let mut stdout = std::io::stdout();
+    match stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()) {
+        Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => Ok(Written::NobodyReads),
+        written => Ok(written.map(|()| Written::Whole)?),
+    }
+}
+
 /// Writes to standard output. That a reader such as `head` went away is no failure.
 ///
 /// # Errors
 /// Standard output cannot be written.
 pub fn print(text: &str) -> anyhow::Result<()> {
-    match std::io::stdout().write_all(text.as_bytes()) {
-        Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => Ok(()),
-        written => Ok(written?),
+    write(text).map(drop)
+}
+
+/// Until the reader of standard output has gone; for ever where it is no pipe.
+pub async fn nobody_reads() {
+    // It is only waited for, so that it does not have to be non-blocking. A file cannot be waited for.
+    let stdout = std::io::stdout().as_fd().try_clone_to_owned().and_then(pipe::Sender::from_owned_fd_unchecked);
+    if let Ok(stdout) = stdout {
+        while let Ok(ready) = stdout.ready(Interest::ERROR).await {
+            if ready.is_error() {
+                return;
+            }
+            tokio::task::yield_now().await;
+        }
     }
+    std::future::pending().await
 }
 
 /// What is being done, on standard error while that is a terminal; elsewhere nothing is shown.

@@ -113,6 +113,28 @@ fn an_archive_has_everything_but_secrets() {
     assert_clean(&files, &formed);
 }
 
+#[test]
+fn a_cluster_that_is_away_is_told_once_and_no_archive_is_left_of_nothing() {
+    let (mut away, here) = (ApiServer::start().unwrap(), ApiServer::start().unwrap());
+    let both = kubeconfig(&[("here", here.kubeconfig()), ("away", away.kubeconfig())]).display().to_string();
+    let alone = kubeconfig(&[("away", away.kubeconfig())]).display().to_string();
+    away.stop().unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let archive = folder.path().join("both.tar.gz");
+    let file = archive.to_str().unwrap();
+    let ended = linkspan(["gather", "--all-contexts", "--kubeconfig", &both, "--file", file]);
+    assert_eq!(ended.code, Some(0), "{}", ended.error);
+    let told: Vec<&str> = ended.error.lines().filter(|line| line.contains("away: ")).collect();
+    assert_eq!(told.len(), 1, "{}", ended.error);
+    assert!(told[0].starts_with("not gathered: away: everything: ") && told[0].contains("refused"), "{}", ended.error);
+    assert!(unpacked(&archive).contains_key("linkspan-gather/here/version.txt"));
+
+    let archive = folder.path().join("alone.tar.gz");
+    let said = gather(&alone, &archive).failed();
+    assert!(said.contains("no cluster gives anything: away: everything: "), "{said}");
+    assert!(!archive.exists());
+}
+
 fn assert_clean(files: &BTreeMap<String, String>, secrets: &[String]) {
     use base64::Engine as _;
     for (path, text) in files {

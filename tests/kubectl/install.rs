@@ -95,14 +95,106 @@ fn a_cluster_gets_everything_by_one_command() {
     let ours = tokens.as_array().unwrap().iter().find(|token| token["cluster"] == "rome").unwrap();
     assert_eq!(ours["state"], "usable");
 
-    let said =
-        linkspan(["join", "oslo", "--kubeconfig", &file, "--context", "home", "--broker-context", "broker"]).failed();
-    assert!(said.contains("this cluster is rome already"), "{said}");
-
     let said = linkspan(["uninstall", "--cluster", "--crds", "--kubeconfig", &file, "--context", "home"]).done();
     assert!(said.contains("daemonset.apps/linkspan-node deleted\n"), "{said}");
     let left = kubectl(&home, &["get", "namespaces,crds,clusterroles,clusterrolebindings", "-o", "name"]);
     assert!(!left.contains("linkspan"), "{left}");
+}
+
+/// A credential as the controller keeps it.
+fn plant_credential(server: &ApiServer, cluster: &str, broker: &str) {
+    server
+        .apply(&format!(
+            "{{ apiVersion: v1, kind: Secret, metadata: {{ name: linkspan-broker, namespace: linkspan-system }}, stringData: \
+             {{ server: \"{broker}\", namespace: linkspan-broker, clusterset: default, cluster: {cluster}, issued: \
+             \"2026-01-01T00:00:00Z\", expires: \"2999-01-01T00:00:00Z\", joined-with: \"00ff\", token: x }} }}"
+        ))
+        .unwrap();
+}
+
+#[test]
+fn a_cluster_keeps_a_good_credential_gets_a_new_one_for_a_lost_one_and_a_new_id_without() {
+    let (broker, home) = (&SHARED.0, ApiServer::start_with_controllers().unwrap());
+    let file = kubeconfig(&[("broker", broker.kubeconfig()), ("home", home.kubeconfig())]).display().to_string();
+    let url = broker.url();
+    let join = |id: &str| {
+        let who = ["join", id, "--kubeconfig", &file, "--context", "home", "--broker-context", "broker"];
+        linkspan([&who[..], &["--server", &url, "--wait", "0"]].concat())
+    };
+    let system = |arguments: &[&str]| kubectl(&home, &[arguments, &["-n", "linkspan-system"]].concat());
+    let has_token = || system(&["get", "secrets", "-o", "name"]).contains("secret/linkspan-join");
+    let use_token = || system(&["delete", "secret", "linkspan-join"]);
+
+    join("kyiv").done();
+    use_token();
+    plant_credential(&home, "kyiv", "https://other.example:6443");
+    let said = join("kyiv").failed();
+    let both = format!("kyiv has a credential of the broker at https://other.example:6443, and broker is at {url}:");
+    assert!(said.contains(&both), "{said}");
+    plant_credential(&home, "kyiv", &format!("{url}/"));
+    let said = join("kyiv").done();
+    assert!(said.contains("kyiv has a credential of its broker already and keeps it\n"), "{said}");
+    assert!(!has_token());
+
+    let member = "{ apiVersion: linkspan.dev/v1alpha1, kind: Member, metadata: { name: kyiv, namespace: linkspan-system }, \
+                  spec: { clusterID: kyiv, clusterUID: x } }";
+    home.apply(member).unwrap();
+    let refused = "{\"status\":{\"conditions\":[{\"type\":\"Joined\",\"status\":\"False\",\"reason\":\"CredentialRefused\",\
+                   \"message\":\"it was revoked\",\"lastTransitionTime\":\"2026-01-01T00:00:00Z\"}]}}";
+    system(&["patch", "member", "kyiv", "--subresource=status", "--type=merge", "-p", refused]);
+    let said = join("kyiv").done();
+    assert!(said.contains("and gets a new token (CredentialRefused: it was revoked)\n"), "{said}");
+    assert!(has_token());
+
+    let said = join("oslo").failed();
+    assert!(said.contains("this cluster is kyiv already, and is to be oslo: leave first"), "{said}");
+    system(&["delete", "secret", "linkspan-broker"]);
+    let restarted = || {
+        let path = "jsonpath={.spec.template.metadata.annotations.kubectl\\.kubernetes\\.io/restartedAt}";
+        system(&["get", "daemonset", "linkspan-node", "-o", path])
+    };
+    assert_eq!(restarted(), "");
+    let said = join("oslo").done();
+    assert!(said.contains("this cluster was kyiv and is oslo from now on\n"), "{said}");
+    assert_eq!(system(&["get", "configmap", "linkspan", "-o", "jsonpath={.data.LINKSPAN_CLUSTER_ID}"]), "oslo");
+    assert_ne!(restarted(), "", "pods read the ID when they start");
+}
+
+#[test]
+fn what_others_need_is_looked_for_before_a_cluster_is_taken_out() {
+    let server = ApiServer::start_with_controllers().unwrap();
+    let file = kubeconfig(&[("lima", server.kubeconfig())]).display().to_string();
+    let run = |arguments: &[&str]| linkspan([arguments, &["--kubeconfig", &file]].concat());
+    let url = server.url();
+    run(&["deploy-broker"]).done();
+    run(&["join", "lima", "--broker-context", "lima", "--server", &url, "--wait", "0"]).done();
+    let member = |id: &str| {
+        format!(
+            "{{ apiVersion: linkspan.dev/v1alpha1, kind: Member, metadata: {{ name: {id}, namespace: linkspan-broker, \
+             labels: {{ linkspan.dev/cluster: {id} }} }}, spec: {{ clusterID: {id}, clusterUID: x }} }}"
+        )
+    };
+    server.apply(&member("lima")).unwrap();
+    let whole = ["uninstall", "--cluster", "--broker", "--crds"];
+    // It leaves before its broker goes, and is none of those who lose something.
+    run(&[&whole[..], &["--dry-run"]].concat()).done();
+    server.apply(&member("quito")).unwrap();
+    for more in [&[][..], &["--dry-run"]] {
+        let said = run(&[&whole[..], more].concat()).failed();
+        assert!(said.contains("the broker here has Members (quito), which would be lost"), "{said}");
+    }
+    let node = || kubectl(&server, &["get", "daemonsets", "-n", "linkspan-system", "-o", "name"]);
+    assert_eq!(node(), "daemonset.apps/linkspan-node\n");
+
+    // No controller runs here that could leave.
+    kubectl(&server, &["delete", "member", "lima", "quito", "-n", "linkspan-broker"]);
+    plant_credential(&server, "lima", &url);
+    let said = run(&["uninstall", "--cluster", "--wait", "0"]).failed();
+    assert!(said.contains("nothing was uninstalled; still there: the credential (Secret linkspan-broker)"), "{said}");
+    assert_eq!(node(), "daemonset.apps/linkspan-node\n");
+    let said = run(&["uninstall", "--cluster", "--wait", "0", "--force"]).done();
+    assert!(said.contains("going on although it has not left: the credential"), "{said}");
+    assert!(said.contains("daemonset.apps/linkspan-node deleted\n"), "{said}");
 }
 
 #[test]
@@ -141,6 +233,27 @@ fn a_token_is_made_listed_and_taken_back() {
 }
 
 #[test]
+fn what_is_not_there_is_not_said_to_be_removed() {
+    let bare = ApiServer::start().unwrap();
+    let file = kubeconfig(&[("broker", SHARED.0.kubeconfig()), ("bare", bare.kubeconfig())]).display().to_string();
+    let run = |arguments: &[&str]| linkspan([arguments, &["--kubeconfig", &file]].concat());
+    for (arguments, expected) in [
+        (["token", "revoke", "nobody"], "there is no join token of nobody in namespace linkspan-broker of broker;"),
+        (["member", "remove", "nobody"], "there is no Member nobody in namespace linkspan-broker of broker;"),
+    ] {
+        let ended = run(&[&arguments[..], &["--context", "broker"]].concat());
+        assert_eq!(ended.out, "");
+        let said = ended.failed();
+        assert!(said.contains(expected), "{said}");
+        let said = run(&[&arguments[..], &["--context", "bare"]].concat()).failed();
+        assert!(said.contains("there is no broker in namespace linkspan-broker"), "{said}");
+    }
+    run(&["token", "create", "lost", "--server", &SHARED.0.url(), "--context", "broker"]).done();
+    let said = run(&["member", "remove", "lost", "--context", "broker"]).done();
+    assert_eq!(said, "lost is removed from the clusterset; the others forget it at once\n");
+}
+
+#[test]
 fn a_service_is_exported_by_many_clusters_at_once() {
     let file = both();
     for server in [&SHARED.0, &SHARED.1] {
@@ -160,6 +273,21 @@ fn a_service_is_exported_by_many_clusters_at_once() {
     }
     let said = run(&["export", "absent"]).failed();
     assert!(said.contains("broker: there is no service absent in namespace shop;"), "{said}");
+    kubectl(&SHARED.1, &["create", "service", "clusterip", "here", "--tcp=80", "-n", "shop"]);
+    for (format, expected) in [
+        ("name", "home/serviceexport.multicluster.x-k8s.io/here\n"),
+        (
+            "yaml",
+            "apiVersion: multicluster.x-k8s.io/v1beta1\nkind: ServiceExport\nmetadata:\n  name: here\n  namespace: shop\n",
+        ),
+    ] {
+        let ended = run(&["export", "here", "-o", format]);
+        assert_eq!(ended.out, expected, "what was done is printed");
+        assert!(ended.failed().contains("broker: there is no service here in namespace shop;"));
+    }
+    let shown = linkspan(["show", "exports", "-A", "-o", "name", "--all-contexts", "--kubeconfig", &file]).done();
+    assert_eq!(shown.lines().filter(|line| line.ends_with("/serviceexport/shop/web")).count(), 2, "{shown}");
+    kubectl(&SHARED.1, &["delete", "serviceexport", "here", "-n", "shop"]);
     run(&["unexport", "web"]).done();
     assert_eq!(exports(&SHARED.1), "");
     assert!(run(&["unexport", "web"]).failed().contains("home: shop/web is not exported"));

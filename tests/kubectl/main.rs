@@ -8,6 +8,7 @@ mod manifests;
 mod plugin;
 mod show;
 mod silent;
+mod stage;
 mod together;
 mod ui;
 

@@ -128,3 +128,46 @@ fn the_others_are_shown_although_one_is_away_and_one_has_no_linkspan() {
         shown.error
     );
 }
+
+#[test]
+fn nothing_found_is_said_on_standard_error() {
+    let shown = linkspan(["show", "exports", "-n", "empty", "--kubeconfig", &admin()]);
+    assert_eq!((shown.code, shown.out.as_str()), (Some(0), ""));
+    assert_eq!(shown.error, "No resources found in empty namespace.\n");
+}
+
+/// A kubeconfig of the administrator.
+fn admin() -> String {
+    kubeconfig(&[("paris", JOINED.kubeconfig())]).display().to_string()
+}
+
+#[test]
+fn what_is_watched_ends_with_its_reader_and_has_no_errors_in_it() {
+    use std::io::{BufRead as _, BufReader, Read as _};
+    use std::process::{Command, Stdio};
+    let mut away = ApiServer::start().unwrap();
+    let file = kubeconfig(&[("paris", JOINED.kubeconfig()), ("away", away.kubeconfig())]);
+    away.stop().unwrap();
+    let mut command = Command::new(env!("CARGO_BIN_EXE_linkspan"));
+    command.args(["show", "members", "-w", "-o", "name", "--all-contexts", "--kubeconfig"]).arg(file);
+    command.env_remove("KUBECONFIG").env_remove("HOME").stdin(Stdio::null());
+    let mut watching = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let mut out = BufReader::new(watching.stdout.take().unwrap());
+    let mut lines = [String::new(), String::new()];
+    for line in &mut lines {
+        out.read_line(line).unwrap();
+    }
+    assert_eq!(lines, ["member/berlin\n", "member/paris\n"]);
+    // As `head -2` ends.
+    drop(out);
+    let ended = testbed::wait::retry(std::time::Duration::from_secs(30), || {
+        anyhow::ensure!(watching.try_wait()?.is_some(), "it still asks");
+        Ok(())
+    });
+    let _ = watching.kill();
+    ended.unwrap();
+    assert!(watching.wait().unwrap().success());
+    let mut told = String::new();
+    watching.stderr.take().unwrap().read_to_string(&mut told).unwrap();
+    assert!(told.contains("away: failed to list Members: "), "{told}");
+}

@@ -12,7 +12,7 @@ use kube::{Api, Client, ResourceExt as _};
 
 use super::account::{self, ANNOTATION_EXPIRES, MEMBER_ROLE};
 use super::join_token::{BrokerAddress, JoinToken};
-use super::remove::{delete, delete_records};
+use super::remove::{Removal, delete, delete_records, remove};
 use super::secret::Secret;
 use super::{describe, lease};
 use crate::api::Member;
@@ -118,9 +118,7 @@ pub async fn create(client: &Client, wanted: &Wanted, now: Timestamp) -> Result<
     }
     let cluster = &wanted.cluster;
     let apis = Apis::new(client, &wanted.broker.namespace);
-    if failed("read the broker's roles", apis.roles.get_opt(MEMBER_ROLE).await)?.is_none() {
-        return Err(TokenError::NoBroker(wanted.broker.namespace.clone()));
-    }
+    apis.expect_broker(&wanted.broker.namespace).await?;
     refuse_living(&apis, wanted).await?;
     apis.remove_accounts(cluster).await?;
     failed("release the cluster's Lease", delete(&apis.leases, &account::member(cluster)).await)?;
@@ -150,22 +148,26 @@ pub async fn list(client: &Client, namespace: &str, now: Timestamp) -> Result<Ve
 /// Ends the join token of a cluster. Who has joined with it stays joined.
 ///
 /// # Errors
-/// The API server refused.
-pub async fn revoke(client: &Client, namespace: &str, cluster: &ClusterId) -> Result<(), TokenError> {
-    Apis::new(client, namespace).remove_join(cluster).await
+/// The broker is not set up, or its API server refused.
+pub async fn revoke(client: &Client, namespace: &str, cluster: &ClusterId) -> Result<Removal, TokenError> {
+    let apis = Apis::new(client, namespace);
+    apis.expect_broker(namespace).await?;
+    apis.remove_join(cluster).await
 }
 
 /// Removes a Member that is lost: its objects, its credential and its join token. Other clusters forget it at once.
 ///
 /// # Errors
-/// The API server refused; what was removed by then stays so.
-pub async fn remove_member(client: &Client, namespace: &str, cluster: &ClusterId) -> Result<(), TokenError> {
+/// The broker is not set up, or its API server refused; what was removed by then stays so.
+pub async fn remove_member(client: &Client, namespace: &str, cluster: &ClusterId) -> Result<Removal, TokenError> {
     let apis = Apis::new(client, namespace);
+    apis.expect_broker(namespace).await?;
     // First its right to write, so that nothing comes back.
-    apis.remove_accounts(cluster).await?;
-    failed("remove its ServiceRecords", delete_records(client, namespace, cluster).await)?;
-    failed("remove the Member", delete(&apis.members, cluster.as_str()).await)?;
-    failed("remove its Lease", delete(&apis.leases, &account::member(cluster)).await)
+    let accounts = apis.remove_accounts(cluster).await?;
+    let records = failed("remove its ServiceRecords", delete_records(client, namespace, cluster).await)?;
+    let member = failed("remove the Member", remove(&apis.members, cluster.as_str()).await)?;
+    let lease = failed("remove its Lease", remove(&apis.leases, &account::member(cluster)).await)?;
+    Ok(accounts.and(records).and(member).and(lease))
 }
 
 fn info(account: &ServiceAccount, bindings: &[String], now: Timestamp) -> TokenInfo {
@@ -248,22 +250,31 @@ impl Apis {
         }
     }
 
-    /// Rights first: an account without them is harmless.
-    async fn remove_join(&self, cluster: &ClusterId) -> Result<(), TokenError> {
-        let name = account::join(cluster);
-        failed("remove the join token's RoleBinding", delete(&self.bindings, &name).await)?;
-        failed("remove the join token's Role", delete(&self.roles, &name).await)?;
-        failed("remove the join token's ConfigMap", delete(&self.claims, &name).await)?;
-        failed("remove the join token's ServiceAccount", delete(&self.accounts, &name).await)
+    /// Without its roles a namespace is no broker.
+    async fn expect_broker(&self, namespace: &str) -> Result<(), TokenError> {
+        let role = failed("read the broker's roles", self.roles.get_opt(MEMBER_ROLE).await)?;
+        role.map(drop).ok_or_else(|| TokenError::NoBroker(namespace.to_owned()))
     }
 
-    async fn remove_accounts(&self, cluster: &ClusterId) -> Result<(), TokenError> {
-        self.remove_join(cluster).await?;
+    /// Rights first: an account without them is harmless.
+    async fn remove_join(&self, cluster: &ClusterId) -> Result<Removal, TokenError> {
+        let name = account::join(cluster);
+        let binding = failed("remove the join token's RoleBinding", remove(&self.bindings, &name).await)?;
+        let role = failed("remove the join token's Role", remove(&self.roles, &name).await)?;
+        let claim = failed("remove the join token's ConfigMap", remove(&self.claims, &name).await)?;
+        let account = failed("remove the join token's ServiceAccount", remove(&self.accounts, &name).await)?;
+        Ok(binding.and(role).and(claim).and(account))
+    }
+
+    async fn remove_accounts(&self, cluster: &ClusterId) -> Result<Removal, TokenError> {
+        let mut removal = self.remove_join(cluster).await?;
         for name in [account::member(cluster), account::credential(cluster)] {
-            failed("remove the Member's RoleBindings", delete(&self.bindings, &name).await)?;
-            failed("remove the Member's Role", delete(&self.roles, &name).await)?;
+            let binding = failed("remove the Member's RoleBindings", remove(&self.bindings, &name).await)?;
+            let role = failed("remove the Member's Role", remove(&self.roles, &name).await)?;
+            removal = removal.and(binding).and(role);
         }
-        failed("revoke the Member's credential", delete(&self.accounts, &account::member(cluster)).await)
+        let account = remove(&self.accounts, &account::member(cluster)).await;
+        Ok(removal.and(failed("revoke the Member's credential", account)?))
     }
 
     async fn create_member(&self, cluster: &ClusterId) -> Result<(), TokenError> {

@@ -9,23 +9,27 @@ use serde::Serialize;
 
 use super::contexts::Target;
 use super::output::{self, Format, Progress, Screen};
-use super::stage::{self, Cluster, Stage};
+use super::stage::{self, Afterwards, Cluster, Deadline, Done, RunId, Stage};
 use crate::echo::client::{Carried, Times};
 
 /// Round trips and names that are measured.
 const ROUND_TRIPS: &str = "2000";
 const NAMES: &str = "200";
-/// Tries until the name resolves, and the time between them: CoreDNS takes up to two minutes to see that it shall forward.
-const TRIES: usize = 60;
-const PAUSE: Duration = Duration::from_secs(2);
+/// How long names are tried again, from the begin on: CoreDNS takes up to two minutes to see that it shall forward.
+const NAMES_KNOWN: Duration = Duration::from_secs(120);
+/// Longest time of each measurement: round trips around the earth, names that are asked for upstream, and for what begins
+/// and ends a throughput.
+const ROUND_TRIPS_MAX: Duration = Duration::from_secs(600);
+const NAMES_MAX: Duration = Duration::from_secs(60);
+const MARGIN: Duration = Duration::from_secs(40);
 
 /// What is measured, and how it is told.
 #[derive(Debug, Clone, Copy)]
 pub struct Options {
     /// Seconds for each throughput.
     pub seconds: u64,
-    /// Leave the test pods.
-    pub keep: bool,
+    /// Whether the test pods stay.
+    pub afterwards: Afterwards,
     /// How the figures are shown.
     pub output: Format,
 }
@@ -50,45 +54,51 @@ pub struct Figures {
     pub failures: Vec<String>,
 }
 
-/// Measures, and takes away what it made, also when it is interrupted.
+/// Measures, and takes away what it made, also when it is interrupted. `run` is by what its test pods are known.
 ///
 /// # Errors
-/// Something could not be measured.
-pub async fn bench(targets: &[Target], options: Options) -> anyhow::Result<()> {
+/// Something could not be measured or taken away; what was measured is printed before.
+pub async fn bench(targets: &[Target], run: &RunId, options: Options) -> anyhow::Result<()> {
     let measure = async |stage: &Stage, progress: &Progress| measure(stage, options.seconds, progress).await;
-    let figures = stage::with(targets, options.keep, measure).await?;
+    let Done { outcome: figures, cleaned } = stage::with(targets, run, options.afterwards, measure).await?;
     output::print(&table::render(&figures, options.output, Screen::of_stdout())?)?;
+    let mut wrong = Vec::new();
     let failures: Vec<&str> = figures.iter().flat_map(|one| &one.failures).map(String::as_str).collect();
     if !failures.is_empty() {
-        bail!("not all was measured: {}", failures.join("; "));
+        wrong.push(format!("not all was measured: {}", failures.join("; ")));
     }
-    Ok(())
+    wrong.extend(cleaned.err().map(|error| format!("{error:#}")));
+    if wrong.is_empty() { Ok(()) } else { bail!("{}", wrong.join("; and ")) }
 }
 
 /// One direction after the other: each shall have the machines for itself.
 async fn measure(stage: &Stage, seconds: u64, progress: &Progress) -> Vec<Figures> {
+    let known = Deadline::after(NAMES_KNOWN);
     let mut all = Vec::new();
     for near in &stage.clusters {
         for far in stage.clusters.iter().filter(|far| far.id != near.id) {
             progress.now(format!("measuring from {} to {}", near.id, far.id));
-            all.extend(direction(near, far, seconds).await);
+            all.extend(direction(near, far, seconds, &known).await);
         }
     }
     all
 }
 
-async fn direction(near: &Cluster, far: &Cluster, seconds: u64) -> Option<Figures> {
+async fn direction(near: &Cluster, far: &Cluster, seconds: u64, known: &Deadline) -> Option<Figures> {
     let pod = near.pods.first()?;
     let (server, addresses) = near.known.get(&far.id)?.pods.iter().next()?;
     let target = stage::at(*addresses.first()?);
     let name = format!("{}.{}.svc.clusterset.local:{}", stage::service(&far.id), stage::NAMESPACE, stage::PORT);
     let mut failures = Vec::new();
     let mut keep = |what: &str, error: String| failures.push(format!("{what} from {} to {}: {error}", near.id, far.id));
-    let trips = near.call::<Times>(&pod.name, &["round-trips", &target, "--count", ROUND_TRIPS]).await;
+    let trips = near.call::<Times>(&pod.name, &["round-trips", &target, "--count", ROUND_TRIPS], ROUND_TRIPS_MAX).await;
     let round_trip = trips.map_err(|error| keep("round trips", error)).ok();
-    let sent = near.call::<Carried>(&pod.name, &["send", &target, "--seconds", &seconds.to_string()]).await;
+    let words = ["send", &target, "--seconds", &seconds.to_string()];
+    let sent = near.call::<Carried>(&pod.name, &words, Duration::from_secs(seconds) + MARGIN).await;
     let sent = sent.map_err(|error| keep("throughput", error)).ok();
-    let names = resolved(near, &pod.name, &name).await.map_err(|error| keep("names", error)).ok();
+    let words = ["names", &name, "--count", NAMES];
+    let names = known.retry(async || near.call::<Times>(&pod.name, &words, NAMES_MAX).await).await;
+    let names = names.map_err(|error| keep("names", error)).ok();
     Some(Figures {
         from: format!("{}/{}", near.id, pod.name),
         from_node: pod.node.clone(),
@@ -99,16 +109,4 @@ async fn direction(near: &Cluster, far: &Cluster, seconds: u64) -> Option<Figure
         name: names,
         failures,
     })
-}
-
-async fn resolved(near: &Cluster, pod: &str, name: &str) -> Result<Times, String> {
-    let mut last = Err("it was not tried".to_owned());
-    for _ in 0..TRIES {
-        last = near.call::<Times>(pod, &["names", name, "--count", NAMES]).await;
-        if last.is_ok() {
-            break;
-        }
-        tokio::time::sleep(PAUSE).await;
-    }
-    last
 }

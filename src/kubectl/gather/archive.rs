@@ -1,47 +1,91 @@
 //! One compressed archive.
 
+use std::fs::File;
 use std::io::Write;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
 use flate2::Compression;
 use flate2::write::GzEncoder;
 use tar::{Builder, EntryType, Header};
 
-/// A file of the archive.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Item {
-    /// Its path, with slashes between.
-    pub path: String,
-    /// What is in it.
-    pub text: String,
+/// An archive that is being written.
+pub struct Archive<W: Write> {
+    builder: Builder<GzEncoder<W>>,
+    top: &'static str,
+    time: u64,
+    files: usize,
 }
 
-/// Writes an archive for its owner alone; `time` is that of its files, in seconds since 1970.
-///
-/// # Errors
-/// The file is there already, or cannot be written.
-pub fn write(file: &Path, top: &str, items: &[Item], time: u64) -> anyhow::Result<()> {
-    use std::os::unix::fs::OpenOptionsExt as _;
-    let shown = file.display();
-    let opened = std::fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(file);
-    let opened = opened.with_context(|| format!("failed to make {shown}"))?;
-    pack(opened, top, items, time)
-        .and_then(|file| Ok(file.sync_all()?))
-        .with_context(|| format!("failed to write {shown}"))
-}
+impl<W: Write> Archive<W> {
+    fn new(to: W, top: &'static str, time: u64) -> Self {
+        Self { builder: Builder::new(GzEncoder::new(to, Compression::default())), top, time, files: 0 }
+    }
 
-fn pack<W: Write>(to: W, top: &str, items: &[Item], time: u64) -> anyhow::Result<W> {
-    let mut archive = Builder::new(GzEncoder::new(to, Compression::default()));
-    for item in items {
+    /// Writes a file; in its path there are slashes between names.
+    ///
+    /// # Errors
+    /// The disk is full, or breaks.
+    pub fn add(&mut self, path: &str, text: &str) -> anyhow::Result<()> {
         let mut header = Header::new_gnu();
         header.set_entry_type(EntryType::Regular);
         header.set_mode(0o644);
-        header.set_mtime(time);
-        header.set_size(item.text.len() as u64);
-        archive.append_data(&mut header, format!("{top}/{}", item.path), item.text.as_bytes())?;
+        header.set_mtime(self.time);
+        header.set_size(text.len() as u64);
+        self.builder.append_data(&mut header, format!("{}/{path}", self.top), text.as_bytes())?;
+        self.files += 1;
+        Ok(())
     }
-    Ok(archive.into_inner()?.finish()?)
+
+    /// Files that were written.
+    pub fn files(&self) -> usize {
+        self.files
+    }
+
+    fn end(self) -> anyhow::Result<W> {
+        Ok(self.builder.into_inner()?.finish()?)
+    }
+}
+
+/// The file of an archive, for its owner alone; it goes with this, unless it is kept.
+pub struct Partial {
+    path: PathBuf,
+    is_whole: bool,
+}
+
+impl Partial {
+    /// Makes the file; `time` is that of what is in it, in seconds since 1970.
+    ///
+    /// # Errors
+    /// It is there already, or cannot be made.
+    pub fn create(path: &Path, top: &'static str, time: u64) -> anyhow::Result<(Self, Archive<File>)> {
+        use std::os::unix::fs::OpenOptionsExt as _;
+        let opened = std::fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(path);
+        let opened = opened.with_context(|| format!("failed to make {}", path.display()))?;
+        Ok((Self { path: path.to_owned(), is_whole: false }, Archive::new(opened, top, time)))
+    }
+
+    /// Writes the end of the archive, and keeps the file.
+    ///
+    /// # Errors
+    /// The disk is full, or breaks.
+    pub fn keep(mut self, archive: Archive<File>) -> anyhow::Result<()> {
+        archive
+            .end()
+            .and_then(|file| Ok(file.sync_all()?))
+            .with_context(|| format!("failed to write {}", self.path.display()))?;
+        self.is_whole = true;
+        Ok(())
+    }
+}
+
+impl Drop for Partial {
+    fn drop(&mut self) {
+        if !self.is_whole {
+            // Nothing is to be done about a file that cannot be deleted: an error is on its way already.
+            let _ = std::fs::remove_file(&self.path);
+        }
+    }
 }
 
 /// A name that can be a part of a path: what is no letter, digit, dot, dash or underscore becomes a dash.
@@ -60,8 +104,9 @@ mod tests {
 
     #[test]
     fn an_archive_gives_back_what_was_put_in() {
-        let items = [Item { path: "paris/events.yaml".to_owned(), text: "a: 1\n".to_owned() }];
-        let packed = pack(Vec::new(), "top", &items, 7).expect("memory takes it");
+        let mut archive = Archive::new(Vec::new(), "top", 7);
+        archive.add("paris/events.yaml", "a: 1\n").unwrap();
+        let packed = archive.end().unwrap();
         let mut archive = tar::Archive::new(flate2::read::GzDecoder::new(packed.as_slice()));
         let mut entries = archive.entries().expect("a tar file");
         let mut entry = entries.next().expect("one entry").expect("well formed");
@@ -69,6 +114,19 @@ mod tests {
         let mut text = String::new();
         entry.read_to_string(&mut text).expect("text");
         assert_eq!((text.as_str(), entry.header().mtime().expect("a time")), ("a: 1\n", 7));
+    }
+
+    #[test]
+    fn what_is_not_whole_is_not_left() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("x.tar.gz");
+        let (partial, mut archive) = Partial::create(&path, "top", 7).unwrap();
+        archive.add("a", "b").unwrap();
+        drop(partial);
+        assert!(!path.exists());
+        let (partial, archive) = Partial::create(&path, "top", 7).unwrap();
+        partial.keep(archive).unwrap();
+        assert!(path.exists());
     }
 
     #[test]

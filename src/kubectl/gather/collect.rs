@@ -2,6 +2,7 @@
 
 use controller::api::names::{BROKER_NAMESPACE, SYSTEM_NAMESPACE};
 use futures::StreamExt as _;
+use futures::stream::FuturesUnordered;
 use k8s_openapi::api::core::v1::{Pod, Secret};
 use kube::api::{DynamicObject, ListParams, LogParams};
 use kube::core::{ApiResource, GroupVersionKind};
@@ -9,7 +10,7 @@ use kube::{Api, Client, ResourceExt as _};
 use serde_json::{Value, json};
 
 use super::archive::part;
-use crate::kubectl::errors::{explain, is_cut_off, is_not_found};
+use crate::kubectl::errors::{explain, is_not_found};
 use crate::kubectl::exec;
 
 /// Lines of each log, the newest ones, and the most bytes of it.
@@ -94,54 +95,116 @@ const KINDS: [Kind; 34] = [
     kind(RBAC, "v1", "Role", "roles").within(BROKER_NAMESPACE),
 ];
 
-/// What one cluster gave.
+/// Something of a cluster, with its path.
+#[derive(Debug)]
+pub(super) enum Piece {
+    /// A list of objects.
+    Objects(String, Value),
+    /// A text: a log, or what a node says.
+    Text(String, String),
+}
+
+/// What has to be known of all clusters before anything of one may be given away.
 #[derive(Debug, Default)]
-pub(super) struct Collected {
-    /// Lists of objects by their paths.
-    pub objects: Vec<(String, Value)>,
-    /// Texts by their paths: logs, and what nodes say.
-    pub texts: Vec<(String, String)>,
-    /// Values of Secrets, to be taken out wherever else they stand.
+pub(super) struct Foreknown {
+    /// Values of Secrets.
     pub secrets: Vec<Vec<u8>>,
+    /// Objects in which public keys are told to be such.
+    pub keys: Vec<Value>,
+    /// Version of the API server.
+    pub version: Option<String>,
+    /// Names of Secrets, by their paths.
+    pub names: Vec<(String, Value)>,
     /// What could not be read, and why.
     pub missing: Vec<String>,
-    /// Whether the API server does not answer, so that it was asked for nothing more.
-    pub is_cut_off: bool,
 }
 
-impl Collected {
-    fn miss(&mut self, what: &str, error: &kube::Error) {
-        self.is_cut_off |= is_cut_off(error);
-        self.missing.push(format!("{what}: {}", explain(error)));
-    }
-}
-
-/// Reads everything of a cluster that the person may read. Where nobody answers, that is told once.
-pub(super) async fn collect(client: &Client) -> Collected {
-    let mut collected = Collected::default();
+/// Reads what is secret in a cluster, and what is known to be public.
+///
+/// # Errors
+/// Its API server cannot be reached: to ask for all the rest would take as many timeouts.
+pub(super) async fn foreknow(client: &Client) -> Result<Foreknown, String> {
+    let mut known = Foreknown::default();
     match client.apiserver_version().await {
-        Ok(version) => collected.texts.push(("version.txt".to_owned(), format!("{}\n", version.git_version))),
-        Err(error) => collected.miss("version.txt", &error),
+        Ok(version) => known.version = Some(version.git_version),
+        Err(error @ kube::Error::Api(_)) => known.missing.push(format!("version.txt: {}", explain(&error))),
+        Err(error) => return Err(explain(&error)),
     }
+    for kind in KINDS.iter().filter(|kind| matches!(kind.kind, "Member" | "GatewayNode")) {
+        // That they cannot be read is told when they are collected.
+        known.keys.extend(list(client, kind).await.unwrap_or_default());
+    }
+    secrets(client, &mut known).await;
+    Ok(known)
+}
+
+/// Reads everything of a cluster that the person may read, but for Secrets. What it gives is given to `take` at once,
+/// which says whether there is room for more.
+///
+/// # Errors
+/// What `take` fails with.
+pub(super) async fn collect(
+    client: &Client,
+    take: &mut impl FnMut(Piece) -> anyhow::Result<Room>,
+) -> anyhow::Result<Vec<String>> {
+    let mut missing = Vec::new();
     for kind in &KINDS {
-        if collected.is_cut_off {
-            return collected;
-        }
         match list(client, kind).await {
             Ok(items) if items.is_empty() => {}
             Ok(items) => {
                 let list = json!({ "apiVersion": "v1", "kind": "List", "items": items });
-                collected.objects.push((kind.path(), list));
+                take(Piece::Objects(kind.path(), list))?;
             }
-            Err(error) => collected.miss(&kind.path(), &error),
+            Err(why) => missing.push(format!("{}: {why}", kind.path())),
         }
     }
-    secrets(client, &mut collected).await;
-    pods(client, &mut collected).await;
-    collected
+    let pods = pods(client, &mut missing).await;
+    // Nodes first: they tell public keys that stand in logs.
+    let nodes = pods.iter().flat_map(Asked::questions).map(Ask::answer);
+    let room = answers(nodes, Room::Left, take, &mut missing).await?;
+    let logs = pods.iter().flat_map(Asked::logs).map(Ask::answer);
+    answers(logs, room, take, &mut missing).await?;
+    Ok(missing)
 }
 
-async fn list(client: &Client, kind: &Kind) -> kube::Result<Vec<Value>> {
+/// Whether more of a cluster is taken.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Room {
+    /// It is.
+    Left,
+    /// So many bytes were taken, which is enough.
+    Full(usize),
+}
+
+/// Asks a few at a time; what there is no room for is not asked.
+async fn answers<F: Future<Output = Result<String, String>>>(
+    asked: impl Iterator<Item = (String, F)>,
+    mut room: Room,
+    take: &mut impl FnMut(Piece) -> anyhow::Result<Room>,
+    missing: &mut Vec<String>,
+) -> anyhow::Result<Room> {
+    let mut asked = asked.fuse();
+    let mut waited = FuturesUnordered::new();
+    loop {
+        while waited.len() < AT_ONCE
+            && let Some((path, answer)) = asked.next()
+        {
+            match room {
+                Room::Left => waited.push(async move { (path, answer.await) }),
+                Room::Full(bytes) => {
+                    missing.push(format!("{path}: left out, this cluster gave {} MiB already", bytes >> 20));
+                }
+            }
+        }
+        match waited.next().await {
+            None => return Ok(room),
+            Some((path, Ok(text))) => room = take(Piece::Text(path, text))?,
+            Some((path, Err(why))) => missing.push(format!("{path}: {why}")),
+        }
+    }
+}
+
+async fn list(client: &Client, kind: &Kind) -> Result<Vec<Value>, String> {
     let resource =
         ApiResource::from_gvk_with_plural(&GroupVersionKind::gvk(kind.group, kind.version, kind.kind), kind.plural);
     let api: Api<DynamicObject> = match kind.namespace {
@@ -154,7 +217,7 @@ async fn list(client: &Client, kind: &Kind) -> kube::Result<Vec<Value>> {
         Ok(list) => Ok(list.items.iter().filter_map(|item| typed(item, kind)).collect()),
         // A kind that is not there has no objects; that Linkspan is not, the others tell.
         Err(error) if is_not_found(&error) => Ok(Vec::new()),
-        Err(error) => Err(error),
+        Err(error) => Err(explain(&error)),
     }
 }
 
@@ -167,11 +230,8 @@ fn typed(item: &DynamicObject, kind: &Kind) -> Option<Value> {
 }
 
 /// Names and keys of Secrets go into the archive; their values serve to be recognized elsewhere.
-async fn secrets(client: &Client, collected: &mut Collected) {
+async fn secrets(client: &Client, known: &mut Foreknown) {
     for namespace in [SYSTEM_NAMESPACE, BROKER_NAMESPACE] {
-        if collected.is_cut_off {
-            return;
-        }
         let api: Api<Secret> = Api::namespaced(client.clone(), namespace);
         let path = format!("objects/{namespace}/secrets.yaml");
         match api.list(&ListParams::default()).await {
@@ -179,11 +239,11 @@ async fn secrets(client: &Client, collected: &mut Collected) {
             Ok(list) => {
                 let names = list.items.iter().map(described);
                 let names = json!({ "apiVersion": "v1", "kind": "List", "items": names.collect::<Vec<_>>() });
-                collected.objects.push((path, names));
+                known.names.push((path, names));
                 let data = list.items.into_iter().flat_map(|secret| secret.data.unwrap_or_default());
-                collected.secrets.extend(data.map(|(_, value)| value.0));
+                known.secrets.extend(data.map(|(_, value)| value.0));
             }
-            Err(error) => collected.miss(&path, &error),
+            Err(error) => known.missing.push(format!("{path}: {}", explain(&error))),
         }
     }
 }
@@ -204,54 +264,89 @@ fn described(secret: &Secret) -> Value {
     })
 }
 
-/// Logs of all pods of Linkspan, and of cluster DNS; and what the nodes' own pods say.
-async fn pods(client: &Client, collected: &mut Collected) {
+/// A pod, and the API that has it.
+struct Asked {
+    api: Api<Pod>,
+    namespace: &'static str,
+    pod: Pod,
+}
+
+/// Something that a pod is asked for.
+struct Ask<'a> {
+    /// Where the answer goes.
+    path: String,
+    pod: &'a Asked,
+    what: What<'a>,
+}
+
+enum What<'a> {
+    Log { container: &'a str, previous: bool },
+    Question(&'static str),
+}
+
+/// All pods of Linkspan, and of cluster DNS.
+async fn pods(client: &Client, missing: &mut Vec<String>) -> Vec<Asked> {
+    let mut pods = Vec::new();
     for (namespace, labels) in [(SYSTEM_NAMESPACE, None), ("kube-system", Some("k8s-app=kube-dns"))] {
-        if collected.is_cut_off {
-            return;
-        }
         let api: Api<Pod> = Api::namespaced(client.clone(), namespace);
         let params = labels.map_or_else(ListParams::default, |labels| ListParams::default().labels(labels));
-        let list = match api.list(&params).await {
-            Ok(list) => list.items,
-            Err(error) => {
-                collected.miss(&format!("logs/{namespace}"), &error);
-                continue;
-            }
+        match api.list(&params).await {
+            Ok(list) => pods.extend(list.items.into_iter().map(|pod| Asked { api: api.clone(), namespace, pod })),
+            Err(error) => missing.push(format!("logs/{namespace}: {}", explain(&error))),
+        }
+    }
+    pods
+}
+
+impl Asked {
+    fn containers(&self) -> impl Iterator<Item = &str> {
+        self.pod.spec.iter().flat_map(|spec| &spec.containers).map(|container| container.name.as_str())
+    }
+
+    /// What the program in a node's own pod says.
+    fn questions(&self) -> Vec<Ask<'_>> {
+        if self.namespace != SYSTEM_NAMESPACE || !self.containers().any(|name| name == "node") {
+            return Vec::new();
+        }
+        let name = self.pod.name_any();
+        let node = part(self.pod.spec.as_ref().and_then(|spec| spec.node_name.as_deref()).unwrap_or(&name));
+        let ask = |question| {
+            let path = format!("nodes/{node}/{question}.json");
+            Ask { path, pod: self, what: What::Question(question) }
         };
-        let asked = list.iter().map(|pod| ask(&api, namespace, pod)).collect::<Vec<_>>();
-        let answers: Vec<_> = futures::stream::iter(asked).buffered(AT_ONCE).collect().await;
-        for (path, answer) in answers.into_iter().flatten() {
-            match answer {
-                Ok(text) => collected.texts.push((path, text)),
-                Err(why) => collected.missing.push(format!("{path}: {why}")),
+        ["status", "inspect"].map(ask).into()
+    }
+
+    fn logs(&self) -> Vec<Ask<'_>> {
+        let mut asked = Vec::new();
+        for container in self.containers() {
+            let path = format!("logs/{}/{}/{}", self.namespace, part(&self.pod.name_any()), part(container));
+            let ask = |path, previous| Ask { path, pod: self, what: What::Log { container, previous } };
+            asked.push(ask(format!("{path}.log"), false));
+            let mut statuses = self.pod.status.iter().flat_map(|status| status.container_statuses.iter().flatten());
+            if statuses.any(|status| status.name == container && status.restart_count > 0) {
+                asked.push(ask(format!("{path}.previous.log"), true));
             }
         }
+        asked
     }
 }
 
-type Answer = (String, Result<String, String>);
-
-async fn ask(api: &Api<Pod>, namespace: &str, pod: &Pod) -> Vec<Answer> {
-    let name = pod.name_any();
-    let mut answers = Vec::new();
-    let spec = pod.spec.clone().unwrap_or_default();
-    for container in &spec.containers {
-        let path = format!("logs/{namespace}/{}/{}", part(&name), part(&container.name));
-        answers.push((format!("{path}.log"), log(api, &name, &container.name, false).await));
-        let statuses = pod.status.iter().flat_map(|status| status.container_statuses.iter().flatten());
-        if statuses.into_iter().any(|status| status.name == container.name && status.restart_count > 0) {
-            answers.push((format!("{path}.previous.log"), log(api, &name, &container.name, true).await));
-        }
+impl<'a> Ask<'a> {
+    /// Its path, and the answer to come.
+    fn answer(self) -> (String, impl Future<Output = Result<String, String>> + use<'a>) {
+        let Self { path, pod, what } = self;
+        let answer = async move {
+            let (api, name) = (&pod.api, pod.pod.name_any());
+            match what {
+                What::Log { container, previous } => log(api, &name, container, previous).await,
+                What::Question(question) => {
+                    exec::output(api, &name, "node", &["linkspan", question, "-o", "json"]).await
+                }
+            }
+        };
+        (path, answer)
     }
-    if spec.containers.iter().any(|container| container.name == "node") && namespace == SYSTEM_NAMESPACE {
-        let node = part(spec.node_name.as_deref().unwrap_or(&name));
-        for question in ["status", "inspect"] {
-            let said = exec::output(api, &name, "node", &["linkspan", question, "-o", "json"]).await;
-            answers.push((format!("nodes/{node}/{question}.json"), said));
-        }
-    }
-    answers
 }
 
 async fn log(api: &Api<Pod>, pod: &str, container: &str, previous: bool) -> Result<String, String> {
@@ -281,5 +376,50 @@ mod tests {
         paths.sort();
         paths.dedup();
         assert_eq!(paths.len(), KINDS.len(), "each list has a file of its own");
+    }
+
+    #[tokio::test]
+    async fn what_there_is_no_room_for_is_not_asked_but_told() {
+        let asked = (0..20).map(|number| {
+            (format!("{number}.log"), async move {
+                assert!(number < 10, "after two answers no more are asked for than those under way");
+                if number == 0 { Err("refused".to_owned()) } else { Ok("x".to_owned()) }
+            })
+        });
+        let (mut taken, mut missing) = (0, Vec::new());
+        let mut take = |_: Piece| {
+            taken += 1;
+            Ok(if taken < 2 { Room::Left } else { Room::Full(3 << 20) })
+        };
+        let room = answers(asked, Room::Left, &mut take, &mut missing).await.unwrap();
+        assert_eq!(room, Room::Full(3 << 20));
+        assert_eq!(taken + missing.len(), 20);
+        assert!(missing.contains(&"0.log: refused".to_owned()), "{missing:?}");
+        assert_eq!(missing.last().unwrap(), "19.log: left out, this cluster gave 3 MiB already");
+    }
+
+    #[test]
+    fn a_pod_is_asked_for_its_logs_and_a_node_for_more() {
+        let pod = |namespace, container: &str, restarts: i32| {
+            let pod = serde_json::from_value(json!({
+                "metadata": { "name": "x" },
+                "spec": { "nodeName": "n1", "containers": [{ "name": container }] },
+                "status": { "containerStatuses": [{
+                    "name": container, "image": "", "imageID": "", "ready": true, "restartCount": restarts,
+                }] },
+            }));
+            let client = Client::try_from(kube::Config::new("http://192.0.2.1".parse().unwrap())).unwrap();
+            Asked { api: Api::namespaced(client, namespace), namespace, pod: pod.unwrap() }
+        };
+        let paths = |asked: Vec<Ask<'_>>| asked.into_iter().map(|ask| ask.path).collect::<Vec<_>>();
+        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+        let _inside = runtime.enter();
+        let node = pod(SYSTEM_NAMESPACE, "node", 1);
+        assert_eq!(paths(node.questions()), ["nodes/n1/status.json", "nodes/n1/inspect.json"]);
+        let logs = ["logs/linkspan-system/x/node.log", "logs/linkspan-system/x/node.previous.log"];
+        assert_eq!(paths(node.logs()), logs);
+        let dns = pod("kube-system", "coredns", 0);
+        assert!(dns.questions().is_empty());
+        assert_eq!(paths(dns.logs()), ["logs/kube-system/x/coredns.log"]);
     }
 }

@@ -4,16 +4,20 @@ mod archive;
 mod collect;
 mod scrub;
 
+use std::cell::RefCell;
+use std::collections::BTreeSet;
+use std::fs::File;
 use std::path::Path;
 
 use anyhow::bail;
-use futures::future::join_all;
+use futures::stream::{self, StreamExt as _, TryStreamExt as _};
 use k8s_openapi::jiff::Timestamp;
 use serde_json::Value;
 
-use self::archive::{Item, part};
-use self::collect::Collected;
-use self::scrub::Scrubber;
+pub use self::archive::part;
+use self::archive::{Archive, Partial};
+use self::collect::{Foreknown, Piece, Room};
+use self::scrub::{Known, Scrubber};
 use crate::kubectl::contexts::Target;
 use crate::kubectl::output::{self, Format, Progress, Screen};
 use crate::kubectl::show::{self, Topic};
@@ -21,84 +25,142 @@ use crate::status::VERSION;
 
 /// Folder at the top of the archive.
 const TOP: &str = "linkspan-gather";
+/// Clusters that are asked at a time: what a few of them say at once fits into memory.
+const AT_ONCE: usize = 4;
+/// Bytes of one cluster; what it would say beyond that is left out, and told.
+const CLUSTER_MAX: usize = 512 << 20;
 
-/// Gathers from all clusters at once into `file`.
+/// Gathers from many clusters into `file`.
 ///
 /// # Errors
 /// No cluster gives anything, or the archive cannot be written.
 pub async fn gather(targets: &[Target], file: &Path, now: Timestamp) -> anyhow::Result<()> {
-    let progress = Progress::start(format!("gathering from {} clusters", targets.len()));
-    let collected = join_all(targets.iter().map(|target| collect::collect(&target.client))).await;
-    if collected.iter().all(|collected| collected.objects.is_empty() && collected.texts.is_empty()) {
-        let why: Vec<&String> = collected.iter().filter_map(|collected| collected.missing.first()).collect();
-        bail!("no cluster gives anything: {why:?}");
+    let (partial, archive) = Partial::create(file, TOP, now.as_second().unsigned_abs())?;
+    let progress = Progress::start(format!("asking {} clusters what is secret", targets.len()));
+    let known = stream::iter(targets).map(|target| collect::foreknow(&target.client)).buffered(AT_ONCE);
+    let known: Vec<Result<Foreknown, String>> = known.collect().await;
+    let reached: Vec<&Target> =
+        targets.iter().zip(&known).filter(|(_, known)| known.is_ok()).map(|(target, _)| target).collect();
+    let scrubber = known_of(targets, known.iter().flatten()).scrubber()?;
+    progress.now(format!("gathering from {} clusters", targets.len()));
+    let archive = RefCell::new(archive);
+    let from = targets.iter().zip(known).map(|(target, known)| one(target, known, &scrubber, &archive));
+    let missing: Vec<Vec<String>> = stream::iter(from).buffered(AT_ONCE).try_collect().await?;
+    let missing = missing.concat();
+    let mut archive = archive.into_inner();
+    if archive.files() == 0 {
+        bail!("no cluster gives anything: {}", missing.first().map_or("there is none", String::as_str));
     }
-    let topics = Topic::All.each();
-    let see = async |(target, collected): (&Target, &Collected)| match collected.is_cut_off {
-        true => show::Seen::cut_off(&target.name),
-        false => show::see(target, &topics, None).await,
-    };
-    let seen = join_all(targets.iter().zip(&collected).map(see)).await;
-    let summary = show::draw(&seen, &topics, Format::Wide, Screen::default())?;
-    progress.now("taking out secrets");
-    let missing: Vec<String> = targets
-        .iter()
-        .zip(&collected)
-        .flat_map(|(target, collected)| collected.missing.iter().map(|why| format!("{}: {why}", target.name)))
-        .collect();
-    let scrubber = scrubber(targets, &collected);
-    let mut items = vec![
-        Item { path: "summary.txt".to_owned(), text: scrubber.text(&summary) },
-        Item { path: "gathered.txt".to_owned(), text: format!("by linkspan {VERSION} at {now}\n") },
-        Item { path: "missing.txt".to_owned(), text: scrubber.text(&(missing.join("\n") + "\n")) },
-    ];
-    for (target, collected) in targets.iter().zip(collected) {
-        items.extend(clean(&scrubber, &part(&target.name), collected)?);
-    }
-    if let Some(item) = items.iter().find(|item| scrubber.finds(&item.text)) {
-        bail!("{} still has a secret, so that nothing is written; this is a fault of this program", item.path);
-    }
-    archive::write(file, TOP, &items, now.as_second().unsigned_abs())?;
+    progress.now("summing up");
+    let clean = |text: String| checked("a summary", scrubber.text(&text), &scrubber);
+    archive.add("summary.txt", &clean(summary(&reached).await?)?)?;
+    archive.add("gathered.txt", &format!("by linkspan {VERSION} at {now}\n"))?;
+    archive.add("missing.txt", &clean(missing.join("\n") + "\n")?)?;
+    let files = archive.files();
+    partial.keep(archive)?;
     drop(progress);
     for line in &missing {
         eprintln!("not gathered: {line}");
     }
     output::print(&format!(
-        "{} has {} files; secrets are removed, addresses and names are not: look at it before you give it away\n",
+        "{} has {files} files; secrets are removed, addresses and names are not: look at it before you give it away\n",
         file.display(),
-        items.len()
     ))
 }
 
-/// Knows what is secret in these clusters and in the person's own kubeconfig, and which keys are public.
-fn scrubber(targets: &[Target], collected: &[Collected]) -> Scrubber {
-    let mut scrubber = Scrubber::default();
-    for (_, object) in collected.iter().flat_map(|collected| &collected.objects) {
-        public_keys(object, &mut scrubber);
+/// Gathers from one cluster, piece by piece, and tells what is missing.
+async fn one(
+    target: &Target,
+    known: Result<Foreknown, String>,
+    scrubber: &Scrubber,
+    archive: &RefCell<Archive<File>>,
+) -> anyhow::Result<Vec<String>> {
+    let known = match known {
+        Ok(known) => known,
+        Err(why) => return Ok(vec![format!("{}: everything: {why}", target.name)]),
+    };
+    let folder = part(&target.name);
+    let mut scrubber = scrubber.clone();
+    let mut taken = 0;
+    let mut take = |piece| {
+        let (path, text) = clean(&mut scrubber, piece)?;
+        let text = checked(&path, text, &scrubber)?;
+        taken += text.len();
+        archive.borrow_mut().add(&format!("{folder}/{path}"), &text)?;
+        Ok(if taken < CLUSTER_MAX { Room::Left } else { Room::Full(taken) })
+    };
+    let mut missing = known.missing;
+    if let Some(version) = known.version {
+        take(Piece::Text("version.txt".to_owned(), format!("{version}\n")))?;
     }
-    for (_, text) in collected.iter().flat_map(|collected| &collected.texts) {
-        if let Ok(value) = serde_json::from_str::<Value>(text) {
-            public_keys(&value, &mut scrubber);
+    for (path, names) in known.names {
+        take(Piece::Objects(path, names))?;
+    }
+    missing.extend(collect::collect(&target.client, &mut take).await?);
+    Ok(missing.into_iter().map(|why| format!("{}: {why}", target.name)).collect())
+}
+
+/// Path and text of a piece without its secrets. What it calls a public key stays from then on.
+fn clean(scrubber: &mut Scrubber, piece: Piece) -> anyhow::Result<(String, String)> {
+    match piece {
+        Piece::Objects(path, mut list) => {
+            let objects = list.get_mut("items").and_then(Value::as_array_mut);
+            objects.into_iter().flatten().for_each(|object| scrubber.object(object));
+            Ok((path, output::yaml(&list)?))
+        }
+        Piece::Text(path, text) => {
+            // Logs are not JSON as a whole; nodes answer in it.
+            if let Some(value) = path.ends_with(".json").then(|| serde_json::from_str(&text).ok()).flatten() {
+                let mut keys = BTreeSet::new();
+                public_keys(&value, &mut |key| {
+                    keys.insert(key.to_owned());
+                });
+                *scrubber = scrubber.with_public(keys);
+            }
+            let text = scrubber.text(&text);
+            Ok((path, text))
         }
     }
-    collected.iter().flat_map(|collected| &collected.secrets).for_each(|secret| add_secret(&mut scrubber, secret));
+}
+
+/// The text, if no secret is left in it.
+fn checked(what: &str, text: String, scrubber: &Scrubber) -> anyhow::Result<String> {
+    if scrubber.finds(&text) {
+        bail!("{what} still has a secret, so that nothing is written; this is a fault of this program");
+    }
+    Ok(text)
+}
+
+async fn summary(targets: &[&Target]) -> anyhow::Result<String> {
+    let topics = Topic::All.each();
+    let seen = stream::iter(targets).map(|target| show::see(target, &topics, None)).buffered(AT_ONCE);
+    show::draw(&seen.collect::<Vec<_>>().await, &topics, Format::Wide, Screen::default())
+}
+
+/// What is secret in these clusters and in the person's own kubeconfig, and which keys are public.
+fn known_of<'a>(targets: &[Target], clusters: impl Iterator<Item = &'a Foreknown> + Clone) -> Known {
+    let mut known = Known::default();
+    for object in clusters.clone().flat_map(|cluster| &cluster.keys) {
+        public_keys(object, &mut |key| known.add_public(key));
+    }
+    clusters.flat_map(|cluster| &cluster.secrets).for_each(|secret| add_secret(&mut known, secret));
     for target in targets {
         // As a kubeconfig has it: there, secrets are written out.
         let credential = serde_json::to_value(&target.config.auth_info).unwrap_or_default();
         for field in ["token", "password", "client-key-data"] {
-            credential[field].as_str().into_iter().for_each(|secret| scrubber.add_secret(secret.as_bytes()));
+            credential[field].as_str().into_iter().for_each(|secret| known.add_secret(secret.as_bytes()));
         }
     }
-    scrubber
+    known
 }
 
 /// A value of a Secret; certificates, names and addresses that stand there beside tokens are no secrets.
-fn add_secret(scrubber: &mut Scrubber, value: &[u8]) {
+fn add_secret(known: &mut Known, value: &[u8]) {
     let text = String::from_utf8_lossy(value);
     let is_certificate = text.contains("-----BEGIN CERTIFICATE-----") && !text.contains("PRIVATE KEY");
     let is_plain = text.len() < 128 && (text.starts_with("https://") || text.chars().all(is_of_name));
     if !is_certificate && (!is_plain || text.len() >= 32) {
-        scrubber.add_secret(value);
+        known.add_secret(value);
     }
 }
 
@@ -108,26 +170,13 @@ fn is_of_name(c: char) -> bool {
 }
 
 /// Keys that objects and nodes themselves call public.
-fn public_keys(value: &Value, scrubber: &mut Scrubber) {
+fn public_keys(value: &Value, take: &mut impl FnMut(&str)) {
     match value {
-        Value::Array(values) => values.iter().for_each(|value| public_keys(value, scrubber)),
+        Value::Array(values) => values.iter().for_each(|value| public_keys(value, take)),
         Value::Object(fields) => fields.iter().for_each(|(key, value)| match value {
-            Value::String(text) if key == "publicKey" => scrubber.add_public(text),
-            value => public_keys(value, scrubber),
+            Value::String(text) if key == "publicKey" => take(text),
+            value => public_keys(value, take),
         }),
         _ => {}
     }
-}
-
-fn clean(scrubber: &Scrubber, folder: &str, collected: Collected) -> anyhow::Result<Vec<Item>> {
-    let mut items = Vec::new();
-    for (path, mut list) in collected.objects {
-        let objects = list.get_mut("items").and_then(Value::as_array_mut);
-        objects.into_iter().flatten().for_each(|object| scrubber.object(object));
-        items.push(Item { path: format!("{folder}/{path}"), text: output::yaml(&list)? });
-    }
-    for (path, text) in collected.texts {
-        items.push(Item { path: format!("{folder}/{path}"), text: scrubber.text(&text) });
-    }
-    Ok(items)
 }

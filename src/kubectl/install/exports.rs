@@ -45,33 +45,40 @@ pub async fn unexport(targets: Vec<Target>, order: &Order) -> anyhow::Result<()>
     tell(&targets, order, results)
 }
 
-/// Tells what came of it in each cluster.
+/// Tells what came of it in each cluster: first where it was done, then where not.
 fn tell(targets: &[Target], order: &Order, results: Vec<anyhow::Result<String>>) -> anyhow::Result<()> {
-    let mut failed = Vec::new();
+    // One cluster is what a person usually has in mind, and then its name tells nothing.
+    let prefix = |target: &Target, gap| if targets.len() > 1 { format!("{}{gap}", target.name) } else { String::new() };
+    let (mut done, mut failed) = (Vec::new(), Vec::new());
     for (target, result) in targets.iter().zip(results) {
-        // One cluster is what a person usually has in mind, and then its name tells nothing.
-        let name = if targets.len() > 1 { format!("{}: ", target.name) } else { String::new() };
         match result {
-            Ok(text) if order.format.is_table() => output::print(&format!("{name}{text}\n"))?,
-            Ok(_) => {}
-            Err(error) => failed.push(format!("{name}{error:#}")),
+            Ok(text) => done.push((target, text)),
+            Err(error) => failed.push(format!("{}{error:#}", prefix(target, ": "))),
         }
     }
-    if !failed.is_empty() {
-        bail!("{}", failed.join("\n"));
-    }
-    let objects: Vec<Value> =
-        targets.iter().map(|target| object(&order.service, &order.namespace.of(target))).collect();
-    // As kubectl does it: one object alone, several as a list.
-    let whole = match objects.as_slice() {
-        [one] => one.clone(),
-        many => json!({ "apiVersion": "v1", "kind": "List", "items": many }),
+    let objects = || done.iter().map(|(target, _)| object(&order.service, &order.namespace.of(target))).collect();
+    let line = |(target, text): &(&Target, String)| match order.format {
+        Format::Name => format!("{}serviceexport.multicluster.x-k8s.io/{}\n", prefix(target, "/"), order.service),
+        _ => format!("{}{text}\n", prefix(target, ": ")),
     };
-    match order.format {
-        Format::Table | Format::Wide => Ok(()),
-        Format::Json => output::print(&output::json(&whole)?),
-        Format::Yaml => output::print(&output::yaml(&whole)?),
-        Format::Name => output::print(&format!("serviceexport.multicluster.x-k8s.io/{}\n", order.service)),
+    if !done.is_empty() {
+        output::print(&match order.format {
+            Format::Table | Format::Wide | Format::Name => done.iter().map(line).collect(),
+            Format::Json => output::json(&whole(objects()))?,
+            Format::Yaml => output::yaml(&whole(objects()))?,
+        })?;
+    }
+    if failed.is_empty() { Ok(()) } else { bail!("{}", failed.join("\n")) }
+}
+
+/// As kubectl does it: one object alone, several as a list.
+fn whole(mut objects: Vec<Value>) -> Value {
+    match (objects.pop(), objects.is_empty()) {
+        (Some(one), true) => one,
+        (last, _) => {
+            objects.extend(last);
+            json!({ "apiVersion": "v1", "kind": "List", "items": objects })
+        }
     }
 }
 

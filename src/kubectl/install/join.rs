@@ -5,16 +5,17 @@ use std::fmt::Debug;
 
 use anyhow::bail;
 use controller::api::Member;
-use controller::api::names::{ANNOTATION_LEAVE, SECRET_BROKER, SECRET_JOIN, SYSTEM_NAMESPACE};
+use controller::api::names::{SECRET_BROKER, SECRET_JOIN, SYSTEM_NAMESPACE};
 use controller::broker::{JoinToken, TOKEN_KEY};
 use controller::members::ClusterId;
 use k8s_openapi::api::apps::v1::{DaemonSet, Deployment};
 use k8s_openapi::api::core::v1::{ConfigMap, Secret};
 use k8s_openapi::jiff::Timestamp;
 use kube::api::{Patch, PatchParams};
-use kube::{Api, Client, Resource, ResourceExt as _};
+use kube::{Api, Client, Resource};
 use serde_json::{Value, json};
 
+use super::credential::{self, Held};
 use super::manifests::Base;
 use super::objects::DryRun;
 use super::steps::Steps;
@@ -66,7 +67,7 @@ pub struct Order {
 /// Joins a cluster. What is done already is not done again, so that another try continues.
 ///
 /// # Errors
-/// The cluster has another ID already, an API server refuses, or it is not ready in time.
+/// The cluster is a Member under another ID or of another broker, an API server refuses, or it is not ready in time.
 pub async fn join(target: Target, order: Order) -> anyhow::Result<()> {
     let cluster = match &order.source {
         Source::Token(token) => token.cluster.clone(),
@@ -75,10 +76,13 @@ pub async fn join(target: Target, order: Order) -> anyhow::Result<()> {
     let mut steps = Steps::new(target, order.dry_run, order.format);
     let client = steps.target.client.clone();
     let known = known_id(&client).await?;
-    if let Some(other) = known.as_ref().filter(|known| **known != cluster.as_str()) {
-        bail!(
-            "this cluster is {other} already, and the token is for {cluster}: leave first, or take a token for {other}"
-        );
+    let is_renamed = known.as_deref().is_some_and(|known| known != cluster.as_str());
+    if let Some(other) = known.as_ref().filter(|_| is_renamed) {
+        // Without a credential it is no Member, and its earlier ID means nothing to anybody.
+        if has_credential(&client).await? {
+            bail!("this cluster is {other} already, and is to be {cluster}: leave first, or join as {other}");
+        }
+        steps.say(&format!("this cluster was {other} and is {cluster} from now on"))?;
     }
     let present = is_installed(&client).await?;
     let (before, after) = match (order.install, present) {
@@ -99,7 +103,7 @@ pub async fn join(target: Target, order: Order) -> anyhow::Result<()> {
         return steps.say(&format!("{cluster} would join; no token was made and no setting changed"));
     }
     // Pods that were there before the ID read it when they start.
-    if present && known.is_none() {
+    if present && known.as_deref() != Some(cluster.as_str()) {
         restart(&client).await?;
     }
     watch(&steps, &cluster, order.wait).await
@@ -113,7 +117,8 @@ fn manifests(image: Option<&str>) -> anyhow::Result<(Vec<Value>, Vec<Value>)> {
     Ok(([Base::Crds.objects(None)?, namespaces].concat(), rest))
 }
 
-async fn known_id(client: &Client) -> anyhow::Result<Option<String>> {
+/// The cluster ID in ConfigMap linkspan.
+pub(super) async fn known_id(client: &Client) -> anyhow::Result<Option<String>> {
     let configs: Api<ConfigMap> = Api::namespaced(client.clone(), SYSTEM_NAMESPACE);
     let config = configs.get_opt(CONFIG).await.told("read ConfigMap linkspan")?;
     let id = config.and_then(|config| config.data).and_then(|mut data| data.remove(CLUSTER_ID));
@@ -125,15 +130,20 @@ async fn is_installed(client: &Client) -> anyhow::Result<bool> {
     Ok(daemons.get_opt("linkspan-node").await.told("look for Linkspan")?.is_some())
 }
 
-/// Puts the token where the controller looks for it; one is made only where the cluster has no credential.
+/// Puts the token where the controller looks for it; one is made only where the cluster has no credential that is of use.
 async fn give_right(steps: &Steps, source: &Source, cluster: &ClusterId) -> anyhow::Result<()> {
     let client = &steps.target.client;
     let made;
     let token = match source {
         Source::Token(token) => token.as_ref(),
         Source::Broker(broker, order) => {
-            if has_credential(client).await? {
-                return steps.say(&format!("{cluster} has a credential of its broker already and keeps it"));
+            match credential::held(client, cluster).await? {
+                Held::Good(server) => return keep(steps, cluster, &server, broker, order).await,
+                Held::Useless(why) => {
+                    steps
+                        .say(&format!("{cluster} has a credential that is of no use, and gets a new token ({why})"))?;
+                }
+                Held::Nothing => {}
             }
             steps.progress.now(format!("making a join token on {}", broker.name));
             made = tokens::create(broker, order).await?;
@@ -144,10 +154,29 @@ async fn give_right(steps: &Steps, source: &Source, cluster: &ClusterId) -> anyh
     steps.say(&format!("{cluster} joins {}", token.broker.server))
 }
 
+/// Leaves a good credential as it is, if it is of the broker that is meant.
+async fn keep(
+    steps: &Steps,
+    cluster: &ClusterId,
+    held: &str,
+    broker: &Target,
+    order: &tokens::Order,
+) -> anyhow::Result<()> {
+    let wanted = tokens::server_of(broker, order).await?;
+    if wanted != held {
+        bail!(
+            "{cluster} has a credential of the broker at {held}, and {} is at {wanted}: leave first to join that one; where \
+             both are the same broker, give --server {held}",
+            broker.name
+        );
+    }
+    steps.say(&format!("{cluster} has a credential of its broker already and keeps it"))
+}
+
+/// Whether there is a credential, also one that is being given up.
 async fn has_credential(client: &Client) -> anyhow::Result<bool> {
     let secrets: Api<Secret> = Api::namespaced(client.clone(), SYSTEM_NAMESPACE);
-    let secret = secrets.get_metadata_opt(SECRET_BROKER).await.told("look for the credential")?;
-    Ok(secret.is_some_and(|secret| !secret.annotations().contains_key(ANNOTATION_LEAVE)))
+    Ok(secrets.get_metadata_opt(SECRET_BROKER).await.told("look for the credential")?.is_some())
 }
 
 async fn set_id(client: &Client, cluster: &ClusterId) -> anyhow::Result<()> {

@@ -12,17 +12,18 @@ use super::steps::Steps;
 use super::wait;
 use crate::kubectl::errors::{Told as _, is_not_found};
 
-/// Leaves, and watches it for so many seconds; 0 does not wait.
+/// Leaves, and watches it for so many seconds. Some says what is still there where it is not waited for, with 0.
 ///
 /// # Errors
 /// An API server refuses, or something is left when the time is over.
-pub async fn leave(steps: &Steps, seconds: u64) -> anyhow::Result<()> {
+pub async fn leave(steps: &Steps, seconds: u64) -> anyhow::Result<Option<String>> {
     let client = &steps.target.client;
     if steps.dry_run != DryRun::None {
         let left = left(client).await?;
         let what =
             if left.is_empty() { "this cluster is no Member".to_owned() } else { format!("would remove {left}") };
-        return steps.say(&format!("{what}{}", steps.dry_run.suffix()));
+        steps.say(&format!("{what}{}", steps.dry_run.suffix()))?;
+        return Ok(None);
     }
     // Who is no Member any more may still have something: an earlier try did not wait for its end.
     let was_member = match ask_to_leave(client, SYSTEM_NAMESPACE).await {
@@ -34,9 +35,15 @@ pub async fn leave(steps: &Steps, seconds: u64) -> anyhow::Result<()> {
     for _ in 0..(seconds * 2).max(1) {
         let left = left(client).await?;
         match (left.is_empty(), was_member || !told.is_empty()) {
-            (true, true) => return steps.say("this cluster has left the clusterset"),
-            (true, false) => return steps.say("this cluster is no Member"),
-            (false, _) if seconds == 0 => return Ok(()),
+            (true, true) => {
+                steps.say("this cluster has left the clusterset")?;
+                return Ok(None);
+            }
+            (true, false) => {
+                steps.say("this cluster is no Member")?;
+                return Ok(None);
+            }
+            (false, _) if seconds == 0 => return Ok(Some(left)),
             (false, _) => {}
         }
         if told != left {

@@ -2,9 +2,9 @@
 
 use std::time::Duration;
 
-use controller::broker::BrokerAddress;
-use controller::broker::JoinToken;
+use anyhow::bail;
 use controller::broker::token::{self, Replace, TokenError, TokenInfo, TokenState, Wanted};
+use controller::broker::{BrokerAddress, JoinToken, Removal};
 use controller::members::ClusterId;
 use k8s_openapi::jiff::Timestamp;
 use serde_json::{Value, json};
@@ -38,10 +38,7 @@ pub struct Order {
 /// # Errors
 /// The broker's address cannot be told, a cluster of that ID is alive, or the API server refused.
 pub async fn create(broker: &Target, order: &Order) -> anyhow::Result<JoinToken> {
-    let server = match &order.server {
-        Some(server) => server.trim_end_matches('/').to_owned(),
-        None => server::url(broker).await?,
-    };
+    let server = server_of(broker, order).await?;
     let wanted = Wanted {
         cluster: order.cluster.clone(),
         broker: BrokerAddress {
@@ -54,6 +51,17 @@ pub async fn create(broker: &Target, order: &Order) -> anyhow::Result<JoinToken>
         replace: order.replace,
     };
     token::create(&broker.client, &wanted, Timestamp::now()).await.map_err(told)
+}
+
+/// The URL at which clusters reach the broker, without a slash at its end.
+///
+/// # Errors
+/// It is not given and cannot be told.
+pub(super) async fn server_of(broker: &Target, order: &Order) -> anyhow::Result<String> {
+    match &order.server {
+        Some(server) => Ok(server.trim_end_matches('/').to_owned()),
+        None => server::url(broker).await,
+    }
 }
 
 /// Prints a new token; in any form it is a secret.
@@ -97,19 +105,31 @@ pub async fn list(broker: &Target, namespace: &str, format: Format) -> anyhow::R
 /// Takes a join token back.
 ///
 /// # Errors
-/// The API server refused.
+/// There is no such token, or no broker, or the API server refused.
 pub async fn revoke(broker: &Target, namespace: &str, cluster: &ClusterId) -> anyhow::Result<()> {
-    token::revoke(&broker.client, namespace, cluster).await.map_err(told)?;
-    output::print(&format!("the join token of {cluster} is revoked\n"))
+    match token::revoke(&broker.client, namespace, cluster).await.map_err(told)? {
+        Removal::Done => output::print(&format!("the join token of {cluster} is revoked\n")),
+        Removal::NothingThere => bail!(
+            "there is no join token of {cluster} in namespace {namespace} of {}; `kubectl linkspan token list` names all",
+            broker.name
+        ),
+    }
 }
 
 /// Removes a Member that is lost.
 ///
 /// # Errors
-/// The API server refused.
+/// There is no such Member, or no broker, or the API server refused.
 pub async fn remove_member(broker: &Target, namespace: &str, cluster: &ClusterId) -> anyhow::Result<()> {
-    token::remove_member(&broker.client, namespace, cluster).await.map_err(told)?;
-    output::print(&format!("{cluster} is removed from the clusterset; the others forget it at once\n"))
+    match token::remove_member(&broker.client, namespace, cluster).await.map_err(told)? {
+        Removal::Done => {
+            output::print(&format!("{cluster} is removed from the clusterset; the others forget it at once\n"))
+        }
+        Removal::NothingThere => bail!(
+            "there is no Member {cluster} in namespace {namespace} of {}; `kubectl get members -n {namespace}` names all",
+            broker.name
+        ),
+    }
 }
 
 fn told(error: TokenError) -> anyhow::Error {

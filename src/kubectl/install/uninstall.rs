@@ -3,14 +3,15 @@
 use anyhow::bail;
 use controller::api::Member;
 use controller::api::names::{BROKER_NAMESPACE, SYSTEM_NAMESPACE};
+use controller::broker::cluster_id;
 use kube::api::ListParams;
 use kube::{Api, Client, ResourceExt as _};
 use serde_json::Value;
 
-use super::leave;
 use super::manifests::Base;
 use super::objects::DryRun;
 use super::steps::Steps;
+use super::{join, leave};
 use crate::kubectl::contexts::Target;
 use crate::kubectl::errors::{Told as _, is_not_found};
 use crate::kubectl::output::Format;
@@ -37,21 +38,28 @@ pub struct Order {
     pub format: Format,
 }
 
-/// Takes Linkspan out of a cluster.
+/// Takes Linkspan out of a cluster. What others need is looked for before anything is done, and once more before it goes.
 ///
 /// # Errors
 /// The cluster does not leave, others need what is to go, or the API server refuses.
 pub async fn uninstall(target: Target, order: Order) -> anyhow::Result<()> {
     let mut steps = Steps::new(target, order.dry_run, order.format);
+    let client = steps.target.client.clone();
+    // It leaves before its broker goes, so that it is not one of those who lose something.
+    let own = if order.member { own_id(&client).await? } else { None };
+    refuse_loss(&client, order, own.as_deref()).await?;
     if order.member {
         match leave::leave(&steps, order.wait).await {
             Err(error) if order.force => steps.say(&format!("going on although it has not left: {error:#}"))?,
-            left => left?,
+            Ok(Some(left)) if order.force => steps.say(&format!("going on although it has not left: {left}"))?,
+            Ok(Some(left)) => bail!(
+                "the cluster is leaving, for which its controller is needed, and nothing was uninstalled; still there: \
+                 {left}; run this command again later, with --wait, or with --force"
+            ),
+            left => drop(left?),
         }
         steps.delete(&reversed(Base::Member)?).await?;
-    }
-    if order.broker || order.crds {
-        refuse_loss(&steps.target.client, order).await?;
+        refuse_loss(&client, order, own.as_deref()).await?;
     }
     if order.broker {
         steps.delete(&reversed(Base::Broker)?).await?;
@@ -62,6 +70,15 @@ pub async fn uninstall(target: Target, order: Order) -> anyhow::Result<()> {
     steps.finish()
 }
 
+/// The ID that this cluster has, or had until it left.
+async fn own_id(client: &Client) -> anyhow::Result<Option<String>> {
+    match cluster_id(client).await {
+        Err(error) if !is_not_found(&error) => Err(error).told("ask which cluster this is"),
+        Ok(Some(id)) => Ok(Some(id)),
+        _ => join::known_id(client).await,
+    }
+}
+
 /// Workloads first: a node cleans up while it still has its rights.
 fn reversed(base: Base) -> anyhow::Result<Vec<Value>> {
     let mut objects = base.objects(None)?;
@@ -69,23 +86,28 @@ fn reversed(base: Base) -> anyhow::Result<Vec<Value>> {
     Ok(objects)
 }
 
-/// Clusters that are Members of a broker here, or this one itself, would lose what they have.
-async fn refuse_loss(client: &Client, order: Order) -> anyhow::Result<()> {
-    let mut spaces = vec![(BROKER_NAMESPACE, "the broker here has Members")];
+/// Clusters that are Members of a broker here, or this one itself, would lose what they have; but for `leaving`.
+async fn refuse_loss(client: &Client, order: Order, leaving: Option<&str>) -> anyhow::Result<()> {
+    let mut spaces = Vec::new();
+    if order.broker || order.crds {
+        spaces.push((BROKER_NAMESPACE, "the broker here has Members"));
+    }
     if order.crds && !order.member {
         spaces.push((SYSTEM_NAMESPACE, "this cluster has copies of Members"));
     }
-    for (namespace, what) in spaces {
+    for (namespace, what) in spaces.into_iter().filter(|_| !order.force) {
         let members: Api<Member> = Api::namespaced(client.clone(), namespace);
         let members = match members.list_metadata(&ListParams::default()).await {
             Err(error) if is_not_found(&error) => continue,
             members => members.told("list Members")?.items,
         };
-        let mut names: Vec<String> = members.iter().take(SHOWN).map(|member| member.name_any()).collect();
-        if members.len() > SHOWN {
+        let mut names: Vec<String> =
+            members.iter().map(|member| member.name_any()).filter(|name| leaving != Some(name)).collect();
+        if names.len() > SHOWN {
+            names.truncate(SHOWN);
             names.push("...".to_owned());
         }
-        if !names.is_empty() && !order.force {
+        if !names.is_empty() {
             bail!("{what} ({}), which would be lost: let them leave first, or give --force", names.join(", "));
         }
     }

@@ -5,6 +5,7 @@
 mod entries;
 mod seen;
 
+use std::collections::BTreeSet;
 use std::fmt::Write as _;
 use std::io::IsTerminal as _;
 use std::time::Duration;
@@ -18,7 +19,7 @@ pub use entries::{Entry, Sheet};
 pub use seen::{Seen, Workload, see};
 
 use crate::kubectl::contexts::Target;
-use crate::kubectl::output::{self, Field, Format, Listing, Screen};
+use crate::kubectl::output::{self, Field, Format, Listing, Screen, Written};
 
 /// How often `--watch` asks.
 const WATCH_PERIOD: Duration = Duration::from_secs(2);
@@ -98,31 +99,53 @@ pub async fn show(targets: &[Target], order: &Order) -> anyhow::Result<()> {
         render(targets, order).await?
     };
     output::print(&text)?;
-    if missing.is_empty() {
-        return Ok(());
+    if !missing.is_empty() {
+        bail!("{}", missing.join("\nlinkspan: "))
     }
-    bail!("{}", missing.join("\nlinkspan: "))
+    // As kubectl tells it.
+    if text.is_empty() && order.format.is_table() {
+        match order.namespace.as_ref().filter(|_| matches!(order.topic, Topic::Exports | Topic::Imports)) {
+            Some(namespace) => eprintln!("No resources found in {namespace} namespace."),
+            None => eprintln!("No resources found"),
+        }
+    }
+    Ok(())
 }
 
-/// Shows it again and again, until interrupted: on a terminal in place, elsewhere when something has changed.
+/// Shows it again and again, until it is interrupted or nobody reads any more: on a terminal in place, elsewhere when
+/// something has changed.
 ///
 /// # Errors
 /// Standard output cannot be written.
 pub async fn watch(targets: &[Target], order: &Order) -> anyhow::Result<()> {
-    let mut before = String::new();
+    let is_terminal = std::io::stdout().is_terminal();
+    let mut before = (String::new(), Vec::new());
     loop {
         let (mut text, missing) = render(targets, order).await?;
-        for line in missing {
-            // Writing to a String cannot fail.
-            let _ = writeln!(text, "{line}");
+        let is_screen = is_terminal && order.format.is_table();
+        if is_screen {
+            for line in &missing {
+                // Writing to a String cannot fail.
+                let _ = writeln!(text, "{line}");
+            }
         }
-        if std::io::stdout().is_terminal() {
-            output::print(&format!("{CLEAR}{text}"))?;
-        } else if text != before {
-            output::print(&text)?;
+        let written = match is_terminal {
+            true => output::write(&format!("{CLEAR}{text}"))?,
+            false if text != before.0 => output::write(&text)?,
+            false => Written::Whole,
+        };
+        if written == Written::NobodyReads {
+            return Ok(());
         }
-        before = text;
-        tokio::time::sleep(WATCH_PERIOD).await;
+        // A terminal was cleared, and with it what was told before.
+        if !is_screen && (is_terminal || missing != before.1) {
+            missing.iter().for_each(|line| eprintln!("linkspan: {line}"));
+        }
+        before = (text, missing);
+        tokio::select! {
+            () = tokio::time::sleep(WATCH_PERIOD) => {}
+            () = output::nobody_reads() => return Ok(()),
+        }
     }
 }
 
@@ -143,7 +166,7 @@ pub fn draw(seen: &[Seen], topics: &[Topic], format: Format, screen: Screen) -> 
     let sheets = topics.iter().map(|topic| (*topic, entries::sheet(*topic, seen)));
     match format {
         Format::Table | Format::Wide => Ok(tables(sheets, seen.len() > 1, format, screen)),
-        Format::Name => Ok(names(sheets)),
+        Format::Name => Ok(names(sheets, seen.len() > 1)),
         Format::Json => output::json(&values(sheets)),
         Format::Yaml => output::yaml(&values(sheets)),
     }
@@ -180,17 +203,18 @@ fn listing(sheet: Sheet, many: bool) -> Listing {
     listing
 }
 
-fn names(sheets: impl Iterator<Item = (Topic, Sheet)>) -> String {
-    let mut names: Vec<String> = Vec::new();
-    for (_, sheet) in sheets {
-        for entry in sheet.entries {
-            // The same Member, seen by many clusters, is one.
-            if !names.contains(&entry.name) {
-                names.push(entry.name);
-            }
+/// One name a line, with the context before it where there are many. The same Member, seen by many clusters, is one.
+fn names(sheets: impl Iterator<Item = (Topic, Sheet)>, many: bool) -> String {
+    let (mut text, mut members) = (String::new(), BTreeSet::new());
+    for entry in sheets.flat_map(|(_, sheet)| sheet.entries) {
+        let is_member = entry.name.starts_with("member/");
+        if many && !is_member {
+            text.push_str(&format!("{}/{}\n", entry.context, entry.name));
+        } else if !is_member || members.insert(entry.name.clone()) {
+            text.push_str(&format!("{}\n", entry.name));
         }
     }
-    names.into_iter().map(|name| name + "\n").collect()
+    text
 }
 
 /// A list for one topic, and lists by their names for many.
@@ -203,5 +227,36 @@ fn values(sheets: impl Iterator<Item = (Topic, Sheet)>) -> Value {
             let all = lists.into_iter().chain(last).map(|(topic, list)| (topic.name().to_owned(), list));
             Value::Object(all.collect::<Map<_, _>>())
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn names_of_many_contexts_are_told_apart_and_a_member_is_named_once() {
+        let seen = |context: &str| Seen {
+            context: context.to_owned(),
+            members: ["berlin", "paris"]
+                .map(|id| {
+                    let member = json!({ "metadata": { "name": id }, "spec": { "clusterID": id, "clusterUID": "x" } });
+                    serde_json::from_value(member).unwrap()
+                })
+                .into(),
+            exports: vec![
+                serde_json::from_value(json!({ "metadata": { "name": "web", "namespace": "shop" } })).unwrap(),
+            ],
+            ..Seen::default()
+        };
+        let topics = [Topic::Members, Topic::Exports];
+        let drawn = |seen: &[Seen]| draw(seen, &topics, Format::Name, Screen::default()).unwrap();
+        assert_eq!(drawn(&[seen("a")]), "member/berlin\nmember/paris\nserviceexport/shop/web\n");
+        assert_eq!(
+            drawn(&[seen("a"), seen("b")]),
+            "member/berlin\nmember/paris\na/serviceexport/shop/web\nb/serviceexport/shop/web\n"
+        );
     }
 }

@@ -59,9 +59,9 @@ pub fn is_ours(namespace: &Namespace) -> bool {
     namespace.labels().get(PART_OF.0).is_some_and(|value| value == PART_OF.1)
 }
 
-/// All objects of one cluster, in the order in which they are made.
+/// All objects of one cluster within the namespace, in the order in which they are made.
 pub fn all(cluster: &str, image: &Image, pods: usize) -> Vec<Value> {
-    let mut objects = vec![namespace(), set(cluster, image, pods)];
+    let mut objects = vec![set(cluster, image, pods)];
     for (name, headless) in [(service(cluster), false), (headless(cluster), true)] {
         objects.push(service_object(&name, headless));
         objects.push(json!({
@@ -141,14 +141,13 @@ mod tests {
     }
 
     #[test]
-    fn a_cluster_exports_one_service_of_each_kind_and_makes_the_namespace_first() {
+    fn a_cluster_exports_one_service_of_each_kind_and_makes_its_pods_first() {
         let image = Image { name: "linkspan:1".to_owned() };
         let objects = all("paris", &image, 2);
         let name = |object: &Value| format!("{}/{}", object["kind"], object["metadata"]["name"]).replace('"', "");
         assert_eq!(
             objects.iter().map(name).collect::<Vec<_>>(),
             [
-                "Namespace/linkspan-verify",
                 "StatefulSet/probe",
                 "Service/echo-paris",
                 "ServiceExport/echo-paris",

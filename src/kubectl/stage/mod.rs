@@ -1,18 +1,22 @@
 //! Test pods in each cluster, exported to all: the ends between which `verify` and `bench` call. They run Linkspan's own
 //! image, live in one namespace, and are taken away afterwards.
 
+mod claim;
+mod deadline;
+mod end;
 mod manifests;
 mod seen;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
+use std::time::Duration;
 
 use anyhow::{Context as _, bail};
 use controller::api::names::SYSTEM_NAMESPACE;
 use controller::broker::cluster_id;
 use futures::future::{join_all, try_join_all};
 use k8s_openapi::api::apps::v1::DaemonSet;
-use k8s_openapi::api::core::v1::{Namespace, Pod};
+use k8s_openapi::api::core::v1::Pod;
 use kube::Api;
 
 use super::contexts::Target;
@@ -21,8 +25,13 @@ use super::exec;
 use super::install::objects::{DryRun, Place};
 use super::install::wait::{self, LOOK};
 use super::output::Progress;
+pub use claim::RunId;
+pub use deadline::Deadline;
+pub use end::{Afterwards, Done};
 pub use manifests::{CONTAINER, NAMESPACE, PORT, headless, service};
 pub use seen::{Known, Server};
+
+use end::Signals;
 
 /// Pods in each cluster.
 const PODS: usize = 2;
@@ -51,14 +60,14 @@ impl Stage {
     /// Makes the pods and waits until they run and are known everywhere.
     ///
     /// # Errors
-    /// A cluster is no member, permissions are missing, or pods do not start in time. What was made stays until
-    /// [`tear_down`].
-    async fn set_up(targets: &[Target], progress: &Progress) -> anyhow::Result<Self> {
-        progress.now("asking the clusters who they are");
-        let mut clusters = try_join_all(targets.iter().map(identify)).await?;
-        check(&clusters)?;
+    /// Another run was faster, permissions are missing, or pods do not start in time. What was made stays until it is
+    /// removed ([`end::tidy`]).
+    async fn set_up(mut clusters: Vec<Cluster>, run: &RunId, progress: &Progress) -> anyhow::Result<Self> {
         progress.now("making test pods");
-        try_join_all(clusters.iter().map(|cluster| deploy(cluster, targets.len()))).await?;
+        let count = clusters.len();
+        // All to the end: what a request makes that is given up half-way would not be known to have been made.
+        let made = join_all(clusters.iter().map(|cluster| deploy(cluster, count, run))).await;
+        made.into_iter().collect::<anyhow::Result<()>>()?;
         progress.now("waiting for test pods");
         for cluster in &mut clusters {
             cluster.pods = running(cluster).await?;
@@ -78,59 +87,63 @@ impl Stage {
 }
 
 impl Cluster {
-    /// Runs `linkspan call` in one of the test pods, and reads its answer.
+    /// Runs `linkspan call` in one of the test pods, and reads its answer, for so long.
     ///
     /// # Errors
-    /// What it says of its failure.
-    pub async fn call<T: serde::de::DeserializeOwned>(&self, pod: &str, words: &[&str]) -> Result<T, String> {
+    /// What it says of its failure, or that it says nothing.
+    pub async fn call<T: serde::de::DeserializeOwned>(
+        &self,
+        pod: &str,
+        words: &[&str],
+        time: Duration,
+    ) -> Result<T, String> {
         let command: Vec<&str> = ["linkspan", "call"].iter().chain(words).copied().collect();
         let pods: Api<Pod> = Api::namespaced(self.target.client.clone(), NAMESPACE);
-        let said = exec::run(&pods, pod, CONTAINER, &command).await?;
+        let said = tokio::time::timeout(time, exec::run(&pods, pod, CONTAINER, &command)).await;
+        let said = said.map_err(|_| format!("pod {pod} did not answer within {} s", time.as_secs()))??;
         serde_json::from_str(&said).map_err(|error| format!("pod {pod} said something else than an answer: {error}"))
     }
 }
 
-/// Makes the stage, has `work` done on it, and takes it away again, also when it is interrupted; with `keep` it stays.
+/// Makes the stage, has `work` done on it, and takes it away again, also when it is interrupted; or leaves it, when that is
+/// what is wanted. Only what this run has made or adopted is taken away.
 ///
 /// # Errors
-/// The stage cannot be made or taken away, or it was interrupted.
+/// The stage cannot be made, or it was interrupted; what could not be taken away then is told, too.
 pub async fn with<T>(
     targets: &[Target],
-    keep: bool,
+    run: &RunId,
+    afterwards: Afterwards,
     work: impl AsyncFnOnce(&Stage, &Progress) -> T,
-) -> anyhow::Result<T> {
-    let progress = Progress::start("starting");
-    let done = async {
-        let stage = Stage::set_up(targets, &progress).await?;
+) -> anyhow::Result<Done<T>> {
+    let progress = Progress::start("asking the clusters who they are");
+    let mut signals = Signals::catch()?;
+    let clusters = tokio::select! {
+        clusters = prepare(targets) => clusters?,
+        signal = signals.next() => bail!("ended by {signal}"),
+    };
+    // From here on there is something to be taken away.
+    let work = async {
+        let stage = Stage::set_up(clusters, run, &progress).await?;
         Ok(work(&stage, &progress).await)
     };
-    let done = tokio::select! {
-        done = done => done,
-        _ = tokio::signal::ctrl_c() => Err(anyhow::anyhow!("interrupted")),
+    let worked = tokio::select! {
+        worked = work => worked,
+        signal = signals.next() => Err(anyhow::anyhow!("ended by {signal}")),
     };
-    if keep {
-        return done;
-    }
-    progress.now("removing test pods");
-    let removed = tear_down(targets).await;
-    done.and_then(|done| removed.map(|()| done))
+    progress.now(match afterwards {
+        Afterwards::Remove => "removing test pods",
+        Afterwards::Keep => "leaving test pods",
+    });
+    let errors = end::tidy(targets, run, afterwards, &mut signals).await;
+    end::done(worked, errors)
 }
 
-/// Takes the pods away, in all clusters, and waits until they are gone.
-///
-/// # Errors
-/// A cluster cannot be reached or refuses; the others are cleaned nevertheless.
-async fn tear_down(targets: &[Target]) -> anyhow::Result<()> {
-    let removed = join_all(targets.iter().map(async |target| {
-        // A namespace of somebody else has stopped the whole before.
-        if !existing(target).await?.is_some_and(|there| manifests::is_ours(&there)) {
-            return Ok(());
-        }
-        let place = Place::of(&target.client, &manifests::namespace())?;
-        place.delete(DryRun::None).await?;
-        wait::gone(&place).await.with_context(|| format!("test pods of {} may be left", target.name))
-    }));
-    removed.await.into_iter().collect()
+/// Asks the clusters who they are, and changes nothing.
+async fn prepare(targets: &[Target]) -> anyhow::Result<Vec<Cluster>> {
+    let clusters = try_join_all(targets.iter().map(identify)).await?;
+    check(&clusters)?;
+    Ok(clusters)
 }
 
 async fn identify(target: &Target) -> anyhow::Result<Cluster> {
@@ -140,15 +153,8 @@ async fn identify(target: &Target) -> anyhow::Result<Cluster> {
     };
     let id =
         id.with_context(|| format!("{} is no Member of a clusterset: `linkspan join` makes it one", target.name))?;
-    if existing(target).await?.is_some_and(|there| !manifests::is_ours(&there)) {
-        bail!("{} has a namespace {NAMESPACE} that is not of Linkspan's test pods: remove it first", target.name);
-    }
+    claim::check(target).await?;
     Ok(Cluster { target: target.clone(), id, pods: Vec::new(), known: BTreeMap::new() })
-}
-
-async fn existing(target: &Target) -> anyhow::Result<Option<Namespace>> {
-    let namespaces: Api<Namespace> = Api::all(target.client.clone());
-    namespaces.get_opt(NAMESPACE).await.told(&format!("look for test pods in {}", target.name))
 }
 
 fn check(clusters: &[Cluster]) -> anyhow::Result<()> {
@@ -162,7 +168,7 @@ fn check(clusters: &[Cluster]) -> anyhow::Result<()> {
     Ok(())
 }
 
-async fn deploy(cluster: &Cluster, clusters: usize) -> anyhow::Result<()> {
+async fn deploy(cluster: &Cluster, clusters: usize, run: &RunId) -> anyhow::Result<()> {
     let client = &cluster.target.client;
     let daemons: Api<DaemonSet> = Api::namespaced(client.clone(), SYSTEM_NAMESPACE);
     let what = format!("read DaemonSet linkspan-node of {}", cluster.target.name);
@@ -170,6 +176,7 @@ async fn deploy(cluster: &Cluster, clusters: usize) -> anyhow::Result<()> {
     let image = manifests::Image::of(&node);
     let image =
         image.with_context(|| format!("DaemonSet linkspan-node of {} has no container", cluster.target.name))?;
+    claim::take(&cluster.target, run).await?;
     // With many clusters one pod in each does.
     let pods = if clusters > 4 { 1 } else { PODS };
     for object in manifests::all(&cluster.id, &image, pods) {

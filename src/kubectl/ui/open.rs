@@ -3,8 +3,9 @@
 
 use std::io::Write as _;
 use std::os::unix::fs::OpenOptionsExt as _;
+use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::{Child, Command, Stdio};
 
 use anyhow::Context as _;
 
@@ -29,12 +30,19 @@ pub(super) fn open(url: &str) -> Option<Opened> {
     let folder = std::env::var_os("XDG_RUNTIME_DIR").map_or_else(std::env::temp_dir, PathBuf::from);
     let file = folder.join(format!("linkspan-ui-{}.html", std::process::id()));
     let opened = write(&file, url).and_then(|opened| {
-        let mut command = Command::new(program);
-        command.arg(&file).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
-        command.spawn().with_context(|| format!("failed to run {program}"))?;
+        let mut started = start(program, &file)?;
+        // A program that has ended stays in the table of processes until it is waited for.
+        std::thread::spawn(move || started.wait());
         Ok(opened)
     });
     opened.inspect_err(|error| eprintln!("linkspan: no browser was opened: {error:#}")).ok()
+}
+
+/// Starts a program with a file, in a process group of its own: Ctrl-C here is not meant for a browser.
+fn start(program: &str, file: &Path) -> anyhow::Result<Child> {
+    let mut command = Command::new(program);
+    command.arg(file).process_group(0).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+    command.spawn().with_context(|| format!("failed to run {program}"))
 }
 
 fn write(file: &Path, url: &str) -> anyhow::Result<Opened> {
@@ -63,5 +71,14 @@ mod tests {
         assert!(write(&file, "http://127.0.0.1:1/other/").is_err(), "a file of others is not written");
         drop(opened);
         assert!(!file.exists());
+    }
+
+    #[test]
+    fn a_browser_has_a_process_group_of_its_own() {
+        let mut started = start("sleep", Path::new("60")).unwrap();
+        let id = rustix::process::Pid::from_child(&started);
+        assert_eq!(rustix::process::getpgid(Some(id)).unwrap(), id);
+        started.kill().unwrap();
+        started.wait().unwrap();
     }
 }

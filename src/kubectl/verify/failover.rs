@@ -16,6 +16,8 @@ use crate::kubectl::stage::{self, Cluster, Stage};
 
 /// How long calls go on, in seconds.
 const SECONDS: &str = "15";
+/// Longest time of that: twice as long, until an answer comes, and a margin.
+const CALL: Duration = Duration::from_secs(60);
 /// How long they have gone on when the gateway is restarted.
 const BEFORE: Duration = Duration::from_secs(3);
 /// The longest time without an answer that passes, in milliseconds.
@@ -33,7 +35,7 @@ pub async fn restart_gateway(stage: &Stage, cluster: &Cluster) -> Outcome {
         return told("-".to_owned(), "-".to_owned(), Err("no pod of another cluster knows one of this".to_owned()));
     };
     let words = ["watch", &target, "--seconds", SECONDS];
-    let calls = near.call::<Gap>(&pod.name, &words);
+    let calls = near.call::<Gap>(&pod.name, &words, CALL);
     let restart = async {
         tokio::time::sleep(BEFORE).await;
         delete_gateway(&cluster.target.client).await

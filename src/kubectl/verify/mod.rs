@@ -11,7 +11,7 @@ use anyhow::bail;
 
 use super::contexts::Target;
 use super::output::{self, Format, Progress, Screen};
-use super::stage::{self, Stage};
+use super::stage::{self, Afterwards, Done, RunId, Stage};
 pub use judge::Outcome;
 pub use plan::{Call, Kind};
 
@@ -20,25 +20,28 @@ pub use plan::{Call, Kind};
 pub struct Options {
     /// Also restart each cluster's gateway and measure how long traffic stops.
     pub failover: bool,
-    /// Leave the test pods.
-    pub keep: bool,
+    /// Whether the test pods stay.
+    pub afterwards: Afterwards,
     /// How the outcomes are shown.
     pub output: Format,
 }
 
-/// Proves it, and takes away what it made, also when it is interrupted.
+/// Proves it, and takes away what it made, also when it is interrupted. `run` is by what its test pods are known.
 ///
 /// # Errors
-/// Something is not as it should be, or could not be tried.
-pub async fn verify(targets: &[Target], options: Options) -> anyhow::Result<()> {
+/// Something is not as it should be, or could not be tried or taken away; what was proven is printed before.
+pub async fn verify(targets: &[Target], run: &RunId, options: Options) -> anyhow::Result<()> {
     let prove = async |stage: &Stage, progress: &Progress| prove(stage, options.failover, progress).await;
-    let outcomes = stage::with(targets, options.keep, prove).await?;
+    let Done { outcome: outcomes, cleaned } = stage::with(targets, run, options.afterwards, prove).await?;
     output::print(&table::render(&outcomes, options.output, Screen::of_stdout())?)?;
+    let mut wrong = Vec::new();
     let failed = outcomes.iter().filter(|outcome| !outcome.ok).count();
     if failed > 0 {
-        bail!("{failed} of {} proofs failed; `linkspan diagnose` looks for the reason", outcomes.len());
+        let all = outcomes.len();
+        wrong.push(format!("{failed} of {all} proofs failed; `linkspan diagnose` looks for the reason"));
     }
-    Ok(())
+    wrong.extend(cleaned.err().map(|error| format!("{error:#}")));
+    if wrong.is_empty() { Ok(()) } else { bail!("{}", wrong.join("; and ")) }
 }
 
 async fn prove(stage: &Stage, failover: bool, progress: &Progress) -> Vec<Outcome> {

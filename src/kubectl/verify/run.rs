@@ -8,25 +8,31 @@ use super::judge::{self, Outcome};
 use super::plan::{Call, Kind};
 use crate::echo::client::{Answer, Carried};
 use crate::kubectl::output::Progress;
-use crate::kubectl::stage::{Cluster, Stage};
+use crate::kubectl::stage::{Cluster, Deadline, Stage};
 
 /// Calls under way at a time.
 const AT_ONCE: usize = 8;
-/// Between tries of one call.
-const PAUSE: Duration = Duration::from_secs(2);
-/// Tries of a call, and of one by name: CoreDNS takes up to two minutes to see that it shall forward.
-const TRIES: usize = 5;
-const TRIES_BY_NAME: usize = 60;
+/// How long calls by address are tried again, and those by name: CoreDNS takes up to two minutes to see that it shall
+/// forward. All calls share that time, so that many which fail do not take longer than one.
+const ADDRESSES_KNOWN: Duration = Duration::from_secs(30);
+const NAMES_KNOWN: Duration = Duration::from_secs(120);
+/// Longest time of one call: it gives up by itself after 15 s, and its name may take 10 s to resolve.
+const CALL: Duration = Duration::from_secs(40);
 /// Bytes of large packets.
 const LARGE: &str = "1000000";
 
 /// Makes all calls; the outcomes are in their order.
 pub async fn all(stage: &Stage, calls: &[Call], progress: &Progress) -> Vec<Outcome> {
-    let made = futures::stream::iter(calls).map(async |call| match stage.cluster(&call.from.0) {
-        Some(near) => Outcome::of(call, repeated(near, call).await),
-        None => Outcome::of(call, Err(format!("{} is not one of the clusters", call.from.0))),
+    let (by_address, by_name) = (Deadline::after(ADDRESSES_KNOWN), Deadline::after(NAMES_KNOWN));
+    let made = futures::stream::iter(calls).map(async |call| {
+        let Some(near) = stage.cluster(&call.from.0) else {
+            return Outcome::of(call, Err(format!("{} is not one of the clusters", call.from.0)));
+        };
+        let is_by_name = matches!(call.kind, Kind::Service | Kind::ServiceUdp | Kind::PodName);
+        let deadline = if is_by_name { &by_name } else { &by_address };
+        Outcome::of(call, deadline.retry(async || once(near, call).await).await)
     });
-    let mut made = made.buffered(AT_ONCE);
+    let mut made = std::pin::pin!(made.buffered(AT_ONCE));
     let mut outcomes = Vec::new();
     while let Some(outcome) = made.next().await {
         outcomes.push(outcome);
@@ -35,27 +41,13 @@ pub async fn all(stage: &Stage, calls: &[Call], progress: &Progress) -> Vec<Outc
     outcomes
 }
 
-async fn repeated(near: &Cluster, call: &Call) -> Result<String, String> {
-    let by_name = matches!(call.kind, Kind::Service | Kind::ServiceUdp | Kind::PodName);
-    let mut last = Err("it was not tried".to_owned());
-    for _ in 0..if by_name { TRIES_BY_NAME } else { TRIES } {
-        last = once(near, call).await;
-        // Where it is known that another try finds the same, none is made.
-        if last.is_ok() || last.as_ref().is_err_and(|error| error.starts_with("missing permission")) {
-            break;
-        }
-        tokio::time::sleep(PAUSE).await;
-    }
-    last
-}
-
 async fn once(near: &Cluster, call: &Call) -> Result<String, String> {
     let (pod, target) = (call.from.1.as_str(), call.target.as_str());
     if call.kind == Kind::LargePackets {
-        let carried: Carried = near.call(pod, &["carry", target, "--bytes", LARGE]).await?;
+        let carried: Carried = near.call(pod, &["carry", target, "--bytes", LARGE], CALL).await?;
         return Ok(format!("{} bytes there and back in {:.0} ms", carried.bytes / 2, carried.seconds * 1000.0));
     }
     let transport = if call.kind == Kind::ServiceUdp { "udp" } else { "tcp" };
-    let answer: Answer = near.call(pod, &["who", target, "--transport", transport]).await?;
+    let answer: Answer = near.call(pod, &["who", target, "--transport", transport], CALL).await?;
     judge::answer(call, &answer)
 }
