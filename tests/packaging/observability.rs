@@ -310,7 +310,9 @@ const WELL: &[(&str, &str)] = &[
     ("linkspan_controller_waiting{instance='c',part='broker'}", "0x2000"),
     ("linkspan_broker_joined{instance='c'}", "1x2000"),
     ("linkspan_broker_reachable{instance='c'}", "1x2000"),
-    ("linkspan_broker_credential_expiry_timestamp_seconds{instance='c'}", "2592000x2000"),
+    // A broker that gives tokens for a day only.
+    ("linkspan_broker_credential_expiry_timestamp_seconds{instance='c'}", "86400x720 129600x1280"),
+    ("linkspan_broker_credential_renewal_timestamp_seconds{instance='c'}", "43200x720 86400x1280"),
     ("linkspan_members{instance='c',condition='Ready',status='True'}", "3x2000"),
     ("linkspan_members{instance='c',condition='Alive',status='True'}", "3x2000"),
     ("linkspan_service_records{instance='c',origin='own',state='refused'}", "0x2000"),
@@ -416,8 +418,11 @@ const FAULTS: &[Fault] = &[
     (&[("linkspan_broker_joined{instance='c'}", "0x2000")], 40, &["LinkspanNotJoined"]),
     (&[("linkspan_broker_reachable{instance='c'}", "0x2000")], 40, &["LinkspanBrokerUnreachable"]),
     (
-        &[("linkspan_broker_credential_expiry_timestamp_seconds{instance='c'}", "400000x2000")],
-        90,
+        &[
+            ("linkspan_broker_credential_expiry_timestamp_seconds{instance='c'}", "8000x2000"),
+            ("linkspan_broker_credential_renewal_timestamp_seconds{instance='c'}", "4000x2000"),
+        ],
+        110,
         &["LinkspanCredentialExpiring"],
     ),
     (&[("linkspan_members{instance='c',condition='Ready',status='False'}", "1x2000")], 20, &["LinkspanMemberNotReady"]),
