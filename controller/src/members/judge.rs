@@ -464,11 +464,21 @@ mod tests {
         assert!(bad(|member| member.spec.pod_cidrs = vec!["0.0.0.0/0".into()]).contains("unspecified"));
         assert!(bad(|member| member.spec.service_cidrs = vec!["10.1.7.0/24".into()]).contains("overlap"));
         assert!(bad(|member| member.spec.cluster_id = "b".into()).contains("speaks for cluster b"));
-        assert!(bad(|member| member.spec.protocol = 2).contains("protocol 2"));
+        let newer = bad(|member| member.spec.protocol = 2);
+        assert_eq!(newer, "it speaks protocol 2 and this cluster 1; upgrade one of them");
+        let newer = bad(|member| (member.spec.min_protocol, member.spec.protocol) = (Some(2), 3));
+        assert_eq!(newer, "it speaks protocol 2 to 3 and this cluster 1; upgrade one of them");
         assert!(bad(|member| member.spec.gateways[0].public_key = "x".into()).contains("publicKey"));
         assert!(bad(|member| member.spec.gateways[0].lanes = 0).contains("lanes"));
         assert!(bad(|member| member.spec.gateways[0].endpoints = vec!["127.0.0.1:1".into()]).contains("loopback"));
         assert!(bad(|member| member.spec.gateways[0].endpoints = vec!["10.1.0.9:1".into()]).contains("inside"));
         assert!(bad(|member| member.spec.pod_cidrs = vec!["x".repeat(5000)]).len() < 200);
+    }
+
+    #[test]
+    fn a_newer_member_that_speaks_an_older_protocol_too_is_accepted() {
+        let mut newer = member("a", 100, "10.1.0.0/16", GATEWAY_KEYS[0]);
+        (newer.spec.min_protocol, newer.spec.protocol) = (Some(1), 3);
+        assert!(matches!(judge(&own(), &[newer], &[])["a"], Verdict::Accepted(_)));
     }
 }

@@ -10,6 +10,7 @@ use k8s_openapi::api::networking::v1::ServiceCIDR;
 use k8s_openapi::jiff::Timestamp;
 use kube::ResourceExt as _;
 
+use super::claim::{OLDEST_PROTOCOL, PROTOCOL};
 use super::condition::Finding;
 use super::id::ClusterId;
 use super::prefixes;
@@ -116,7 +117,9 @@ pub fn own(seen: &Discovery<'_>) -> OwnMember {
         resting_cidrs: resting(seen.before, seen.departed, seen.now),
         gateways,
         version: seen.version.to_owned(),
-        protocol: 1,
+        protocol: PROTOCOL,
+        // Only where it says more: a broker of an older version does not know the field.
+        min_protocol: (OLDEST_PROTOCOL < PROTOCOL).then_some(OLDEST_PROTOCOL),
     };
     OwnMember { spec, findings: vec![networks, virtuals.finding, gateway_finding] }
 }
