@@ -31,7 +31,7 @@ pub(super) struct Pass<'a> {
     pub now: Timestamp,
 }
 
-/// Plans the keys that are dirty. What cannot be planned before a list is complete is marked again when it is.
+/// Plans the keys that are dirty, each with what is to be written, or with nothing. What cannot be planned before a list is complete is marked again when it is.
 ///
 /// `court` is kept from pass to pass; it sits again when a Member may have changed.
 pub(super) fn plan(world: &mut World, court: &mut Option<Court>, pass: &Pass<'_>) -> Vec<(Key, Vec<Action>)> {
@@ -55,9 +55,7 @@ pub(super) fn plan(world: &mut World, court: &mut Option<Court>, pass: &Pass<'_>
             Key::RecordDown(name) => record_down(world, pass, court, name),
             Key::RecordSay(name) => record_say(world, name),
         };
-        if !actions.is_empty() {
-            plans.push((key, actions));
-        }
+        plans.push((key, actions));
     }
     plans
 }

@@ -123,6 +123,7 @@ impl Shell {
         let pass =
             Pass { config: &self.config, connection: &self.connection, broker: broker.as_deref(), now: now.wall };
         let plans = plan(&mut self.world, &mut self.court, &pass);
+        self.retry.forget_idle(&plans);
         let actions: Vec<(Key, Action)> = plans
             .into_iter()
             .flat_map(|(key, actions)| actions.into_iter().map(move |action| (key.clone(), action)))

@@ -127,3 +127,16 @@ fn a_record_of_an_unknown_type_is_neither_used_nor_copied() {
     let why = &seen.refused["berlin.default.web"];
     assert!(why.contains("its type is not known to this version of Linkspan; upgrade this cluster"), "{why}");
 }
+
+#[test]
+fn a_key_without_anything_to_write_is_told_as_well() {
+    let mut seen = world(&[member("paris"), member("berlin")], &[]);
+    planned(&mut seen, &mut None);
+    seen.dirty.clear();
+    let key = Key::RecordUp("paris.default.gone".to_owned());
+    seen.mark([key.clone()]);
+    let config = BrokerConfig::new("paris".parse().unwrap(), "uid".to_owned());
+    let connection = connection();
+    let pass = Pass { config: &config, connection: &connection, broker: Some("linkspan-broker"), now: at(100) };
+    assert_eq!(plan(&mut seen, &mut None, &pass).into_iter().find(|(told, _)| *told == key), Some((key, vec![])));
+}
