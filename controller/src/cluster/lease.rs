@@ -3,8 +3,8 @@
 //! As client-go's election, with two differences. Candidates watch the Lease, so one that is given back is taken at
 //! once; and durations are not bound to whole seconds, because expiry is counted by who waits.
 //!
-//! A Lease that is missing is made by whoever notices, without a holder, and then taken as any other: GitOps tools leave
-//! Leases out (Argo CD excludes the kind), and people delete them.
+//! A Lease that is missing is made by whoever notices, without a holder, and then taken as any other. No manifest has one:
+//! Argo CD leaves the kind out, and what Helm deletes first at an uninstall would be back before the pods are gone.
 
 mod election;
 
