@@ -18,8 +18,8 @@ use super::world::{Key, World};
 use crate::api::{Member, MemberSpec};
 use crate::members::condition::{Finding, says};
 use crate::members::{
-    ANNOTATION_BROKER_ADDRESS, ANNOTATION_JOINED_AT, Discovery, Neighbour, OwnMember, Refusal, Verdict, Verdicts,
-    addresses, judge, own as describe_itself, seniority,
+    ANNOTATION_ALLOWED_PREFIXES, ANNOTATION_BROKER_ADDRESS, ANNOTATION_JOINED_AT, Discovery, Neighbour, OwnMember,
+    Refusal, Verdict, Verdicts, addresses, judge, own as describe_itself, seniority,
 };
 
 /// What a pass works with.
@@ -196,7 +196,11 @@ fn own_metadata(world: &World, pass: &Pass<'_>) -> ObjectMeta {
         Joined::Yes { server, .. } => connect::address(server).map(|address| address.to_string()),
         Joined::No { .. } => before(ANNOTATION_BROKER_ADDRESS),
     };
-    let annotations = [(ANNOTATION_JOINED_AT, joined), (ANNOTATION_BROKER_ADDRESS, address)];
+    let allowed: Vec<String> = pass.config.overrides.allowed.iter().map(IpNet::to_string).collect();
+    // One that is there is emptied, not left behind.
+    let allowed = (!allowed.is_empty() || before(ANNOTATION_ALLOWED_PREFIXES).is_some()).then(|| allowed.join(","));
+    let annotations =
+        [(ANNOTATION_JOINED_AT, joined), (ANNOTATION_BROKER_ADDRESS, address), (ANNOTATION_ALLOWED_PREFIXES, allowed)];
     let annotations = annotations.into_iter().filter_map(|(key, value)| Some((key.to_owned(), value?)));
     ObjectMeta {
         name: Some(name.clone()),

@@ -42,6 +42,8 @@ pub struct Overrides {
     pub service_cidrs: Vec<IpNet>,
     /// Where virtual addresses are taken from; see [`default_pool`](super::default_pool).
     pub virtual_pool: Vec<IpNet>,
+    /// Where prefixes of other clusters have to be; anywhere, if it is empty.
+    pub allowed: Vec<IpNet>,
 }
 
 /// What a cluster sees of itself.
@@ -340,6 +342,7 @@ mod tests {
                     pod_cidrs: Vec::new(),
                     service_cidrs: Vec::new(),
                     virtual_pool: super::super::default_pool(),
+                    allowed: Vec::new(),
                 },
             }
         }

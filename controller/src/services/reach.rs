@@ -11,7 +11,7 @@ use crate::members::ANNOTATION_JOINED_AT;
 use crate::names::Reachability;
 
 /// Reasons of a Member's condition `Ready` for which nothing that it says counts. Others pass by themselves.
-const REFUSED: [&str; 4] = ["Overlap", "DuplicateID", "DuplicateKey", "Invalid"];
+const REFUSED: [&str; 5] = ["Overlap", "DuplicateID", "DuplicateKey", "Invalid", "NotAllowed"];
 
 /// How long a cluster must have been silent until its endpoints are taken away, in seconds: KEP-1645 recommends a lease
 /// on them, and leaves its length open. WireGuard's handshakes, which probes keep up, renew it every two minutes.
@@ -213,6 +213,7 @@ mod tests {
             .unwrap()
         };
         assert_eq!(Exporter::of(&member("Overlap")).networks, None);
+        assert_eq!(Exporter::of(&member("NotAllowed")).networks, None);
         assert_eq!(Exporter::of(&member("NoGateway")).networks.unwrap().cluster, "b");
     }
 }
