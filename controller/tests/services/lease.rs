@@ -1,14 +1,17 @@
 //! Election by a Lease.
 
+use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
 use controller::cluster::lease::{Elector, Holding, LeaseConfig, Standing};
+use controller::events::{News, Teller, Weight};
 use k8s_openapi::api::authentication::v1::TokenRequest;
 use k8s_openapi::api::coordination::v1::Lease;
 use k8s_openapi::api::core::v1::{Pod, ServiceAccount};
+use k8s_openapi::api::events::v1::Event;
 use kube::api::{DeleteParams, ListParams, Patch, PatchParams, PostParams};
 use kube::config::{KubeConfigOptions, Kubeconfig};
-use kube::{Api, Client, Config};
+use kube::{Api, Client, Config, Resource as _};
 use serde_json::json;
 use testbed::ApiServer;
 use tokio::sync::{oneshot, watch};
@@ -194,6 +197,16 @@ async fn pods_make_the_leases_that_are_missing_and_no_other_ones() {
         json!({ "apiVersion": "coordination.k8s.io/v1", "kind": "Lease", "metadata": { "name": "linkspan-gateway" } });
     let late = leases.patch("linkspan-gateway", &PatchParams::apply("late"), &Patch::Apply(&made)).await;
     assert_eq!(late.unwrap().spec.unwrap().holder_identity.as_deref(), Some("a"));
+    // The same roles let both tell what has changed.
+    let about = admin.get("linkspan-gateway").await.unwrap().object_ref(&());
+    for (client, reason) in [(&a, "Active"), (&controller, "Ready")] {
+        let news = News::new(Weight::Normal, reason, "Test", "told");
+        Teller::new(client.clone(), "linkspan", None).tell(&about, &[news]).await;
+    }
+    let events: Api<Event> = Api::namespaced(client(server.kubeconfig()).await, "linkspan-system");
+    let events = events.list(&ListParams::default()).await.unwrap();
+    let told: BTreeSet<_> = events.iter().filter_map(|event| event.reason.as_deref()).collect();
+    assert_eq!(told, ["Active", "Ready"].into());
     // One that is deleted is back at once.
     admin.delete("linkspan-gateway", &DeleteParams::default()).await.unwrap();
     until("the Lease is back", async || {
