@@ -8,6 +8,7 @@ pub mod api;
 pub mod broker;
 pub mod cluster;
 pub mod coredns;
+pub mod events;
 pub mod members;
 pub mod names;
 pub mod node;

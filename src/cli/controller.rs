@@ -19,8 +19,8 @@ Examples:
   linkspan controller --cluster-id paris --http-port 9810
 
 Environment:
-  LINKSPAN_CLUSTER_ID, LINKSPAN_POD_CIDRS, LINKSPAN_SERVICE_CIDRS, LINKSPAN_VIRTUAL_POOL, LINKSPAN_GATEWAY_SELECTOR,
-  LINKSPAN_HTTP_PORT, POD_IP, POD_NAME: as the options; an empty value is none.
+  LINKSPAN_CLUSTER_ID, LINKSPAN_POD_CIDRS, LINKSPAN_SERVICE_CIDRS, LINKSPAN_VIRTUAL_POOL, LINKSPAN_ALLOWED_PREFIXES,
+  LINKSPAN_GATEWAY_SELECTOR, LINKSPAN_HTTP_PORT, POD_IP, POD_NAME: as the options; an empty value is none.
   KUBECONFIG: which API server, outside of a pod.";
 
 /// Join this cluster to its clusterset, and keep exports and imports in step.
@@ -42,6 +42,10 @@ pub(super) struct Args {
     /// Default: 100.64.0.0/10,fd92:e500:6d00::/40.
     #[arg(long, env = "LINKSPAN_VIRTUAL_POOL", hide_env = true, value_name = "PREFIXES", value_parser = super::env::prefixes)]
     virtual_pool: Option<super::env::Maybe<Vec<IpNet>>>,
+    /// Prefixes in which those of all other clusters have to be, virtual ones too, with commas between. A cluster with
+    /// others is refused. Default: all are allowed.
+    #[arg(long, env = "LINKSPAN_ALLOWED_PREFIXES", hide_env = true, value_name = "PREFIXES", value_parser = super::env::prefixes)]
+    allowed_prefixes: Option<super::env::Maybe<Vec<IpNet>>>,
     #[command(flatten)]
     gateways: super::env::Gateways,
     #[command(flatten)]
@@ -58,6 +62,7 @@ pub(super) fn run(args: Args) -> anyhow::Result<()> {
             pod_cidrs: nets(args.pod_cidrs),
             service_cidrs: nets(args.service_cidrs),
             virtual_pool: args.virtual_pool.and_then(|pool| pool.0).unwrap_or_else(default_pool),
+            allowed: nets(args.allowed_prefixes),
         },
         gateways: args.gateways.selector,
         listen: args.http.listen(),

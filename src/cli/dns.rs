@@ -21,7 +21,7 @@ Examples:
   dig @127.0.0.1 -p 5353 web.default.svc.clusterset.local
 
 Environment:
-  POD_IP, LINKSPAN_HTTP_PORT, LINKSPAN_CLUSTER_ID: as the options; an empty value is none.
+  POD_IP, POD_IPS, LINKSPAN_HTTP_PORT, LINKSPAN_CLUSTER_ID: as the options; an empty value is none.
   KUBECONFIG: which API server, outside of a pod.";
 
 /// Answer for clusterset.local from the Kubernetes API.
@@ -31,9 +31,12 @@ pub(super) struct Args {
     /// This cluster's ID, for metrics.
     #[arg(long, env = "LINKSPAN_CLUSTER_ID", hide_env = true, value_name = "ID", default_value = "")]
     cluster_id: String,
-    /// Address to answer on. Default: that of the pod, else all.
+    /// Address to answer on. Default: those of the pod, else all.
     #[arg(long, value_name = "ADDRESS")]
     address: Vec<IpAddr>,
+    /// Addresses of the pod, one for each family, with commas.
+    #[arg(long, env = "POD_IPS", hide_env = true, value_name = "ADDRESSES", default_value = "", value_parser = addresses)]
+    pod_ips: PodIps,
     /// UDP and TCP port to answer on.
     #[arg(long, value_name = "PORT", default_value_t = 53)]
     listen_port: u16,
@@ -47,9 +50,20 @@ pub(super) struct Args {
     http: Http,
 }
 
+/// Addresses of a pod.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct PodIps(Vec<IpAddr>);
+
+fn addresses(text: &str) -> Result<PodIps, String> {
+    let parse = |part: &str| part.parse().map_err(|_| format!("{part:?} is no IP address"));
+    let parts = text.split(',').map(str::trim).filter(|part| !part.is_empty());
+    parts.map(parse).collect::<Result<_, _>>().map(PodIps)
+}
+
 pub(super) fn run(args: Args) -> anyhow::Result<()> {
     let pod = args.http.address().unwrap_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED));
-    let addresses = if args.address.is_empty() { vec![pod] } else { args.address };
+    let told = [args.address, args.pod_ips.0, vec![pod]];
+    let addresses = told.into_iter().find(|told| !told.is_empty()).unwrap_or_default();
     let origin = args.zone.parse().map_err(|error| anyhow::anyhow!("--zone: {error}"))?;
     let name = nix::unistd::gethostname().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
     let settings = Settings {
@@ -61,4 +75,18 @@ pub(super) fn run(args: Args) -> anyhow::Result<()> {
         ttl: args.ttl,
     };
     super::runtime()?.block_on(crate::roles::dns::run(settings))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_pod_has_an_address_for_each_family_or_none_yet() {
+        let ips = |texts: &[&str]| Ok(PodIps(texts.iter().map(|text| text.parse().expect("valid")).collect()));
+        assert_eq!(addresses("10.42.0.7,fd42::7"), ips(&["10.42.0.7", "fd42::7"]));
+        assert_eq!(addresses("10.42.0.7"), ips(&["10.42.0.7"]));
+        assert_eq!(addresses(""), ips(&[]));
+        assert_eq!(addresses("10.42.0.7,x"), Err("\"x\" is no IP address".to_owned()));
+    }
 }

@@ -32,6 +32,8 @@ pub(super) struct Resource {
     pub(super) cluster: String,
     /// Name of the node or of the pod.
     pub(super) instance: String,
+    /// What the process is.
+    pub(super) role: &'static str,
 }
 
 impl Resource {
@@ -42,6 +44,7 @@ impl Resource {
             text("service.version", VERSION),
             text("service.instance.id", &self.instance),
             text("k8s.cluster.name", &self.cluster),
+            text("linkspan.role", self.role),
         ];
         Some(ProtoResource { attributes, ..ProtoResource::default() })
     }
@@ -65,7 +68,10 @@ pub(super) fn metrics(resource: &Resource, report: &Report, started: u64, now: u
     let metrics = families(report).into_iter().map(|family| {
         let start_time_unix_nano = if family.kind == Kind::Counter { started } else { 0 };
         let points = family.series.into_iter().map(|(labels, value)| NumberDataPoint {
-            attributes: labels.iter().map(|(name, value)| text(name, value)).collect(),
+            // Backends keep labels of points as they are, and attributes of resources often not: alerts go by this one.
+            attributes: std::iter::once(text("cluster", &resource.cluster))
+                .chain(labels.iter().map(|(name, value)| text(name, value)))
+                .collect(),
             start_time_unix_nano,
             time_unix_nano: now,
             value: Some(Number::AsDouble(value)),
@@ -121,7 +127,7 @@ mod tests {
 
     #[test]
     fn counters_have_a_start_and_gauges_have_none() {
-        let resource = Resource { cluster: "paris".to_owned(), instance: "gw".to_owned() };
+        let resource = Resource { cluster: "paris".to_owned(), instance: "gw".to_owned(), role: "node" };
         let restarts = vec![RestartReport { task: "node".to_owned(), restarts: 3, error: String::new() }];
         let report = Report { ready: true, restarts, ..Report::default() };
         let request =
@@ -129,6 +135,7 @@ mod tests {
         let told = &request.resource_metrics[0];
         let attributes = &told.resource.as_ref().expect("there").attributes;
         assert!(attributes.contains(&text("k8s.cluster.name", "paris")), "{attributes:?}");
+        assert!(attributes.contains(&text("linkspan.role", "node")), "{attributes:?}");
         let find = |name: &str| {
             let metrics = &told.scope_metrics[0].metrics;
             metrics.iter().find(|metric| metric.name == name).and_then(|metric| metric.data.clone()).expect("there")
@@ -138,12 +145,12 @@ mod tests {
         assert_eq!((ready.data_points[0].start_time_unix_nano, ready.data_points[0].time_unix_nano), (0, 9));
         let Data::Sum(restarts) = find("linkspan_task_restarts") else { panic!("no sum") };
         assert!(restarts.is_monotonic && restarts.data_points[0].start_time_unix_nano == 5);
-        assert_eq!(restarts.data_points[0].attributes, [text("task", "node")]);
+        assert_eq!(restarts.data_points[0].attributes, [text("cluster", "paris"), text("task", "node")]);
     }
 
     #[test]
     fn nothing_makes_no_batch() {
-        let resource = Resource { cluster: String::new(), instance: String::new() };
+        let resource = Resource { cluster: String::new(), instance: String::new(), role: "dns" };
         assert_eq!(items(&resource, Vec::new()), (None, None));
     }
 }

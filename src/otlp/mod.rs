@@ -31,8 +31,8 @@ use encode::{Item, Resource};
 
 /// Log records and spans that may wait for the next tick.
 const ITEMS: usize = 4096;
-/// Encoded batches that may wait for the collector, in bytes: hours of metrics.
-const BYTES: usize = 4 * 1024 * 1024;
+/// Encoded batches that may wait for the collector, in bytes: of metrics, and as many of log records and spans.
+const BYTES: usize = 2 * 1024 * 1024;
 /// How often logs and spans are taken.
 const TICK: Duration = Duration::from_secs(2);
 /// How often metrics are taken.
@@ -134,7 +134,8 @@ impl State {
     fn take(&mut self, board: &Board, counts: &Counts, started: u64) {
         let now = Instant::now();
         let report = board.report(now);
-        let resource = Resource { cluster: report.cluster.clone(), instance: report.node.clone() };
+        let resource =
+            Resource { cluster: report.cluster.clone(), instance: report.node.clone(), role: board.role().name() };
         let mut items = Vec::new();
         while let Ok(item) = self.items.try_recv() {
             items.push(item);

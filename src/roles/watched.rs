@@ -31,6 +31,23 @@ pub(super) struct Kind<T> {
     pub(super) synced: bool,
 }
 
+/// What an event of a watch tells.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum News {
+    /// That a list is asked for; the API server has not answered yet.
+    Asked,
+    /// That the API server answers, and nothing has changed.
+    Same,
+    /// That something has changed.
+    Changed,
+}
+
+impl News {
+    fn of(changed: bool) -> Self {
+        if changed { Self::Changed } else { Self::Same }
+    }
+}
+
 /// Whether the API server answers, told when it changes.
 #[derive(Debug, Default)]
 pub(super) struct Contact {
@@ -44,15 +61,14 @@ impl Contact {
     }
 
     /// Takes what became of a watch, which goes on by itself. Tells whether objects may have changed.
-    pub(super) fn note(&mut self, seen: Result<bool, watcher::Error>) -> bool {
+    pub(super) fn note(&mut self, seen: Result<News, watcher::Error>) -> bool {
         match seen {
-            // That a list begins is no answer yet.
-            Ok(false) => false,
-            Ok(true) => {
+            Ok(News::Asked) => false,
+            Ok(news) => {
                 if std::mem::take(&mut self.lost) {
                     tracing::info!("the API server answers again");
                 }
-                true
+                news == News::Changed
             }
             Err(error) => {
                 if !std::mem::replace(&mut self.lost, true) {
@@ -97,11 +113,11 @@ impl<T> Default for Kind<T> {
 
 impl<T: PartialEq> Kind<T> {
     /// Takes an event; `None` of `read` is as good as no object. Tells whether anything changed.
-    pub(super) fn take<K: Resource>(&mut self, event: Event<K>, read: impl FnOnce(K) -> Option<T>) -> bool {
-        match event {
+    pub(super) fn take<K: Resource>(&mut self, event: Event<K>, read: impl FnOnce(K) -> Option<T>) -> News {
+        News::of(match event {
             Event::Init => {
                 self.listed = Some(BTreeMap::new());
-                false
+                return News::Asked;
             }
             Event::InitApply(object) => {
                 let name = key(&object);
@@ -119,13 +135,17 @@ impl<T: PartialEq> Kind<T> {
             }
             Event::Apply(object) => {
                 let name = key(&object);
-                let Some(value) = read(object) else { return self.current.remove(&name).is_some() };
-                let changed = self.current.get(&name) != Some(&value);
-                self.current.insert(name, value);
-                changed
+                match read(object) {
+                    Some(value) => {
+                        let changed = self.current.get(&name) != Some(&value);
+                        self.current.insert(name, value);
+                        changed
+                    }
+                    None => self.current.remove(&name).is_some(),
+                }
             }
             Event::Delete(object) => self.current.remove(&key(&object)).is_some(),
-        }
+        })
     }
 }
 
@@ -148,24 +168,35 @@ mod tests {
     fn a_new_list_replaces_the_old_one_when_it_is_complete() {
         let mut kind = Kind::<String>::default();
         let mut take = |event| (kind.take(event, |lease| holder(&lease)), kind.current.len(), kind.synced);
-        assert_eq!(take(Event::Init), (false, 0, false));
-        assert_eq!(take(Event::InitApply(lease("x", Some("a")))), (false, 0, false));
-        assert_eq!(take(Event::InitDone), (true, 1, true));
-        assert_eq!(take(Event::Init), (false, 1, true));
-        assert_eq!(take(Event::InitApply(lease("y", Some("b")))), (false, 1, true));
-        assert_eq!(take(Event::InitDone), (true, 1, true));
-        assert_eq!(take(Event::Delete(lease("x", None))), (false, 1, true));
-        assert_eq!(take(Event::Delete(lease("y", None))), (true, 0, true));
+        assert_eq!(take(Event::Init), (News::Asked, 0, false));
+        assert_eq!(take(Event::InitApply(lease("x", Some("a")))), (News::Same, 0, false));
+        assert_eq!(take(Event::InitDone), (News::Changed, 1, true));
+        assert_eq!(take(Event::Init), (News::Asked, 1, true));
+        assert_eq!(take(Event::InitApply(lease("y", Some("b")))), (News::Same, 1, true));
+        assert_eq!(take(Event::InitDone), (News::Changed, 1, true));
+        assert_eq!(take(Event::Delete(lease("x", None))), (News::Same, 1, true));
+        assert_eq!(take(Event::Delete(lease("y", None))), (News::Changed, 0, true));
     }
 
     #[test]
     fn what_reads_the_same_is_no_news_and_what_reads_as_nothing_is_gone() {
         let mut kind = Kind::<String>::default();
-        let mut take = |event| kind.take(event, |lease| holder(&lease));
-        assert!(take(Event::Apply(lease("x", Some("a")))));
-        assert!(!take(Event::Apply(lease("x", Some("a")))));
-        assert!(take(Event::Apply(lease("x", Some("b")))));
-        assert!(take(Event::Apply(lease("x", Some("")))));
-        assert!(!take(Event::Apply(lease("x", None))));
+        let mut changed = |event| kind.take(event, |lease| holder(&lease)) == News::Changed;
+        assert!(changed(Event::Apply(lease("x", Some("a")))));
+        assert!(!changed(Event::Apply(lease("x", Some("a")))));
+        assert!(changed(Event::Apply(lease("x", Some("b")))));
+        assert!(changed(Event::Apply(lease("x", Some("")))));
+        assert!(!changed(Event::Apply(lease("x", None))));
+    }
+
+    #[test]
+    fn an_api_server_that_is_back_answers_even_when_nothing_has_changed_meanwhile() {
+        let mut contact = Contact::default();
+        assert!(!contact.note(Err(watcher::Error::NoResourceVersion)));
+        assert!(!contact.note(Ok(News::Asked)));
+        assert!(!contact.answers(), "that is no answer");
+        assert!(!contact.note(Ok(News::Same)));
+        assert!(contact.answers());
+        assert!(contact.note(Ok(News::Changed)));
     }
 }

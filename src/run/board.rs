@@ -59,6 +59,17 @@ pub(crate) enum Role {
     Other,
 }
 
+impl Role {
+    /// As metrics and logs name it.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Node | Self::ClusterNode => "node",
+            Self::Controller => "controller",
+            Self::Other => "dns",
+        }
+    }
+}
+
 struct Facts {
     role: Role,
     file: String,
@@ -75,6 +86,8 @@ struct Facts {
     refused: Option<String>,
     /// As the site in use has it.
     addresses: AddressesReport,
+    /// Why no other cluster is in the plan, where there are some.
+    unusable: Option<String>,
     /// What the process waits for.
     waiting: Option<String>,
     draining: bool,
@@ -114,6 +127,7 @@ impl Board {
             loaded: None,
             refused: None,
             addresses: AddressesReport::default(),
+            unusable: None,
             waiting: None,
             draining: false,
             pass: None,
@@ -135,6 +149,11 @@ impl Board {
     #[cfg(test)]
     pub(super) fn for_tests() -> Self {
         Self::new(Role::Node, "site.yaml".to_owned(), "a".to_owned(), "n".to_owned(), Instant::now())
+    }
+
+    /// What the process is for.
+    pub(crate) fn role(&self) -> Role {
+        lock(&self.facts).role
     }
 
     // === The device ===
@@ -211,6 +230,11 @@ impl Board {
         *entry = RestartReport { task: task.to_owned(), restarts: entry.restarts + 1, error };
     }
 
+    /// Notes why the plan has no peer although there are other Members, or that it has some or there are none.
+    pub(crate) fn unusable(&self, reason: Option<String>) {
+        lock(&self.facts).unusable = reason;
+    }
+
     /// Notes what the process waits for, or that it waits for nothing.
     pub(crate) fn waiting(&self, reason: Option<String>) {
         lock(&self.facts).waiting = reason;
@@ -253,7 +277,7 @@ impl Board {
         let mut because = facts.missing(tunnel.is_some());
         because.extend(controller.iter().flat_map(ControllerReport::missing));
         let rollout_waits_for = match (facts.role, &tunnel) {
-            (Role::ClusterNode, Some(tunnel)) => self.unreached(tunnel),
+            (Role::ClusterNode, Some(tunnel)) => self.unreached(tunnel, facts.unusable.as_deref()),
             _ => None,
         };
         Report {
@@ -285,15 +309,19 @@ impl Board {
 
 impl Board {
     /// Why a rollout has to wait for this gateway: since the start, it has had no tunnel up. Once it has had one, those
-    /// that are down are the paths' fault or the peers', and are told by metrics.
-    fn unreached(&self, tunnel: &TunnelReport) -> Option<String> {
+    /// that are down are the paths' fault or the peers', and are told by metrics. `unusable` says why the plan has no peer,
+    /// where there are other Members: a version that can use none of them must not go round.
+    fn unreached(&self, tunnel: &TunnelReport, unusable: Option<&str>) -> Option<String> {
         // Gateways of others that stand by are named after their nodes.
         let mut peers = tunnel.peers.iter().filter(|peer| !peer.name.contains('/')).peekable();
         let first = peers.peek().copied();
         if peers.any(|peer| peer.state == "up") {
             self.reached.store(true, Ordering::Relaxed);
         }
-        let first = first.filter(|_| tunnel.active && !self.reached.load(Ordering::Relaxed))?;
+        if !tunnel.active || self.reached.load(Ordering::Relaxed) {
+            return None;
+        }
+        let Some(first) = first else { return unusable.map(str::to_owned) };
         Some(format!("no tunnel has come up since the start: {} is {} ({})", first.name, first.state, first.reason))
     }
 }
@@ -398,14 +426,18 @@ mod tests {
     #[test]
     fn a_rollout_waits_until_a_tunnel_has_come_up_once() {
         let board = board(Role::ClusterNode);
-        let waits = |active, peers: &[(&str, &str)]| board.unreached(&tunnel(active, peers));
+        let waits = |active, peers: &[(&str, &str)]| board.unreached(&tunnel(active, peers), None);
         assert_eq!(waits(true, &[]), None, "alone");
+        let why = "none of the 2 other Members can be used";
+        assert_eq!(board.unreached(&tunnel(true, &[]), Some(why)).as_deref(), Some(why));
+        assert_eq!(board.unreached(&tunnel(false, &[]), Some(why)), None, "stands by");
         assert_eq!(waits(false, &[("berlin", "connecting")]), None, "stands by");
         let told = "no tunnel has come up since the start: berlin is down (no answer)";
         assert_eq!(waits(true, &[("berlin", "down"), ("rome", "idle")]).as_deref(), Some(told));
         assert!(waits(true, &[("berlin", "down"), ("berlin/b2", "up")]).is_some(), "that one carries nothing");
         assert_eq!(waits(true, &[("berlin", "down"), ("rome", "up")]), None);
         assert_eq!(waits(true, &[("berlin", "down"), ("rome", "down")]), None, "now it is the paths' fault");
+        assert_eq!(board.unreached(&tunnel(true, &[]), Some(why)), None, "and now the Members'");
     }
 
     #[test]

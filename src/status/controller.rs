@@ -32,6 +32,8 @@ pub struct BrokerReport {
     pub connected: Option<i64>,
     /// When the credential expires.
     pub credential_expires: Option<i64>,
+    /// When it renews itself.
+    pub credential_renews: Option<i64>,
     /// Members by condition.
     pub members: Vec<ConditionCount>,
     /// ServiceRecords.
@@ -129,6 +131,7 @@ impl From<&BrokerStatus> for BrokerReport {
             contact: status.contact.map(Timestamp::as_second),
             connected: status.connected.map(Timestamp::as_second),
             credential_expires: status.credential_expires.map(Timestamp::as_second),
+            credential_renews: status.credential_renews.map(Timestamp::as_second),
             members: counts(&status.members),
             records: status.records.into(),
             work: status.work.into(),

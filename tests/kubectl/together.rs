@@ -33,11 +33,11 @@ fn plant_gateway(server: &ApiServer, key: char, address: &str) {
         .apply(&format!(
             "{{ apiVersion: v1, kind: Node, metadata: {{ name: n1, labels: {{ linkspan.dev/gateway: \"true\" }} }} }}\n---\n\
              {{ apiVersion: linkspan.dev/v1alpha1, kind: GatewayNode, metadata: {{ name: n1, namespace: linkspan-system }}, \
-             spec: {{ publicKey: \"{key}\", lanes: 1, endpoints: [\"{address}:51820\"] }} }}"
+             spec: {{ publicKey: \"{key}\", lanes: 1, endpoints: [\"{address}:51820\"] }} }}\n---\n\
+             {{ apiVersion: coordination.k8s.io/v1, kind: Lease, \
+             metadata: {{ name: linkspan-gateway, namespace: linkspan-system }}, spec: {{ holderIdentity: n1 }} }}"
         ))
         .unwrap();
-    let holder = "{\"spec\":{\"holderIdentity\":\"n1\"}}";
-    kubectl(server, &["patch", "lease", "linkspan-gateway", "-n", "linkspan-system", "--type=merge", "-p", holder]);
 }
 
 #[test]

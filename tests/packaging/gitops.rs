@@ -69,8 +69,10 @@ fn fleet(labels: &[(&str, &str)]) -> Objects {
         for (key, value) in special.as_ref().and_then(Value::as_object).into_iter().flatten() {
             values[key] = value.clone();
         }
-        let id = r#"${ index .ClusterLabels \"linkspan.dev/cluster-id\" }"#;
-        let values = values.to_string().replace(id, label("linkspan.dev/cluster-id").unwrap());
+        let id = r#""${ index .ClusterLabels \"linkspan.dev/cluster-id\" | quote }""#;
+        // Fleet writes such a text without quotes of its own, fills it in, and reads what comes out as YAML.
+        let quoted = format!("{:?}", label("linkspan.dev/cluster-id").unwrap());
+        let values = values.to_string().replace(id, &quoted);
         assert!(!values.contains("${"), "a template that this test does not know: {values}");
         found.extend(chart(cloned(&file["helm"]["chart"]), text(&file["defaultNamespace"]), &values));
     }
@@ -90,6 +92,8 @@ fn clusters_of_the_fleet_are_told_apart_by_labels() {
     assert_eq!(small["ConfigMap linkspan-system/linkspan"]["data"], json!({ "LINKSPAN_CLUSTER_ID": "kiosk-7" }));
     assert_eq!(small["Deployment linkspan-system/linkspan-controller"]["spec"]["replicas"], 1);
     assert_eq!(small["Deployment linkspan-system/linkspan-dns"]["spec"]["replicas"], 1);
+    let numeric = fleet(&[("linkspan.dev/cluster-id", "7")]);
+    assert_eq!(numeric["ConfigMap linkspan-system/linkspan"]["data"], json!({ "LINKSPAN_CLUSTER_ID": "7" }));
     let other = fleet(&[("linkspan.dev/cluster-id", "rome"), ("linkspan.dev/port", "4500")]);
     let config = json!({ "LINKSPAN_CLUSTER_ID": "rome", "LINKSPAN_PORT": "4500" });
     assert_eq!(other["ConfigMap linkspan-system/linkspan"]["data"], config);

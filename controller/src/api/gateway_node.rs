@@ -102,4 +102,19 @@ pub enum PeerState {
     Connecting,
     /// It does not answer.
     Down,
+    /// What another version writes and this one does not know. Taken for a peer that is not up. Never written.
+    #[serde(other)]
+    #[schemars(skip)]
+    Unknown,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_peer_state_of_another_version_is_read_as_unknown() {
+        let peer: PeerStatus = serde_json::from_str(r#"{ "cluster": "rome", "state": "Resting" }"#).expect("read");
+        assert_eq!(peer.state, PeerState::Unknown);
+    }
 }

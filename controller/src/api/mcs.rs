@@ -143,6 +143,10 @@ pub enum ImportType {
     ClusterSetIP,
     /// By the addresses of its endpoints.
     Headless,
+    /// A type of another version, which this one cannot serve. Never written.
+    #[serde(other)]
+    #[schemars(skip)]
+    Unknown,
 }
 
 /// A port of a ServiceImport.
@@ -184,6 +188,10 @@ pub enum EndpointSliceObjects {
     Present,
     /// They do not.
     Absent,
+    /// What another version says. Never written.
+    #[serde(other)]
+    #[schemars(skip)]
+    Unknown,
 }
 
 /// An exporting cluster.
@@ -196,6 +204,15 @@ pub struct ClusterStatus {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn values_of_another_version_are_read_as_unknown() {
+        let kind: ImportType = serde_json::from_str("\"Mesh\"").expect("read");
+        assert_eq!(kind, ImportType::Unknown);
+        let status: ServiceImportStatus =
+            serde_json::from_str(r#"{ "endpointSliceObjects": "Partly" }"#).expect("read");
+        assert_eq!(status.endpoint_slice_objects, Some(EndpointSliceObjects::Unknown));
+    }
 
     #[test]
     fn an_export_may_have_no_spec_and_is_written_with_its_type() {

@@ -75,10 +75,14 @@ pub struct MemberSpec {
     #[serde(default)]
     #[schemars(length(max = 64))]
     pub version: String,
-    /// Version of the protocol between gateways and of these objects; 1.
+    /// Newest version of the protocol between gateways and of these objects that the cluster speaks; 1.
     #[serde(default = "protocol")]
     #[schemars(range(min = 1, max = 1000))]
     pub protocol: u32,
+    /// Oldest version that it speaks, where it speaks more than one. Two Members work together when their ranges overlap.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = 1000))]
+    pub min_protocol: Option<u32>,
 }
 
 /// A prefix of pods, and the one of the same length that stands for it elsewhere.

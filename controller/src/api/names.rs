@@ -4,6 +4,10 @@
 pub const GROUP: &str = "linkspan.dev";
 /// Field manager of every server-side apply by the controller.
 pub const FIELD_MANAGER: &str = "linkspan";
+/// Who tells the controller's Events.
+pub const REPORTER: &str = "linkspan-controller";
+/// Who tells a node's Events.
+pub const REPORTER_NODE: &str = "linkspan-node";
 /// Value of `app.kubernetes.io/managed-by` and of an EndpointSlice's `managed-by` label on what we create.
 pub const MANAGED_BY: &str = "linkspan.dev";
 

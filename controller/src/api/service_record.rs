@@ -129,6 +129,10 @@ pub enum AddressType {
     IPv4,
     /// IPv6.
     IPv6,
+    /// A family of another version. Never written.
+    #[serde(other)]
+    #[schemars(skip)]
+    Unknown,
 }
 
 /// A backend of the service.

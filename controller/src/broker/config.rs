@@ -45,7 +45,12 @@ impl BrokerConfig {
             cluster_uid,
             namespace: SYSTEM_NAMESPACE.to_owned(),
             version: String::new(),
-            overrides: Overrides { pod_cidrs: Vec::new(), service_cidrs: Vec::new(), virtual_pool: default_pool() },
+            overrides: Overrides {
+                pod_cidrs: Vec::new(),
+                service_cidrs: Vec::new(),
+                virtual_pool: default_pool(),
+                allowed: Vec::new(),
+            },
             gateways: Selector::default(),
             policy: Policy::default(),
             credential_lifetime: credential::LIFETIME,

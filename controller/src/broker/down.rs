@@ -12,7 +12,7 @@ use super::seen::Seen;
 use super::store::Store;
 use super::tally::MAX_RECORDS;
 use crate::api::names::{LABEL_CLUSTER, LABEL_MANAGED_BY, LABEL_NAMESPACE, MANAGED_BY};
-use crate::api::{Member, MemberSpec, ServiceRecord, ServiceRecordSpec};
+use crate::api::{ImportType, Member, MemberSpec, ServiceRecord, ServiceRecordSpec};
 use crate::members::condition::{Finding, says};
 use crate::members::{ANNOTATION_JOINED_AT, ClusterId, Verdict, Verdicts};
 
@@ -156,6 +156,10 @@ pub(super) fn record(
     let spec = match &seen.spec {
         Ok(_) if !speaks_for_itself => Err(format!("it is labelled with cluster {:?}", shorten(&seen.cluster))),
         Ok(_) if record.too_many => Err(format!("its cluster has more than {MAX_RECORDS} ServiceRecords")),
+        // Not even copied: the API server here knows its values no more than this program does.
+        Ok(spec) if spec.kind == ImportType::Unknown => {
+            Err("its type is not known to this version of Linkspan; upgrade this cluster".to_owned())
+        }
         Ok(spec) => Ok(spec),
         Err(error) => Err(format!("it cannot be read: {}", shorten(error))),
     };

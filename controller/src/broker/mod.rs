@@ -20,6 +20,7 @@ mod join_token;
 mod lease;
 mod leave;
 mod liveness;
+mod news;
 mod plan;
 mod properties;
 mod records;

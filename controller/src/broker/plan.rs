@@ -18,8 +18,8 @@ use super::world::{Key, World};
 use crate::api::{Member, MemberSpec};
 use crate::members::condition::{Finding, says};
 use crate::members::{
-    ANNOTATION_BROKER_ADDRESS, ANNOTATION_JOINED_AT, Discovery, Neighbour, OwnMember, Refusal, Verdict, Verdicts,
-    addresses, judge, own as describe_itself, seniority,
+    ANNOTATION_ALLOWED_PREFIXES, ANNOTATION_BROKER_ADDRESS, ANNOTATION_JOINED_AT, Discovery, Neighbour, OwnMember,
+    Refusal, Verdict, Verdicts, addresses, judge, own as describe_itself, seniority,
 };
 
 /// What a pass works with.
@@ -31,7 +31,7 @@ pub(super) struct Pass<'a> {
     pub now: Timestamp,
 }
 
-/// Plans the keys that are dirty. What cannot be planned before a list is complete is marked again when it is.
+/// Plans the keys that are dirty, each with what is to be written, or with nothing. What cannot be planned before a list is complete is marked again when it is.
 ///
 /// `court` is kept from pass to pass; it sits again when a Member may have changed.
 pub(super) fn plan(world: &mut World, court: &mut Option<Court>, pass: &Pass<'_>) -> Vec<(Key, Vec<Action>)> {
@@ -55,9 +55,7 @@ pub(super) fn plan(world: &mut World, court: &mut Option<Court>, pass: &Pass<'_>
             Key::RecordDown(name) => record_down(world, pass, court, name),
             Key::RecordSay(name) => record_say(world, name),
         };
-        if !actions.is_empty() {
-            plans.push((key, actions));
-        }
+        plans.push((key, actions));
     }
     plans
 }
@@ -198,7 +196,11 @@ fn own_metadata(world: &World, pass: &Pass<'_>) -> ObjectMeta {
         Joined::Yes { server, .. } => connect::address(server).map(|address| address.to_string()),
         Joined::No { .. } => before(ANNOTATION_BROKER_ADDRESS),
     };
-    let annotations = [(ANNOTATION_JOINED_AT, joined), (ANNOTATION_BROKER_ADDRESS, address)];
+    let allowed: Vec<String> = pass.config.overrides.allowed.iter().map(IpNet::to_string).collect();
+    // One that is there is emptied, not left behind.
+    let allowed = (!allowed.is_empty() || before(ANNOTATION_ALLOWED_PREFIXES).is_some()).then(|| allowed.join(","));
+    let annotations =
+        [(ANNOTATION_JOINED_AT, joined), (ANNOTATION_BROKER_ADDRESS, address), (ANNOTATION_ALLOWED_PREFIXES, allowed)];
     let annotations = annotations.into_iter().filter_map(|(key, value)| Some((key.to_owned(), value?)));
     ObjectMeta {
         name: Some(name.clone()),

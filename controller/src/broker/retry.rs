@@ -47,6 +47,13 @@ impl Retry {
         }
     }
 
+    /// Forgets the keys for which nothing is planned: what failed is as it should be by another hand, or no longer asked for.
+    pub fn forget_idle<A>(&mut self, plans: &[(Key, Vec<A>)]) {
+        for (key, _) in plans.iter().filter(|(_, actions)| actions.is_empty()) {
+            self.0.remove(key);
+        }
+    }
+
     /// Takes the keys whose time has come.
     pub fn take_due(&mut self, now: Instant) -> Vec<Key> {
         let due = self.0.iter_mut().filter(|(_, entry)| entry.due.is_some_and(|due| due <= now));
@@ -78,5 +85,16 @@ mod tests {
         retry.note(Key::Own, Attempt::Done, start);
         retry.note(Key::Own, Attempt::Failed, start);
         assert_eq!(retry.next(), Some(start + FIRST));
+    }
+
+    #[test]
+    fn what_is_no_longer_asked_for_is_not_tried_again() {
+        let (mut retry, start) = (Retry::default(), Instant::now());
+        let (gone, still) = (Key::RecordUp("paris.shop.web".to_owned()), Key::Publish);
+        retry.note(gone.clone(), Attempt::Failed, start);
+        retry.note(still.clone(), Attempt::Failed, start);
+        assert_eq!(retry.take_due(start + FIRST).len(), 2);
+        retry.forget_idle(&[(gone, vec![]), (still, vec!["publish"])]);
+        assert_eq!(retry.len(), 1, "it would be counted as waiting for ever");
     }
 }

@@ -5,21 +5,25 @@ use std::future::Future;
 use std::time::SystemTime;
 
 use futures::StreamExt as _;
+use k8s_openapi::api::core::v1::ObjectReference;
 use k8s_openapi::jiff::Timestamp;
-use kube::Client;
+use kube::{Client, Resource as _};
 use rand::TryRngCore as _;
 use tokio::time::Instant;
 use tracing::Instrument as _;
 
 use super::action::Action;
-use super::apply::{self, ApplyError, Before, Outcome, Targets};
+use super::apply::{self, ApplyError, Before, Outcome, Targets, Written};
 use super::config::BrokerConfig;
 use super::connection::Refusal;
+use super::down;
+use super::news::news;
 use super::plan::{Pass, plan};
 use super::retry::Attempt;
 use super::session::confirm;
 use super::shell::{Now, Shell};
 use super::world::{Input, Key};
+use crate::events::News;
 
 /// Shortest time between two tellings of the state: it is counted anew each time.
 const TELL: std::time::Duration = std::time::Duration::from_secs(1);
@@ -123,6 +127,7 @@ impl Shell {
         let pass =
             Pass { config: &self.config, connection: &self.connection, broker: broker.as_deref(), now: now.wall };
         let plans = plan(&mut self.world, &mut self.court, &pass);
+        self.retry.forget_idle(&plans);
         let actions: Vec<(Key, Action)> = plans
             .into_iter()
             .flat_map(|(key, actions)| actions.into_iter().map(move |action| (key.clone(), action)))
@@ -133,7 +138,9 @@ impl Shell {
         }
         let span = tracing::debug_span!(target: crate::SPANS, "broker pass", actions = actions.len());
         let outcomes = self.write(actions, now).instrument(span).await;
-        self.note(outcomes, now);
+        for (about, news) in self.note(outcomes, now) {
+            self.events.tell(&about, &news).await;
+        }
     }
 
     async fn write(&mut self, actions: Vec<(Key, Action)>, now: Now) -> Vec<Outcome> {
@@ -165,13 +172,15 @@ impl Shell {
         apply::apply(actions, &targets, &before, now.wall).await
     }
 
-    /// Remembers what was written, and has what failed tried again.
-    fn note(&mut self, outcomes: Vec<Outcome>, now: Now) {
+    /// Remembers what was written, and has what failed tried again. Gives back what is worth an Event.
+    fn note(&mut self, outcomes: Vec<Outcome>, now: Now) -> Vec<(ObjectReference, Vec<News>)> {
+        let mut told = Vec::new();
         let mut attempts: BTreeMap<Key, Attempt> = BTreeMap::new();
         for Outcome { key, action, result } in outcomes {
             let (attempt, refusal) = match result {
                 Ok(written) => {
                     self.work.written += 1;
+                    told.extend(self.news(&action, &written));
                     self.world.keep(written);
                     (Attempt::Done, None)
                 }
@@ -189,6 +198,14 @@ impl Shell {
         for (key, attempt) in attempts {
             self.retry.note(key, attempt, now.monotonic);
         }
+        told
+    }
+
+    /// What people are told of a Member whose conditions were written.
+    fn news(&self, action: &Action, written: &Written) -> Option<(ObjectReference, Vec<News>)> {
+        let (Action::TellMember(name, findings), Written::Member(member)) = (action, written) else { return None };
+        let before = self.world.members.get(name).map_or(&[][..], down::member_conditions);
+        Some((member.object_ref(&()), news(before, findings)))
     }
 
     /// What the broker refuses is said where people look: on the own object.

@@ -24,7 +24,8 @@ use super::status::{Contact, WorkCounts};
 use super::watch::{self, Inputs};
 use super::world::{Key, World};
 use super::{describe, properties};
-use crate::api::names::{FIELD_MANAGER, SECRET_BROKER, SECRET_JOIN};
+use crate::api::names::{FIELD_MANAGER, REPORTER, SECRET_BROKER, SECRET_JOIN};
+use crate::events::Teller;
 
 /// Time, read once for a step.
 #[derive(Debug, Clone, Copy)]
@@ -48,6 +49,7 @@ pub(super) struct Shell {
     pub retry: Retry,
     pub contact: Contact,
     pub work: WorkCounts,
+    pub events: Teller,
     failed_token: Option<FailedToken>,
     refused: Option<Credential>,
     /// A credential that is not stored yet.
@@ -62,6 +64,7 @@ impl Shell {
     pub fn new(local: Client, config: BrokerConfig, seed: [u8; 32]) -> Self {
         let inputs = watch::local(&local, &config.namespace);
         Self {
+            events: Teller::new(local.clone(), REPORTER, None),
             local,
             config,
             inputs,

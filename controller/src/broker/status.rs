@@ -24,6 +24,8 @@ pub struct BrokerStatus {
     pub connected: Option<Timestamp>,
     /// When the credential expires, unless it renews itself before.
     pub credential_expires: Option<Timestamp>,
+    /// When it renews itself: at half of its life, whatever the broker gave it.
+    pub credential_renews: Option<Timestamp>,
     /// Members, the own one with them.
     pub members: ByCondition,
     /// ServiceRecords.
@@ -88,6 +90,7 @@ impl Shell {
             contact: self.contact.last,
             connected: self.contact.connected,
             credential_expires: self.session.as_ref().map(|session| session.credential.expires),
+            credential_renews: self.session.as_ref().map(|session| session.credential.renewal()),
             members,
             records,
             work: WorkCounts { waiting: self.retry.len() as u64, ..self.work },

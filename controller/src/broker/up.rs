@@ -132,6 +132,7 @@ mod tests {
             gateways: Vec::new(),
             version: version.into(),
             protocol: 1,
+            min_protocol: None,
         }
     }
 

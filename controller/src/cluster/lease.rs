@@ -2,6 +2,9 @@
 //!
 //! As client-go's election, with two differences. Candidates watch the Lease, so one that is given back is taken at
 //! once; and durations are not bound to whole seconds, because expiry is counted by who waits.
+//!
+//! A Lease that is missing is made by whoever notices, without a holder, and then taken as any other. No manifest has one:
+//! Argo CD leaves the kind out, and what Helm deletes first at an uninstall would be back before the pods are gone.
 
 mod election;
 
@@ -13,14 +16,17 @@ use futures::{StreamExt as _, TryStreamExt as _};
 use k8s_openapi::api::coordination::v1::{Lease, LeaseSpec};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::MicroTime;
 use k8s_openapi::jiff::Timestamp;
-use kube::api::{Api, ObjectMeta, PostParams};
+use kube::api::{Api, ObjectMeta, Patch, PatchParams, PostParams};
 use kube::runtime::WatchStreamExt as _;
 use kube::runtime::utils::Backoff;
 use kube::runtime::watcher;
+use serde_json::json;
 use thiserror::Error;
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep_until, timeout};
 use tracing::{debug, info, warn};
+
+use crate::api::names::FIELD_MANAGER;
 
 /// Which Lease, for whom, and how fast.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -180,11 +186,13 @@ impl Elector {
     /// Writes once. A conflict means that somebody was faster: then it is read again.
     async fn write(&self, step: Step, lease: &mut Option<Lease>, election: &mut Election) {
         let began = Instant::now();
-        let wanted = self.wanted(step, lease.as_ref());
         let write = async {
             match step {
-                Step::Create => self.api.create(&PostParams::default(), &wanted).await,
-                _ => self.api.replace(&self.config.name, &PostParams::default(), &wanted).await,
+                Step::Create => self.create().await,
+                _ => {
+                    let wanted = self.wanted(step, lease.as_ref());
+                    self.api.replace(&self.config.name, &PostParams::default(), &wanted).await
+                }
             }
         };
         let patience = self.config.duration / 2;
@@ -193,7 +201,7 @@ impl Elector {
                 election.handle_written(seen(&written), began, Instant::now());
                 *lease = Some(written);
             }
-            Ok(Err(kube::Error::Api(status))) if matches!(status.code, 404 | 409) => {
+            Ok(Err(kube::Error::Api(status))) if status.code == 409 || (status.code == 404 && step != Step::Create) => {
                 match timeout(patience, self.api.get_opt(&self.config.name)).await {
                     Ok(Ok(current)) => see(lease, current, election),
                     _ => election.handle_failed(Instant::now()),
@@ -210,18 +218,29 @@ impl Elector {
         }
     }
 
+    /// Makes the Lease, without a holder: of two who do so at once, the second one changes nothing. By server-side apply,
+    /// because that alone tells the name to the authorizer, so that nobody needs the right to make any Lease.
+    async fn create(&self) -> Result<Lease, kube::Error> {
+        let empty = json!({
+            "apiVersion": "coordination.k8s.io/v1",
+            "kind": "Lease",
+            "metadata": { "name": self.config.name, "labels": { "app.kubernetes.io/name": "linkspan" } },
+        });
+        self.api.patch(&self.config.name, &PatchParams::apply(FIELD_MANAGER), &Patch::Apply(&empty)).await
+    }
+
     /// The Lease as it shall be. Its version goes along, so that a write over somebody else's fails.
     fn wanted(&self, step: Step, lease: Option<&Lease>) -> Lease {
         let before = lease.and_then(|lease| lease.spec.clone()).unwrap_or_default();
         let now = MicroTime(Timestamp::now());
         let transitions = before.lease_transitions.unwrap_or(0);
         let spec = match step {
-            Step::Create | Step::Take => LeaseSpec {
+            Step::Take => LeaseSpec {
                 holder_identity: Some(self.config.holder.clone()),
                 lease_duration_seconds: i32::try_from(whole_seconds(self.config.duration)).ok(),
                 acquire_time: Some(now.clone()),
                 renew_time: Some(now),
-                lease_transitions: Some(if step == Step::Take { transitions.saturating_add(1) } else { transitions }),
+                lease_transitions: Some(transitions.saturating_add(1)),
                 ..before
             },
             Step::Release => LeaseSpec {
@@ -230,17 +249,15 @@ impl Elector {
                 renew_time: Some(now),
                 ..before
             },
-            Step::Renew | Step::Wait(_) => LeaseSpec {
+            Step::Renew | Step::Create | Step::Wait(_) => LeaseSpec {
                 lease_duration_seconds: i32::try_from(whole_seconds(self.config.duration)).ok(),
                 renew_time: Some(now),
                 ..before
             },
         };
-        let metadata = match (step, lease) {
-            (Step::Create, _) | (_, None) => {
-                ObjectMeta { name: Some(self.config.name.clone()), ..ObjectMeta::default() }
-            }
-            (_, Some(lease)) => ObjectMeta { managed_fields: None, ..lease.metadata.clone() },
+        let metadata = match lease {
+            None => ObjectMeta { name: Some(self.config.name.clone()), ..ObjectMeta::default() },
+            Some(lease) => ObjectMeta { managed_fields: None, ..lease.metadata.clone() },
         };
         Lease { metadata, spec: Some(spec) }
     }

@@ -8,10 +8,12 @@ use tunnel::config::{PublicKey, Translation};
 
 use super::id::ClusterId;
 use super::prefixes::{self, Holders};
-use crate::api::{Gateway, Member, VirtualCidr};
+use crate::api::{Gateway, Member, MemberSpec, VirtualCidr};
 
-/// The one version of the protocol that this program speaks.
-const PROTOCOL: u32 = 1;
+/// The newest version of the protocol that this program speaks.
+pub(super) const PROTOCOL: u32 = 1;
+/// The oldest one.
+pub(super) const OLDEST_PROTOCOL: u32 = 1;
 /// Longest part of a refused value that a message repeats.
 const QUOTED: usize = 80;
 
@@ -89,11 +91,7 @@ impl Claim {
             let name = quoted(member.metadata.name.as_deref().unwrap_or_default());
             return Err(InvalidMember(format!("the object is named {name} but speaks for cluster {cluster}")));
         }
-        if spec.protocol != PROTOCOL {
-            let message =
-                format!("it speaks protocol {} and this cluster {PROTOCOL}; upgrade one of them", spec.protocol);
-            return Err(InvalidMember(message));
-        }
+        check_protocol(spec)?;
         let claim = Self {
             pod_cidrs: cidrs("spec.podCIDRs", &spec.pod_cidrs)?,
             service_cidrs: cidrs("spec.serviceCIDRs", &spec.service_cidrs)?,
@@ -134,6 +132,19 @@ impl Claim {
         }
         Ok(())
     }
+}
+
+/// Both sides speak a range of versions, and the newest that both know is used.
+fn check_protocol(spec: &MemberSpec) -> Result<(), InvalidMember> {
+    let oldest = spec.min_protocol.unwrap_or(spec.protocol);
+    if oldest <= PROTOCOL && spec.protocol >= OLDEST_PROTOCOL {
+        return Ok(());
+    }
+    let range = |oldest: u32, newest: u32| {
+        if oldest == newest { newest.to_string() } else { format!("{oldest} to {newest}") }
+    };
+    let (theirs, ours) = (range(oldest, spec.protocol), range(OLDEST_PROTOCOL, PROTOCOL));
+    Err(InvalidMember(format!("it speaks protocol {theirs} and this cluster {ours}; upgrade one of them")))
 }
 
 fn cidrs(field: &str, texts: &[String]) -> Result<Vec<IpNet>, InvalidMember> {

@@ -21,6 +21,10 @@ pub const ANNOTATION_JOINED_AT: &str = "linkspan.dev/joined-at";
 /// Annotation of the own Member in its own cluster: the address of the broker's API server, where that is an IP address.
 pub const ANNOTATION_BROKER_ADDRESS: &str = "linkspan.dev/broker-address";
 
+/// Annotation of the own Member in its own cluster: the prefixes, with commas between, in which others' have to be. Missing
+/// or empty: all are allowed.
+pub const ANNOTATION_ALLOWED_PREFIXES: &str = "linkspan.dev/allowed-prefixes";
+
 /// What is made of one Member.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Verdict {
@@ -44,7 +48,7 @@ pub struct Admitted {
 /// Why a Member is not used: the reason of its condition, and a sentence with a fix.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Refusal {
-    /// `Invalid`, `Overlap` or `DuplicateKey`.
+    /// `Invalid`, `NotAllowed`, `Overlap` or `DuplicateKey`.
     pub reason: &'static str,
     /// One sentence for people.
     pub message: String,
@@ -70,11 +74,12 @@ impl Verdict {
 /// been seen on the broker is younger than all. A Member that is virtual to all does not claim the prefixes of its pods.
 /// Virtual blocks that are claimed already are left out, and its Member chooses others. Services claim nothing: they are
 /// reached by clusterset IPs, and those whose addresses are anything else's are left out. The own prefixes are nobody else's here, and neither are `underlay`, addresses of this
-/// cluster's own nodes, nor the broker's address ([`ANNOTATION_BROKER_ADDRESS`] of the own Member).
+/// cluster's own nodes, nor the broker's address ([`ANNOTATION_BROKER_ADDRESS`] of the own Member). A cluster may allow
+/// some prefixes only ([`ANNOTATION_ALLOWED_PREFIXES`]).
 ///
 /// # Guarantees
 /// The order of `members` does not matter. Every cluster that has the same copies gives the same verdicts, but for what
-/// concerns its own prefixes and underlay.
+/// concerns its own prefixes and underlay, and what it allows.
 ///
 /// Whether a Member is refused depends on itself and on older ones alone, and on what those claim rather than on whether
 /// they are used. So nobody becomes refused by what happens to the claim of a third one. The broker's policy
@@ -103,12 +108,21 @@ pub(crate) fn seniority(copy: &ObjectMeta) -> (Timestamp, String) {
     (joined, copy.name.clone().unwrap_or_default())
 }
 
+/// The prefixes of a list. What is none allows nothing.
+fn allowed(text: &str) -> Option<Vec<IpNet>> {
+    let parts = text.split(',').map(str::trim).filter(|part| !part.is_empty());
+    let parsed: Vec<Option<IpNet>> = parts.map(|part| part.parse().ok()).collect();
+    (!parsed.is_empty()).then(|| parsed.into_iter().flatten().collect())
+}
+
 /// What has been claimed so far.
 struct Court<'a> {
     own: &'a ClusterId,
     claim: Option<Claim>,
     /// What nobody else may have here, with what it is.
     reserved: Holders<&'static str>,
+    /// Where prefixes of others have to be; anywhere, if nothing is said.
+    allowed: Option<Vec<IpNet>>,
     prefixes: Holders<String>,
     endpoints: Holders<String>,
     keys: BTreeMap<PublicKey, String>,
@@ -130,7 +144,8 @@ impl<'a> Court<'a> {
             reserved.insert(net, "this cluster's pods or services");
         }
         let (prefixes, endpoints) = (Holders::new(), Holders::new());
-        Self { own, claim, reserved, prefixes, endpoints, keys: BTreeMap::new(), services: Holders::new() }
+        let allowed = object.and_then(|own| allowed(own.annotations().get(ANNOTATION_ALLOWED_PREFIXES)?));
+        Self { own, claim, reserved, allowed, prefixes, endpoints, keys: BTreeMap::new(), services: Holders::new() }
     }
 
     fn hear(&mut self, member: &Member) -> Verdict {
@@ -189,7 +204,7 @@ impl<'a> Court<'a> {
             return;
         }
         for net in &admitted.claim.service_cidrs {
-            let free = self.is_free(*net) && self.reserved.overlapping(*net).is_none();
+            let free = self.is_free(*net) && self.reserved.overlapping(*net).is_none() && self.allows(*net);
             if free && self.services.overlapping(*net).is_none() {
                 self.services.insert(*net, ());
                 admitted.routes.push(*net);
@@ -201,6 +216,7 @@ impl<'a> Court<'a> {
         let claim = &admitted.claim;
         self.pods_objection(claim)
             .or_else(|| self.view_objection(admitted))
+            .or_else(|| self.allowance_objection(admitted))
             .or_else(|| self.endpoint_objection(claim))
             .or_else(|| self.key_objection(claim))
     }
@@ -251,6 +267,21 @@ impl<'a> Court<'a> {
             };
             overlap(format!("{net} holds {address} of {whose}; {fix}"))
         })
+    }
+
+    fn allows(&self, net: IpNet) -> bool {
+        self.allowed.as_ref().is_none_or(|allowed| allowed.iter().any(|range| range.contains(&net)))
+    }
+
+    /// What this cluster lets nobody have.
+    fn allowance_objection(&self, admitted: &Admitted) -> Option<Refusal> {
+        let mut others = admitted.routes.iter().filter(|_| admitted.claim.cluster != *self.own);
+        let net = others.find(|net| !self.allows(**net))?;
+        let message = format!(
+            "{net} is in none of the prefixes that this cluster allows to others; if it is right, add it to \
+             LINKSPAN_ALLOWED_PREFIXES in ConfigMap linkspan here"
+        );
+        Some(Refusal { reason: "NotAllowed", message })
     }
 
     /// Packets of the tunnel would go to own pods or services.
@@ -451,6 +482,40 @@ mod tests {
     }
 
     #[test]
+    fn a_cluster_may_allow_some_prefixes_only() {
+        let thief = member("a", 1, "198.51.100.0/24", GATEWAY_KEYS[0]);
+        let mut good = member("b", 2, "10.3.0.0/16", GATEWAY_KEYS[2]);
+        good.spec.service_cidrs = vec!["203.0.113.0/24".into(), "10.4.0.0/16".into()];
+        let mut paris = member("paris", 100, "172.32.0.0/16", GATEWAY_KEYS[1]);
+        let accepted = |paris: &Member| -> Vec<String> {
+            let verdicts = judge(&own(), &[thief.clone(), good.clone(), paris.clone()], &[]);
+            verdicts.into_iter().filter(|(_, verdict)| verdict.accepted().is_some()).map(|(name, _)| name).collect()
+        };
+        assert_eq!(accepted(&paris), ["a", "b", "paris"], "without a word, everything");
+        for (text, wanted) in [
+            ("", &["a", "b", "paris"][..]),
+            ("10.0.0.0/8, fc00::/7", &["b", "paris"]),
+            ("10.0.0.0/8,198.51.100.0/24", &["a", "b", "paris"]),
+            // Part of a prefix is not enough, and what is no prefix allows nothing.
+            ("10.3.0.0/17,198.51.100.128/25", &["paris"]),
+            ("nonsense", &["paris"]),
+        ] {
+            paris.annotations_mut().insert(ANNOTATION_ALLOWED_PREFIXES.to_owned(), text.to_owned());
+            assert_eq!(accepted(&paris), wanted, "{text}");
+        }
+        paris.annotations_mut().insert(ANNOTATION_ALLOWED_PREFIXES.to_owned(), "10.0.0.0/8".to_owned());
+        let verdicts = judge(&own(), &[thief, good, paris], &[]);
+        let (reason, message) = refusal(&verdicts, "a");
+        assert_eq!(reason, "NotAllowed");
+        assert!(
+            message.starts_with("198.51.100.0/24 is in none of the prefixes that this cluster allows"),
+            "{message}"
+        );
+        let nets = |list: [&str; 2]| list.map(|net| net.parse::<IpNet>().unwrap());
+        assert_eq!(verdicts["b"].accepted().unwrap().routes, nets(["10.3.0.0/16", "10.4.0.0/16"]), "a service less");
+    }
+
+    #[test]
     fn what_is_malformed_is_refused_and_named() {
         let bad = |change: fn(&mut Member)| {
             let mut bad = member("a", 100, "10.1.0.0/16", GATEWAY_KEYS[0]);
@@ -464,11 +529,21 @@ mod tests {
         assert!(bad(|member| member.spec.pod_cidrs = vec!["0.0.0.0/0".into()]).contains("unspecified"));
         assert!(bad(|member| member.spec.service_cidrs = vec!["10.1.7.0/24".into()]).contains("overlap"));
         assert!(bad(|member| member.spec.cluster_id = "b".into()).contains("speaks for cluster b"));
-        assert!(bad(|member| member.spec.protocol = 2).contains("protocol 2"));
+        let newer = bad(|member| member.spec.protocol = 2);
+        assert_eq!(newer, "it speaks protocol 2 and this cluster 1; upgrade one of them");
+        let newer = bad(|member| (member.spec.min_protocol, member.spec.protocol) = (Some(2), 3));
+        assert_eq!(newer, "it speaks protocol 2 to 3 and this cluster 1; upgrade one of them");
         assert!(bad(|member| member.spec.gateways[0].public_key = "x".into()).contains("publicKey"));
         assert!(bad(|member| member.spec.gateways[0].lanes = 0).contains("lanes"));
         assert!(bad(|member| member.spec.gateways[0].endpoints = vec!["127.0.0.1:1".into()]).contains("loopback"));
         assert!(bad(|member| member.spec.gateways[0].endpoints = vec!["10.1.0.9:1".into()]).contains("inside"));
         assert!(bad(|member| member.spec.pod_cidrs = vec!["x".repeat(5000)]).len() < 200);
+    }
+
+    #[test]
+    fn a_newer_member_that_speaks_an_older_protocol_too_is_accepted() {
+        let mut newer = member("a", 100, "10.1.0.0/16", GATEWAY_KEYS[0]);
+        (newer.spec.min_protocol, newer.spec.protocol) = (Some(1), 3);
+        assert!(matches!(judge(&own(), &[newer], &[])["a"], Verdict::Accepted(_)));
     }
 }

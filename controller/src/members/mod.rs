@@ -23,7 +23,10 @@ pub use blocks::{NoBlock, allocate};
 pub use claim::{Claim, ClaimGateway, InvalidMember};
 pub use id::{ClusterId, InvalidClusterId};
 pub(crate) use judge::seniority;
-pub use judge::{ANNOTATION_BROKER_ADDRESS, ANNOTATION_JOINED_AT, Admitted, Refusal, Verdict, Verdicts, judge};
+pub use judge::{
+    ANNOTATION_ALLOWED_PREFIXES, ANNOTATION_BROKER_ADDRESS, ANNOTATION_JOINED_AT, Admitted, Refusal, Verdict, Verdicts,
+    judge,
+};
 pub use own::{Discovery, Overrides, OwnMember, addresses, own};
 pub use selector::Selector;
 pub use view::View;

@@ -10,6 +10,7 @@ use k8s_openapi::api::networking::v1::ServiceCIDR;
 use k8s_openapi::jiff::Timestamp;
 use kube::ResourceExt as _;
 
+use super::claim::{OLDEST_PROTOCOL, PROTOCOL};
 use super::condition::Finding;
 use super::id::ClusterId;
 use super::prefixes;
@@ -41,6 +42,8 @@ pub struct Overrides {
     pub service_cidrs: Vec<IpNet>,
     /// Where virtual addresses are taken from; see [`default_pool`](super::default_pool).
     pub virtual_pool: Vec<IpNet>,
+    /// Where prefixes of other clusters have to be; anywhere, if it is empty.
+    pub allowed: Vec<IpNet>,
 }
 
 /// What a cluster sees of itself.
@@ -116,7 +119,9 @@ pub fn own(seen: &Discovery<'_>) -> OwnMember {
         resting_cidrs: resting(seen.before, seen.departed, seen.now),
         gateways,
         version: seen.version.to_owned(),
-        protocol: 1,
+        protocol: PROTOCOL,
+        // Only where it says more: a broker of an older version does not know the field.
+        min_protocol: (OLDEST_PROTOCOL < PROTOCOL).then_some(OLDEST_PROTOCOL),
     };
     OwnMember { spec, findings: vec![networks, virtuals.finding, gateway_finding] }
 }
@@ -337,6 +342,7 @@ mod tests {
                     pod_cidrs: Vec::new(),
                     service_cidrs: Vec::new(),
                     virtual_pool: super::super::default_pool(),
+                    allowed: Vec::new(),
                 },
             }
         }

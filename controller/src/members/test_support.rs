@@ -33,6 +33,7 @@ pub(super) fn member(name: &str, joined: i64, pods: &str, key: &str) -> Member {
         gateways: vec![gateway],
         version: String::new(),
         protocol: 1,
+        min_protocol: None,
     };
     let mut member = Member::new(name, spec);
     let joined = Timestamp::from_second(joined).unwrap().to_string();

@@ -7,8 +7,8 @@ use k8s_openapi::api::discovery::v1::EndpointSlice;
 use kube::Resource;
 use kube::api::ObjectMeta;
 
-use super::events::News;
 use crate::api::{ServiceExport, ServiceImport, ServiceRecord};
+use crate::events::News;
 
 /// One write to the API server; prints as one line.
 #[derive(Debug, Clone, PartialEq)]

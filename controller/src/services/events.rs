@@ -2,28 +2,7 @@
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 
-/// Longest note of an Event in bytes (`events.k8s.io`).
-const MAX_NOTE: usize = 1024;
-
-/// Something that is told once.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct News {
-    /// Whether it is as people want it.
-    pub weight: Weight,
-    /// Why, in CamelCase.
-    pub reason: &'static str,
-    /// What, for people.
-    pub note: String,
-}
-
-/// How much it matters.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Weight {
-    /// All is well.
-    Normal,
-    /// Someone has to do something.
-    Warning,
-}
+use crate::events::{News, Weight};
 
 /// What has changed from the conditions `before` to `now`. That something is well is told where it was not before, and
 /// that it is only on its way is not told at all.
@@ -44,7 +23,8 @@ pub fn news(before: &[Condition], now: &[Condition]) -> Vec<News> {
             ("Conflict", "True") => (Weight::Warning, "Conflict", &*condition.message),
             _ => return None,
         };
-        Some(News { weight, reason, note: note[..note.floor_char_boundary(MAX_NOTE)].to_owned() })
+        // Another conflict is other news.
+        Some(News::new(weight, reason, &condition.reason, note))
     };
     now.iter().filter(changed).filter_map(tell).collect()
 }
@@ -97,12 +77,12 @@ mod tests {
         );
         let other = said(&[("Conflict", Truth::True, "PortConflict,TypeConflict")]);
         assert_eq!(told(&bad, &other), ["Warning Conflict: why"]);
-    }
-
-    #[test]
-    fn notes_fit_into_an_event() {
-        let mut long = said(&[("Valid", Truth::False, "NoService")]);
-        long[0].message = "ü".repeat(600);
-        assert_eq!(news(&[], &long)[0].note.len(), 1024);
+        let actions = |now: &[Condition]| news(&good, now).iter().map(|news| news.action.clone()).collect::<Vec<_>>();
+        assert_eq!(actions(&bad), ["NoService", "Failed", "PortConflict"]);
+        assert_eq!(
+            actions(&other),
+            ["PortConflict,TypeConflict"],
+            "or else it would be told with the note of the first"
+        );
     }
 }

@@ -11,7 +11,7 @@ use crate::members::ANNOTATION_JOINED_AT;
 use crate::names::Reachability;
 
 /// Reasons of a Member's condition `Ready` for which nothing that it says counts. Others pass by themselves.
-const REFUSED: [&str; 4] = ["Overlap", "DuplicateID", "DuplicateKey", "Invalid"];
+const REFUSED: [&str; 5] = ["Overlap", "DuplicateID", "DuplicateKey", "Invalid", "NotAllowed"];
 
 /// How long a cluster must have been silent until its endpoints are taken away, in seconds: KEP-1645 recommends a lease
 /// on them, and leaves its length open. WireGuard's handshakes, which probes keep up, renew it every two minutes.
@@ -65,11 +65,12 @@ pub fn reachability<'a>(
     peers.map(|peer| (peer.cluster.clone(), judge(peer))).collect()
 }
 
-/// A gateway that has never heard of a peer cannot tell for how long it has been away.
+/// A gateway that has never heard of a peer cannot tell for how long it has been away. A state that this version does not
+/// know is not up.
 fn judge(peer: &PeerStatus) -> Reachability {
     match (peer.state, peer.handshake_age_seconds) {
-        (PeerState::Down, Some(ENDPOINT_LEASE_SECONDS..)) => Reachability::Lost,
-        (PeerState::Down, _) => Reachability::Unreachable,
+        (PeerState::Down | PeerState::Unknown, Some(ENDPOINT_LEASE_SECONDS..)) => Reachability::Lost,
+        (PeerState::Down | PeerState::Unknown, _) => Reachability::Unreachable,
         (PeerState::Up | PeerState::Idle | PeerState::Connecting, _) => Reachability::Reachable,
     }
 }
@@ -194,6 +195,8 @@ mod tests {
         assert_eq!(with("Down", Some(300)), Reachability::Lost);
         assert_eq!(with("Idle", Some(3000)), Reachability::Reachable, "nobody has asked for it");
         assert_eq!(with("Down", None), Reachability::Unreachable, "nobody knows for how long");
+        assert_eq!(with("Resting", Some(3)), Reachability::Unreachable, "a state of another version is not up");
+        assert_eq!(with("Resting", Some(300)), Reachability::Lost);
     }
 
     #[test]
@@ -210,6 +213,7 @@ mod tests {
             .unwrap()
         };
         assert_eq!(Exporter::of(&member("Overlap")).networks, None);
+        assert_eq!(Exporter::of(&member("NotAllowed")).networks, None);
         assert_eq!(Exporter::of(&member("NoGateway")).networks.unwrap().cluster, "b");
     }
 }

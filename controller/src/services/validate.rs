@@ -18,7 +18,7 @@ use super::value::{
     TrafficPolicy, parse_protocol,
 };
 use crate::api::names::{LABEL_CLUSTER, SYSTEM_NAMESPACE};
-use crate::api::{AddressType, Member, RecordEndpoint, RecordSlice, ServiceRecord, ServiceRecordSpec};
+use crate::api::{AddressType, ImportType, Member, RecordEndpoint, RecordSlice, ServiceRecord, ServiceRecordSpec};
 
 /// Ports that a service may have.
 pub const MAX_PORTS: usize = 256;
@@ -85,6 +85,9 @@ pub fn check(record: &ServiceRecord, networks: &MemberNetworks, policy: &Policy)
 pub fn parse(record: &ServiceRecord, cluster: &str, policy: &Policy) -> Result<Record, Refusal> {
     let spec = &record.spec;
     let cluster = check_identity(record, cluster)?;
+    if spec.kind == ImportType::Unknown {
+        return Err(unknown("type"));
+    }
     check_names(spec, policy)?;
     check_sizes(spec)?;
     labels::check_labels(&spec.exported_labels).map_err(Refusal::InvalidLabels)?;
@@ -256,6 +259,11 @@ fn parse_distribution(text: Option<&str>) -> Result<Option<Distribution>, Refusa
     text.map(parse).transpose()
 }
 
+/// A value that another version writes and this one cannot serve.
+fn unknown(field: &'static str) -> Refusal {
+    Refusal::InvalidField { field, value: "read by this version of Linkspan; upgrade this cluster".to_owned() }
+}
+
 fn invalid(field: &'static str, value: &str) -> Refusal {
     Refusal::InvalidField { field, value: shorten(value) }
 }
@@ -264,6 +272,7 @@ fn parse_slice(slice: &RecordSlice) -> Result<Slice, Refusal> {
     let family = match slice.address_type {
         AddressType::IPv4 => Family::V4,
         AddressType::IPv6 => Family::V6,
+        AddressType::Unknown => return Err(unknown("addressType")),
     };
     if slice.ports.len() > MAX_PORTS {
         return Err(Refusal::TooLarge { what: "ports of a slice", count: slice.ports.len(), limit: MAX_PORTS });

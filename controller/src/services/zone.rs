@@ -50,6 +50,8 @@ pub fn zone<'a>(
                     services.entry(cluster).or_default().push(service(ServiceKind::Headless { endpoints }));
                 }
             }
+            // The controller writes it anew, in a type that both know, when it is of this version, too.
+            ImportType::Unknown => {}
         }
     }
     plan_zone(&services, reachability)

@@ -3,6 +3,7 @@
 use controller::api::{Member, ServiceRecord};
 use controller::broker::{ask_to_leave, token};
 use k8s_openapi::api::core::v1::Namespace;
+use k8s_openapi::api::events::v1::Event;
 use kube::api::{DeleteParams, Patch, PatchParams};
 use kube::core::{ApiResource, DynamicObject, GroupVersionKind};
 use kube::{Api, ResourceExt as _};
@@ -35,6 +36,14 @@ async fn while_the_broker_is_away_everything_stays_and_changes_follow_when_it_is
     broker.stop().unwrap();
     let message = paris.wait_for("paris", "BrokerReachable", "False", "Unreachable").await;
     assert!(message.starts_with("not reached since 20"), "{message}");
+    let told = async |reason: &str| {
+        let events: Api<Event> = Api::namespaced(paris.client.clone(), "linkspan-system");
+        let about = |event: &Event| event.regarding.as_ref().and_then(|about| about.name.clone());
+        let events = events.list(&Default::default()).await.unwrap();
+        events.iter().any(|event| event.reason.as_deref() == Some(reason) && about(event).as_deref() == Some("paris"))
+    };
+    eventually("an Event tells of it", async || told("Unreachable").await).await;
+    assert!(!told("BrokerReachable").await, "that it answers is no news before");
     // A change at home goes on, and waits.
     apply(&paris.records(), &record("paris", "default", "late", "10.140.0.9")).await.unwrap();
     // Another controller comes up from what its own API server knows.

@@ -215,6 +215,7 @@ pub fn member(cluster: &str, pods: &str, key: &str) -> Member {
         gateways: vec![gateway],
         version: String::new(),
         protocol: 1,
+        min_protocol: None,
     };
     let mut member = Member::new(cluster, spec);
     member.metadata.labels = Some(labels(cluster));

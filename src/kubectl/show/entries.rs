@@ -170,6 +170,7 @@ fn connection(node: &str, observed: Option<String>, peer: &PeerStatus) -> Entry 
         PeerState::Idle => ("idle", Tone::Plain),
         PeerState::Connecting => ("connecting", Tone::Warning),
         PeerState::Down => ("down", Tone::Bad),
+        PeerState::Unknown => ("unknown", Tone::Warning),
     };
     let rtt = peer.rtt_microseconds.map(|rtt| rtt as f64 / 1000.0);
     let loss = f64::from(peer.loss_permille) / 1000.0;
@@ -241,6 +242,7 @@ fn imports(seen: &Seen) -> Vec<Entry> {
         let kind = match import.spec.kind {
             ImportType::ClusterSetIP => "ClusterSetIP",
             ImportType::Headless => "Headless",
+            ImportType::Unknown => "Unknown",
         };
         let clusters = import.status.iter().flat_map(|status| &status.clusters);
         let clusters: Vec<&str> = clusters.map(|cluster| cluster.cluster.as_str()).collect();

@@ -117,6 +117,7 @@ fn kind_name(kind: ImportType) -> &'static str {
     match kind {
         ImportType::ClusterSetIP => "ClusterSetIP",
         ImportType::Headless => "Headless",
+        ImportType::Unknown => "Unknown",
     }
 }
 

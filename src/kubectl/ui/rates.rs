@@ -107,7 +107,7 @@ fn of_status(cluster: &ClusterPicture, gateway: &str, peer: &controller::api::Pe
         PeerState::Up => tunnel::status::PeerState::Up,
         PeerState::Idle => tunnel::status::PeerState::Idle,
         PeerState::Connecting => tunnel::status::PeerState::Connecting,
-        PeerState::Down => tunnel::status::PeerState::Down,
+        PeerState::Down | PeerState::Unknown => tunnel::status::PeerState::Down,
     };
     End {
         cluster: cluster.name().to_owned(),

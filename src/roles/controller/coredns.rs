@@ -15,7 +15,7 @@ use kube::api::{DeleteParams, ObjectMeta, Patch, PatchParams, PostParams, Precon
 use kube::runtime::watcher::{self, Event};
 use kube::{Api, Client};
 
-use crate::roles::watched::{Kind, events_of};
+use crate::roles::watched::{Kind, News, events_of};
 
 /// Namespace of cluster DNS.
 const NAMESPACE: &str = "kube-system";
@@ -94,7 +94,7 @@ impl Watched {
     /// Waits until one of the objects has changed. Safe to cancel; a failed watch goes on by itself.
     async fn changed(&mut self) {
         loop {
-            let changed = match self.events.try_next().await {
+            let news = match self.events.try_next().await {
                 Ok(Some(Seen::Corefile(event))) => self.corefile.take(event, Some),
                 Ok(Some(Seen::Custom(event))) => self.custom.take(event, Some),
                 Ok(Some(Seen::Service(event))) => self.services.take(event, Some),
@@ -102,10 +102,10 @@ impl Watched {
                 Ok(None) => std::future::pending().await,
                 Err(error) => {
                     tracing::debug!(%error, "a watch is started anew");
-                    false
+                    News::Same
                 }
             };
-            if changed {
+            if news == News::Changed {
                 return;
             }
         }

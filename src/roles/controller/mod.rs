@@ -85,11 +85,7 @@ async fn lead(
     let election = elector.run(standing.subscribe(), stop.cancelled());
     tokio::pin!(election);
     loop {
-        let known = async {
-            holding.wait_for(|holding| *holding != Holding::Unknown).await.map(drop)?;
-            board.waiting(None);
-            holding.wait_for(|holding| *holding == Holding::Ours).await.map(drop)
-        };
+        let known = await_turn(&mut holding, &board);
         tokio::select! {
             () = &mut election => return ended(&stop).await,
             ours = known => ours.context("the election tells as long as it runs")?,
@@ -104,6 +100,26 @@ async fn lead(
             }
             end = work(&client, &settings, &board) => return end,
         }
+    }
+}
+
+/// Waits until this process leads. It is ready when somebody does: a Lease that stays without a holder means that none of
+/// the controllers can write it.
+async fn await_turn(holding: &mut watch::Receiver<Holding>, board: &Board) -> Result<(), watch::error::RecvError> {
+    loop {
+        match &*holding.borrow_and_update() {
+            Holding::Unknown => {}
+            Holding::Nobody => board.waiting(Some(format!(
+                "nobody holds the Lease {LEASE_CONTROLLER}: if that stays so, this process cannot write it, and its log \
+                 says why"
+            ))),
+            Holding::Lost | Holding::Other(_) => board.waiting(None),
+            Holding::Ours => {
+                board.waiting(None);
+                return Ok(());
+            }
+        }
+        holding.changed().await?;
     }
 }
 

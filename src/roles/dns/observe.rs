@@ -11,7 +11,7 @@ use k8s_openapi::api::discovery::v1::EndpointSlice;
 use kube::runtime::watcher::{self, Event};
 use kube::{Api, Client};
 
-use crate::roles::watched::{Kind, events_of};
+use crate::roles::watched::{Kind, News, events_of};
 
 /// The newest state of all watched objects.
 pub(super) struct Watched {
@@ -58,7 +58,7 @@ impl Watched {
     /// Waits for an event. Tells whether it may have changed the zone.
     ///
     /// Safe to cancel. A failed watch goes on by itself, and is told.
-    pub(super) async fn changed(&mut self) -> Result<bool, watcher::Error> {
+    pub(super) async fn changed(&mut self) -> Result<News, watcher::Error> {
         let Some(event) = self.events.try_next().await? else { return std::future::pending().await };
         Ok(match event {
             Seen::Import(event) => self.imports.take(event, |mut import| {

@@ -135,6 +135,7 @@ impl Planner {
                 tracing::warn!(%member, %reason, "a Member is not used");
             }
         }
+        self.context.board.unusable(planned.unusable());
         self.refused = planned.refused;
         let loaded = Loaded { site: planned.site, secrets: Secrets { private_key, preshared: BTreeMap::new() }, node };
         if before.as_deref() == Some(&loaded) {

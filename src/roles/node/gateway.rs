@@ -3,16 +3,18 @@
 use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
-use controller::api::names::{FIELD_MANAGER, SYSTEM_NAMESPACE};
+use controller::api::names::{FIELD_MANAGER, REPORTER_NODE, SYSTEM_NAMESPACE};
 use controller::api::{GatewayNode, GatewayNodeSpec, GatewayNodeStatus, PeerState, PeerStatus};
+use controller::events::Teller;
 use controller::members::condition::{Finding, conditions};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{OwnerReference, Time};
 use k8s_openapi::jiff::Timestamp;
 use kube::api::{DeleteParams, Patch, PatchParams};
-use kube::{Api, ResourceExt as _};
+use kube::{Api, Resource as _, ResourceExt as _};
 use tunnel::status::Status;
 
 use super::Shared;
+use super::events::news;
 use super::facts::{Facts, NodeFacts};
 use super::plan::candidates;
 use crate::run::Context;
@@ -31,7 +33,9 @@ const PATIENCE: Duration = Duration::from_secs(5);
 /// # Errors
 /// When there is no way to the API server at all; single requests that fail are tried again.
 pub(super) async fn follow(context: Context, shared: Shared) -> anyhow::Result<()> {
-    let nodes: Api<GatewayNode> = Api::namespaced(shared.client().await?, SYSTEM_NAMESPACE);
+    let client = shared.client().await?;
+    let events = Teller::new(client.clone(), REPORTER_NODE, Some(context.options.node.clone()));
+    let nodes: Api<GatewayNode> = Api::namespaced(client, SYSTEM_NAMESPACE);
     let mut facts = shared.facts.subscribe();
     let mut paths = context.paths.subscribe();
     let mut written: Option<GatewayNode> = None;
@@ -46,7 +50,10 @@ pub(super) async fn follow(context: Context, shared: Shared) -> anyhow::Result<(
             (Wanted::Node(node), Some(old)) if same(node, old) && fresh => NUMBERS,
             (wanted, _) => match tokio::time::timeout(PATIENCE, write(&nodes, &context.options.node, wanted)).await {
                 Ok(Ok(now)) => {
-                    written = now;
+                    let before = std::mem::replace(&mut written, now);
+                    if let Some(now) = &written {
+                        events.tell(&now.object_ref(&()), &news(before.as_ref(), now)).await;
+                    }
                     told.clear();
                     NUMBERS
                 }
@@ -213,14 +220,17 @@ async fn write(nodes: &Api<GatewayNode>, name: &str, wanted: &Wanted) -> kube::R
     let how = PatchParams::apply(FIELD_MANAGER).force();
     let mut spec = (**node).clone();
     spec.status = None;
-    nodes.patch(&node.name_any(), &how, &Patch::Apply(&spec)).await?;
+    let stored = nodes.patch(&node.name_any(), &how, &Patch::Apply(&spec)).await?;
     // Its own request: the status is a subresource.
     let status = serde_json::json!({
         "apiVersion": "linkspan.dev/v1alpha1", "kind": "GatewayNode", "metadata": { "name": node.name_any() },
         "status": node.status,
     });
     nodes.patch_status(&node.name_any(), &how, &Patch::Apply(&status)).await?;
-    Ok(Some((**node).clone()))
+    let mut now = (**node).clone();
+    // Events are about one object, and not about another one of its name.
+    now.metadata.uid = stored.metadata.uid;
+    Ok(Some(now))
 }
 
 #[cfg(test)]

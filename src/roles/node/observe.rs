@@ -14,7 +14,7 @@ use kube::runtime::watcher::{self, Event};
 use kube::{Api, Client};
 
 use super::facts::{Facts, NodeFacts};
-use crate::roles::watched::{Kind, events_of};
+use crate::roles::watched::{Kind, News, events_of};
 
 /// The newest state of all watched objects.
 pub(super) struct Watched {
@@ -49,7 +49,7 @@ impl Watched {
     /// Waits for an event. Tells whether it may have changed the facts.
     ///
     /// Safe to cancel. A failed watch goes on by itself, and is told.
-    pub(super) async fn changed(&mut self) -> Result<bool, watcher::Error> {
+    pub(super) async fn changed(&mut self) -> Result<News, watcher::Error> {
         let Some(event) = self.events.try_next().await? else { return std::future::pending().await };
         Ok(match event {
             Seen::Member(event) => self.members.take(event, |mut member| {

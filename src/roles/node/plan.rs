@@ -29,6 +29,21 @@ pub struct Planned {
     pub refused: BTreeMap<String, String>,
 }
 
+impl Planned {
+    /// Why no other Member is a peer, where there are some; one sentence.
+    pub fn unusable(&self) -> Option<String> {
+        if !self.site.peers.is_empty() {
+            return None;
+        }
+        if let Some(reason) = self.refused.get(&self.site.cluster) {
+            return Some(format!("this cluster reaches no other one, because its own Member is refused: {reason}"));
+        }
+        let (member, reason) = self.refused.first_key_value()?;
+        let all = self.refused.len();
+        Some(format!("none of the other Members can be used, {all} in all; the first one is {member}: {reason}"))
+    }
+}
+
 /// Why there is no site yet; one sentence with a fix.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Missing {

@@ -91,6 +91,9 @@ fn broker(out: &mut Out, broker: &BrokerReport) {
     let expires = second(broker.credential_expires);
     let help = "When the credential for the broker expires unless it renews itself, in seconds since 1970";
     out.value("broker_credential_expiry_timestamp_seconds", help, expires);
+    let renews = second(broker.credential_renews);
+    let help = "When the credential for the broker is due to renew itself, in seconds since 1970";
+    out.value("broker_credential_renewal_timestamp_seconds", help, renews);
     out.gauge("members", "Members of the clusterset by condition and its status", by_condition(&broker.members));
     let records = broker.records;
     let of = |origin: &str, state: &str, count: u64| {

@@ -116,3 +116,27 @@ fn on_a_broker_that_does_not_know_this_cluster_nothing_is_gone_until_it_does() {
     let gone = forgotten(&mut world, &mut court);
     assert_eq!(gone, ["delete Member berlin", "delete ServiceRecord berlin.default.web"]);
 }
+
+#[test]
+fn a_record_of_an_unknown_type_is_neither_used_nor_copied() {
+    let mut strange = record("berlin");
+    strange["spec"]["type"] = json!("Mesh");
+    let mut seen = world(&[member("paris"), member("berlin")], &[strange]);
+    let actions = planned(&mut seen, &mut None);
+    assert!(!actions.iter().any(|action| matches!(action, Action::CopyRecord(_))), "{actions:?}");
+    let why = &seen.refused["berlin.default.web"];
+    assert!(why.contains("its type is not known to this version of Linkspan; upgrade this cluster"), "{why}");
+}
+
+#[test]
+fn a_key_without_anything_to_write_is_told_as_well() {
+    let mut seen = world(&[member("paris"), member("berlin")], &[]);
+    planned(&mut seen, &mut None);
+    seen.dirty.clear();
+    let key = Key::RecordUp("paris.default.gone".to_owned());
+    seen.mark([key.clone()]);
+    let config = BrokerConfig::new("paris".parse().unwrap(), "uid".to_owned());
+    let connection = connection();
+    let pass = Pass { config: &config, connection: &connection, broker: Some("linkspan-broker"), now: at(100) };
+    assert_eq!(plan(&mut seen, &mut None, &pass).into_iter().find(|(told, _)| *told == key), Some((key, vec![])));
+}

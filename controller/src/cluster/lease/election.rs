@@ -19,7 +19,7 @@ pub(super) struct Seen {
 /// What to do now.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Step {
-    /// Make the Lease.
+    /// Make the Lease, which nobody holds then.
     Create,
     /// Write our name, over that of nobody or of a holder that does not renew.
     Take,

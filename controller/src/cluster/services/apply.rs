@@ -6,24 +6,20 @@ use k8s_openapi::NamespaceResourceScope;
 use k8s_openapi::api::core::v1::Service;
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 use kube::api::{Api, DeleteParams, Patch, PatchParams, Preconditions};
-use kube::runtime::events::{Event, EventType, Recorder};
 use kube::{Client, Error, Resource, ResourceExt as _};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use tokio::time::{Duration, sleep, timeout};
 use tracing::{debug, info, warn};
 
-use crate::api::names::FIELD_MANAGER;
+use crate::api::names::{FIELD_MANAGER, REPORTER};
 use crate::api::{ServiceImport, ServiceRecord};
+use crate::events::{News, Teller};
 use crate::services::action::{Action, ObjectRef};
-use crate::services::events::{News, Weight};
 use crate::services::index::{Kind, Object};
 
 /// How long one write may take.
 const PATIENCE: Duration = Duration::from_secs(30);
-
-/// Who tells Events.
-const REPORTER: &str = "linkspan-controller";
 
 /// How often a lost address is asked for, and the time between.
 const TRIES_FOR_ADDRESS: u32 = 20;
@@ -52,31 +48,18 @@ enum Written {
 #[derive(Clone)]
 pub(super) struct Writer {
     client: Client,
-    events: Recorder,
+    events: Teller,
 }
 
 impl Writer {
     pub(super) fn new(client: Client) -> Self {
-        let events = Recorder::new(client.clone(), REPORTER.into());
+        let events = Teller::new(client.clone(), REPORTER, None);
         Self { client, events }
     }
 
-    /// Events help people only: one that cannot be written is not tried again.
     async fn tell(&self, object: &Object, news: &[News]) {
-        let Object::Export(export) = object else { return };
-        let about = export.object_ref(&());
-        for news in news {
-            let type_ = match news.weight {
-                Weight::Normal => EventType::Normal,
-                Weight::Warning => EventType::Warning,
-            };
-            let (reason, note) = (news.reason.to_owned(), Some(news.note.clone()));
-            let event = Event { type_, reason, note, action: "Export".to_owned(), secondary: None };
-            match timeout(PATIENCE, self.events.publish(&event, &about)).await {
-                Ok(Ok(())) => {}
-                Ok(Err(error)) => debug!(%error, "an Event is lost"),
-                Err(_) => debug!("an Event is lost: no answer within {PATIENCE:?}"),
-            }
+        if let Object::Export(export) = object {
+            self.events.tell(&export.object_ref(&()), news).await;
         }
     }
 }

@@ -82,6 +82,7 @@ impl Fleet {
             pod_cidrs: cluster.pods.iter().map(|text| text.parse().unwrap()).collect(),
             service_cidrs: vec![cluster.services.parse().unwrap()],
             virtual_pool: cluster.pool.clone(),
+            allowed: Vec::new(),
         };
         let mut own = own(&Discovery {
             cluster: &cluster.id,

@@ -38,6 +38,7 @@ impl Index {
             let kind = match import.spec.kind {
                 ImportType::ClusterSetIP => "ClusterSetIP",
                 ImportType::Headless => "Headless",
+                ImportType::Unknown => "Unknown",
             };
             *summary.imports.entry(kind).or_default() += 1;
         }

@@ -124,6 +124,13 @@ fn a_record_speaks_for_its_own_cluster_only() {
 }
 
 #[test]
+fn what_another_version_says_is_refused_and_no_error_of_the_whole_list() {
+    let told = "cannot be read by this version of Linkspan; upgrade this cluster";
+    assert_eq!(refusal(json!({ "spec": { "type": "Mesh" } })), format!("InvalidField: type {told}"));
+    assert_eq!(address_refusal("IPv8", json!(["10.52.1.2"])), format!("InvalidField: addressType {told}"));
+}
+
+#[test]
 fn row_17_reserved_namespaces_are_refused_and_can_be_chosen() {
     for namespace in ["kube-system", "kube-public", "kube-node-lease", "linkspan-system"] {
         let name = format!("berlin.{namespace}.web");

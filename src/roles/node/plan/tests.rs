@@ -184,6 +184,8 @@ fn a_cluster_that_is_itself_refused_has_no_peers_and_keeps_its_nodes() {
     let Planned { site, refused } = planned(&facts, "a");
     assert_eq!((site.peers.len(), site.nodes.len()), (0, 3));
     assert!(refused.contains_key("paris"), "{refused:?}");
+    let why = Planned { site, refused }.unusable().expect("it has no peers");
+    assert!(why.starts_with("this cluster reaches no other one, because its own Member is refused: "), "{why}");
 }
 
 #[test]
