@@ -21,11 +21,13 @@ UI_STEPS := chromium
 
 # More arguments for `linkspan lab`, for example: make lab ARGS="--sites 3"
 ARGS ?=
+# The commit of the earlier build in `make skew`.
+PREVIOUS ?=
 # Seconds for which each fuzz target runs in `make fuzz`.
 TIME ?= 60
 
 .DEFAULT_GOAL := help
-.PHONY: help setup lab cluster cluster-down build test faults lint fmt clippy doc deny bench bench-quick bench-control bench-dns bench-micro fuzz
+.PHONY: help setup lab cluster cluster-down build test faults skew lint fmt clippy doc deny bench bench-quick bench-control bench-dns bench-micro fuzz
 
 help: ## Show the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/make \1\t\2/' | expand -t 20
@@ -57,7 +59,15 @@ test: ## Run all tests (needs root: they build network namespaces)
 
 faults: ## Break two joined clusters in nineteen ways, and ask diagnose and why what is wrong (needs root; about 8 min)
 	@$(SETUP) root packages $(CLUSTER_STEPS)
-	$(CARGO) test --workspace --locked --test clusters -- --ignored --nocapture
+	$(CARGO) test --workspace --locked --test clusters faults -- --ignored --nocapture
+
+skew: ## Join a cluster of the build PREVIOUS (a commit) to one of this build, upgrade it, roll the other back (needs root)
+	@[[ -n "$(PREVIOUS)" ]] || { echo 'make skew: name a commit: make skew PREVIOUS=v0.1.0' >&2; exit 1; }
+	@$(SETUP) root packages $(CLUSTER_STEPS)
+	mkdir -p target/previous && find target/previous -mindepth 1 -maxdepth 1 ! -name target -exec rm -rf {} +
+	git archive $(PREVIOUS) | tar -x -C target/previous
+	$(CARGO) build --locked --manifest-path target/previous/Cargo.toml --bin linkspan
+	LINKSPAN_PREVIOUS=$(CURDIR)/target/previous $(CARGO) test --workspace --locked --test clusters earlier -- --ignored --nocapture
 
 lint: fmt clippy doc deny ## Run every check that is not a test
 

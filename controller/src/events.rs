@@ -10,6 +10,8 @@ use tracing::debug;
 
 /// Longest note of an Event in bytes (`events.k8s.io`).
 const MAX_NOTE: usize = 1024;
+/// Longest action of an Event in bytes.
+const MAX_ACTION: usize = 128;
 /// How long writing one may take.
 const PATIENCE: Duration = Duration::from_secs(5);
 
@@ -37,10 +39,12 @@ pub enum Weight {
 }
 
 impl News {
-    /// News whose note fits into an Event.
+    /// News whose note and action fit into an Event.
     pub fn new(weight: Weight, reason: &'static str, action: impl Into<String>, note: &str) -> Self {
         let note = note[..note.floor_char_boundary(MAX_NOTE)].to_owned();
-        Self { weight, reason, action: action.into(), note }
+        let mut action = action.into();
+        action.truncate(action.floor_char_boundary(MAX_ACTION));
+        Self { weight, reason, action, note }
     }
 }
 
@@ -61,7 +65,8 @@ impl Teller {
     }
 
     /// Events help people only: one that cannot be written is not tried again, and those after it are not tried at all.
-    pub async fn tell(&self, about: &ObjectReference, news: &[News]) {
+    /// Whether all were written: who has more to tell lets it be otherwise, since each may take 5 s.
+    pub async fn tell(&self, about: &ObjectReference, news: &[News]) -> bool {
         for News { weight, reason, action, note } in news {
             let type_ = match weight {
                 Weight::Normal => EventType::Normal,
@@ -79,8 +84,9 @@ impl Teller {
                 Ok(Err(error)) => debug!(%error, reason, "an Event is lost"),
                 Err(_) => debug!(reason, "an Event is lost: no answer within {PATIENCE:?}"),
             }
-            return;
+            return false;
         }
+        true
     }
 }
 
@@ -89,7 +95,8 @@ mod tests {
     use super::*;
 
     #[test]
-    fn notes_fit_into_an_event() {
+    fn notes_and_actions_fit_into_an_event() {
+        assert_eq!(News::new(Weight::Normal, "Conflict", "PortConflict,".repeat(15), "").action.len(), 128);
         assert_eq!(News::new(Weight::Normal, "Ready", "", &"ü".repeat(600)).note.len(), 1024);
         assert_eq!(News::new(Weight::Normal, "Ready", "", &"ü".repeat(1024 / 2)).note.len(), 1024);
         assert_eq!(News::new(Weight::Normal, "Ready", "", "aü").note, "aü");

@@ -84,7 +84,7 @@ Examples:
 Exit codes:
   0   done
   1   failed; the reason is on standard error
-  2   only `lab`, `diagnose` and `why`: it could not run; 1 means that something was found to be broken
+  2   only `lab`, `diagnose`, `why` and `trace`: it could not run; 1 means that something was found to be broken
   64  wrong use of the command line
 
 Environment:
@@ -111,7 +111,7 @@ Examples:
 Exit codes:
   0   done
   1   failed in one cluster at least; the reason is on standard error
-  2   only `diagnose` and `why`: it could not run; 1 means that something was found to be broken
+  2   only `diagnose`, `why` and `trace`: it could not run; 1 means that something was found to be broken
   64  wrong use of the command line
 
 Environment:

@@ -6,7 +6,7 @@ use std::time::Duration;
 use anyhow::anyhow;
 use clap::Args as ClapArgs;
 
-use super::why::{Seen, look_between};
+use super::why::{Seen, look_between, not_found};
 use crate::kubectl::contexts::{Contexts, Namespace};
 use crate::kubectl::output::{Format, Progress, Screen};
 use crate::kubectl::trace::{self, Sender, exit_code, plan};
@@ -51,7 +51,7 @@ pub(super) struct Args {
     #[arg(value_name = "FROM")]
     from: String,
     /// `->` or `to`; may be left out.
-    #[arg(value_name = "->")]
+    #[arg(value_name = "->", allow_hyphen_values = true)]
     arrow: Option<String>,
     /// Who is called.
     #[arg(value_name = "TO")]
@@ -85,11 +85,12 @@ pub(super) async fn run(args: Args) -> anyhow::Result<ExitCode> {
         .and_then(|from| goal(&picture, &from, &to, &namespace).map(|goal| (from, goal)));
     let (from, goal) = match ends {
         Ok(ends) => ends,
-        Err(error) => return Ok(not_found(&error)),
+        Err(error) => return Ok(not_found(&picture, &error)),
     };
     let called = goal_targets(&from, &goal, to.port);
     if called.is_empty() {
-        return Ok(not_found(&format!("{} has no ready endpoint: `linkspan why` tells the reason", goal.label())));
+        let error = format!("{} has no ready endpoint: `linkspan why` tells the reason", goal.label());
+        return Ok(not_found(&picture, &error));
     }
     let sender = sender(&args, &from)?;
     let echo = match &sender {
@@ -103,11 +104,6 @@ pub(super) async fn run(args: Args) -> anyhow::Result<ExitCode> {
     let traces = traces.map_err(|error| anyhow!(error))?;
     super::print(&trace::render(&traces, args.output, Screen::of_stdout())?)?;
     Ok(ExitCode::from(exit_code(&traces)))
-}
-
-fn not_found(error: &str) -> ExitCode {
-    eprintln!("linkspan: {error}");
-    ExitCode::FAILURE
 }
 
 fn sender(args: &Args, from: &Client<'_>) -> anyhow::Result<Sender> {
@@ -124,5 +120,29 @@ fn sender(args: &Args, from: &Client<'_>) -> anyhow::Result<Sender> {
         }
         (true, false) => Ok(Sender::Command { words: args.command.clone(), container: args.container.clone() }),
         (true, true) => Ok(Sender::Client { time: Duration::from_secs(args.seconds) }),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser as _;
+
+    use super::*;
+
+    #[derive(clap::Parser)]
+    struct Line {
+        #[command(flatten)]
+        args: Args,
+    }
+
+    #[test]
+    fn options_stand_behind_the_ends_and_a_command_behind_them() {
+        let last = ["-o", "json", "--kubeconfig", "x", "--", "curl", "-sS", "http://web/"];
+        for words in [&["a", "->", "b"][..], &["a", "to", "b"], &["a", "b"], &["a -> b"]] {
+            let line = Line::try_parse_from(["trace"].iter().chain(words).chain(&last)).expect("a command line").args;
+            let told: Vec<String> = [Some(line.from), line.arrow, line.to].into_iter().flatten().collect();
+            assert_eq!(told, words.iter().map(|word| (*word).to_owned()).collect::<Vec<_>>());
+            assert_eq!((line.output, line.command.join(" ").as_str()), (Format::Json, "curl -sS http://web/"));
+        }
     }
 }

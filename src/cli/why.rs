@@ -6,7 +6,7 @@ use clap::Args as ClapArgs;
 
 use crate::kubectl::contexts::{Contexts, Namespace, Target};
 use crate::kubectl::output::{Format, Progress, Screen, json, yaml};
-use crate::kubectl::picture::{Picture, ask, look};
+use crate::kubectl::picture::{ClusterPicture, Picture, ask, look};
 use crate::kubectl::why::parse::{self, End};
 use crate::kubectl::why::{questions, show, why};
 
@@ -30,6 +30,9 @@ Exit codes:
   2  it could not run, for want of a kubeconfig that can be read, say
   3  nothing that was seen is broken, and something could not be seen
   64 wrong use of the command line";
+
+/// Exit code where something could not be seen.
+const UNSEEN: u8 = 3;
 
 /// Tell why one end does not reach another, hop by hop.
 #[derive(Debug, ClapArgs)]
@@ -59,10 +62,7 @@ pub(super) async fn run(args: Args) -> anyhow::Result<ExitCode> {
     let Seen { picture, from, to, namespace, .. } = &seen;
     let story = match why(picture, from, to, namespace) {
         Ok(story) => story,
-        Err(error) => {
-            eprintln!("linkspan: {error}");
-            return Ok(ExitCode::FAILURE);
-        }
+        Err(error) => return Ok(not_found(picture, &error)),
     };
     let text = match args.output {
         Format::Json => json(&story)?,
@@ -72,6 +72,12 @@ pub(super) async fn run(args: Args) -> anyhow::Result<ExitCode> {
     };
     super::print(&text)?;
     Ok(ExitCode::from(story.exit_code()))
+}
+
+/// Tells that an end was not found: which says little where a cluster that may have it did not answer.
+pub(super) fn not_found(picture: &Picture, error: &str) -> ExitCode {
+    eprintln!("linkspan: {error}");
+    if picture.clusters.iter().any(ClusterPicture::is_dark) { ExitCode::from(UNSEEN) } else { ExitCode::FAILURE }
 }
 
 /// What was seen between two ends.

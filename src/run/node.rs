@@ -55,6 +55,15 @@ impl fmt::Display for Trigger {
     }
 }
 
+/// Processes that counted a flow beside an earlier one of this node may have died with it.
+async fn remove_counters_left_behind() {
+    match controller::node::remove_counters().await {
+        Ok(tables) if tables.is_empty() => {}
+        Ok(tables) => tracing::info!("removed counters that were left behind: {}", tables.join(", ")),
+        Err(error) => tracing::warn!("failed to look for counters that were left behind: {error}"),
+    }
+}
+
 /// Passes until it is cancelled.
 ///
 /// # Errors
@@ -66,6 +75,7 @@ pub(super) async fn follow(context: Context) -> anyhow::Result<()> {
     let (watch, connection) = Watch::open(Interest::default()).context("failed to watch the kernel")?;
     connections.spawn(connection);
     let sites = context.sites.subscribe();
+    remove_counters_left_behind().await;
     let publisher = Publisher::new(&context);
     let told = context.board.told.subscribe();
     let mut node = Loop { context, kernel, watch, sites, told, publisher };

@@ -140,7 +140,10 @@ pub fn deploy(base: &str) -> String {
 }
 
 /// Linkspan's image with the binary under test.
-fn pack() -> Result<PathBuf> {
+///
+/// # Errors
+/// It cannot be packed.
+pub fn pack() -> Result<PathBuf> {
     let archive = Path::new(env!("CARGO_TARGET_TMPDIR")).join("linkspan.tar");
     let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("deploy/image/pack.sh");
     let args = [archive.display().to_string(), env!("CARGO_BIN_EXE_linkspan").to_owned()];

@@ -12,6 +12,7 @@ mod gather;
 mod joined;
 mod overlap;
 mod pods;
+mod skew;
 mod steps;
 mod traces;
 
@@ -55,6 +56,14 @@ fn faults_are_named_by_diagnose_and_by_why() {
         panic!("{error:#}\n{}", joined.describe());
     }
     joined.down().unwrap();
+}
+
+#[test]
+#[ignore = "it needs an earlier build: `make skew`"]
+fn an_earlier_build_and_this_one_are_joined_upgraded_and_rolled_back() {
+    let joined = Joined::start(&[Spec::paris(), Spec::berlin()]).unwrap_or_else(|error| panic!("{error:#}"));
+    skew::join(&joined).unwrap_or_else(|error| panic!("{error:#}"));
+    run(joined, &skew::ALL);
 }
 
 fn run(mut joined: Joined, steps: &[Step]) {

@@ -30,7 +30,7 @@ pub const ALL: [Step; 16] = [
     ("what leaves leaves no trace", leaving_leaves_no_trace),
 ];
 
-fn members_are_ready(joined: &mut Joined) -> Result<()> {
+pub fn members_are_ready(joined: &mut Joined) -> Result<()> {
     for name in CLUSTERS {
         for member in CLUSTERS {
             joined.wait_ready(name, member)?;
@@ -40,7 +40,7 @@ fn members_are_ready(joined: &mut Joined) -> Result<()> {
     Ok(())
 }
 
-fn pods_reach_pods(joined: &mut Joined) -> Result<()> {
+pub fn pods_reach_pods(joined: &mut Joined) -> Result<()> {
     for name in CLUSTERS {
         let (near, far) = (joined.cluster(name)?, joined.cluster(Joined::other(name))?);
         for client in &near.nodes {
@@ -71,7 +71,7 @@ fn nodes_reach_pods(joined: &mut Joined) -> Result<()> {
 }
 
 /// `web` is a service with an address in berlin, `db` a headless one; both are the pods of its nodes.
-fn exports_are_imported(joined: &mut Joined) -> Result<()> {
+pub fn exports_are_imported(joined: &mut Joined) -> Result<()> {
     let berlin = joined.cluster("berlin")?;
     for (name, address) in [("web", ""), ("db", "None")] {
         let address = if address.is_empty() { String::new() } else { format!("clusterIP: {address}, ") };
@@ -95,7 +95,7 @@ fn clusterset_ip(joined: &Joined, cluster: &str) -> Result<String> {
     joined.cluster(cluster)?.kubectl(["get", "serviceimport", "web", "-o", "jsonpath={.spec.ips[0]}"])?.stdout()
 }
 
-fn services_are_reached(joined: &mut Joined) -> Result<()> {
+pub fn services_are_reached(joined: &mut Joined) -> Result<()> {
     let servers: Vec<String> = joined.cluster("berlin")?.nodes.iter().map(|node| pods::name(&node.name)).collect();
     for name in CLUSTERS {
         let cluster = joined.cluster(name)?;
@@ -121,7 +121,7 @@ fn services_are_reached(joined: &mut Joined) -> Result<()> {
     })
 }
 
-fn headless_services_answer(joined: &mut Joined) -> Result<()> {
+pub fn headless_services_answer(joined: &mut Joined) -> Result<()> {
     let berlin = joined.cluster("berlin")?;
     let mut expected = Vec::new();
     for node in &berlin.nodes {

@@ -100,7 +100,10 @@ impl Court {
             }
         }
         if !forgets {
-            let last = world.members.iter().filter(|(name, _)| *name != own_name);
+            // What this cluster said of itself under an earlier ID is not another cluster with the same prefixes.
+            let is_other =
+                |name: &str, member: &Member| name != own_name && member.spec.cluster_uid != pass.config.cluster_uid;
+            let last = world.members.iter().filter(|(name, member)| is_other(name, member));
             for (name, member) in last {
                 copies.entry(name.clone()).or_insert_with(|| member.clone());
             }

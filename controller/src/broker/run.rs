@@ -139,7 +139,9 @@ impl Shell {
         let span = tracing::debug_span!(target: crate::SPANS, "broker pass", actions = actions.len());
         let outcomes = self.write(actions, now).instrument(span).await;
         for (about, news) in self.note(outcomes, now) {
-            self.events.tell(&about, &news).await;
+            if !self.events.tell(&about, &news).await {
+                break;
+            }
         }
     }
 

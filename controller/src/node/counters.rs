@@ -170,7 +170,9 @@ pub fn table_name(looker: u32) -> String {
 /// The command batch that makes the table, for `nft -j -f -`: one transaction.
 pub fn install_commands(table: &str, flow: &Flow) -> Value {
     let add = |object: Value| json!({ "add": object });
-    let mut commands = vec![add(json!({ "table": { "family": "inet", "name": table } }))];
+    let it = json!({ "table": { "family": "inet", "name": table } });
+    // One that a process of this number has left behind would go on counting.
+    let mut commands = vec![add(it.clone()), json!({ "delete": it.clone() }), add(it)];
     let chains = [
         (chain(Hook::In, Way::There), "prerouting", PRIORITY_IN),
         (chain(Hook::Out, Way::There), "postrouting", PRIORITY_OUT),
@@ -322,8 +324,8 @@ mod tests {
     fn a_flow_is_counted_by_link_and_direction() {
         let commands = install_commands("linkspan-count-7", &flow());
         let commands = commands["nftables"].as_array().expect("commands");
-        // A table, three chains, and for two kinds of links, two hooks and two ways a counter and a rule.
-        assert_eq!(commands.len(), 4 + 2 * 2 * 2 * 2);
+        // A table in the place of an earlier one, three chains, and for two kinds of links, two hooks and two ways a counter and a rule.
+        assert_eq!(commands.len(), 6 + 2 * 2 * 2 * 2);
         let rule = commands.iter().map(|command| &command["add"]["rule"]).find(|rule| rule.is_object());
         assert_eq!(
             rule.expect("a rule")["expr"],

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use controller::api::MemberSpec;
 use k8s_openapi::api::core::v1::Pod;
 use kube::ResourceExt as _;
 
@@ -16,18 +17,18 @@ const KUBERNETES: u64 = 30;
 pub(super) fn check(_: &Picture, cluster: &ClusterPicture) -> Vec<Finding> {
     let mut findings = Vec::new();
     findings.extend(within(cluster));
-    let own = cluster.own_member().map(|member| (member.spec.version.clone(), member.spec.protocol));
+    let own = cluster.own_member().map(|member| spoken(&member.spec));
     for member in cluster.members.all().iter().filter(|member| Some(member.name_any().as_str()) != cluster.id()) {
-        let Some((version, protocol)) = &own else { break };
+        let Some(own) = &own else { break };
         let object = format!("cluster/{}", member.name_any());
-        let theirs = (member.spec.version.as_str(), member.spec.protocol);
-        match between((version, *protocol), theirs, cluster.name(), &member.name_any()) {
+        let theirs = spoken(&member.spec);
+        match between(own, &theirs, cluster.name(), &member.name_any()) {
             Some(fault) => findings.push(Finding::bad(Check::Version, cluster, object, fault)),
             None => findings.push(Finding::good(
                 Check::Version,
                 cluster,
                 object,
-                format!("{} and {version} work together", theirs.0),
+                format!("{} and {} work together", theirs.version, own.version),
             )),
         }
     }
@@ -70,15 +71,30 @@ fn images_of(pod: &Pod) -> Vec<String> {
     containers.filter_map(|container| container.image.clone()).collect()
 }
 
+/// What a cluster runs, and which protocols it speaks.
+struct Spoken<'a> {
+    version: &'a str,
+    oldest: u32,
+    newest: u32,
+}
+
+fn spoken(spec: &MemberSpec) -> Spoken<'_> {
+    let newest = spec.protocol;
+    Spoken { version: &spec.version, oldest: spec.min_protocol.unwrap_or(newest), newest }
+}
+
 /// Two clusters that may be too far apart.
-fn between(own: (&str, u32), other: (&str, u32), near: &str, far: &str) -> Option<Fault> {
-    let evidence = format!("{near} runs {} (protocol {}), {far} runs {} (protocol {})", own.0, own.1, other.0, other.1);
+fn between(own: &Spoken<'_>, other: &Spoken<'_>, near: &str, far: &str) -> Option<Fault> {
+    let evidence = format!(
+        "{near} runs {} (protocol {}), {far} runs {} (protocol {})",
+        own.version, own.newest, other.version, other.newest
+    );
     let (reason, fix) = ("VersionSkew", format!("upgrade the older one: up to {SKEW} minor versions work together"));
-    if own.1 != other.1 {
+    if own.oldest > other.newest || other.oldest > own.newest {
         let cause = "their gateways speak different protocols, so that neither uses the other";
         return Some(Fault::failed(reason, evidence, cause, fix));
     }
-    let (Some(a), Some(b)) = (parse(own.0), parse(other.0)) else { return None };
+    let (Some(a), Some(b)) = (parse(own.version), parse(other.version)) else { return None };
     let apart = if a.0 == b.0 { a.1.abs_diff(b.1) } else { u64::MAX };
     if apart > SKEW {
         let cause = "their versions are further apart than those that are tested together";

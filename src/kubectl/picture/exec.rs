@@ -14,6 +14,8 @@ use crate::status::Report;
 
 /// Nodes of one cluster that are asked at a time.
 const AT_ONCE: usize = 16;
+/// Longest questions that are an argument, in bytes: in a URL, which takes 64 KiB, each may become three times as long.
+const ARGUMENT_MAX: usize = 16 << 10;
 /// The container of node pods.
 pub const NODE_CONTAINER: &str = "node";
 
@@ -120,19 +122,28 @@ async fn ask(pods: &Api<Pod>, node: &str, pod: &str, questions: &Questions) -> P
 /// What the pod prints.
 async fn said(pods: &Api<Pod>, pod: &str, questions: &Questions) -> Result<String, String> {
     let (command, line) = command(questions);
+    let command: Vec<&str> = command.iter().map(String::as_str).collect();
     match line {
-        Some(line) => exec::reply(pods, pod, NODE_CONTAINER, command, &line).await,
-        None => exec::output(pods, pod, NODE_CONTAINER, command).await,
+        Some(line) => exec::reply(pods, pod, NODE_CONTAINER, &command, &line).await,
+        None => exec::output(pods, pod, NODE_CONTAINER, &command).await,
     }
 }
 
-/// The command, and what it reads: the questions of hundreds of clusters are too long for an argument.
-fn command(questions: &Questions) -> (&'static [&'static str], Option<String>) {
-    const COMMAND: [&str; 6] = ["linkspan", "inspect", "-o", "json", "--questions", "-"];
-    match serde_json::to_string(questions) {
-        Ok(line) if !questions.is_empty() => (&COMMAND, Some(line)),
-        _ => (&COMMAND[..4], None),
+/// The command, and what it reads: the questions of hundreds of clusters are too long for an argument. As one, nodes of an
+/// earlier build understand them, too.
+fn command(questions: &Questions) -> (Vec<String>, Option<String>) {
+    let mut command = ["linkspan", "inspect", "-o", "json"].map(str::to_owned).to_vec();
+    let Ok(text) = serde_json::to_string(questions) else { return (command, None) };
+    if questions.is_empty() {
+        return (command, None);
     }
+    command.push("--questions".to_owned());
+    if text.len() <= ARGUMENT_MAX {
+        command.push(text);
+        return (command, None);
+    }
+    command.push("-".to_owned());
+    (command, Some(text))
 }
 
 #[cfg(test)]
@@ -170,6 +181,10 @@ mod tests {
         let line = line.expect("there are questions");
         assert!(line.len() > 65_534 && !line.contains('\n'), "{} bytes", line.len());
         assert_eq!(serde_json::from_str::<Questions>(&line).expect("JSON"), asked);
-        assert_eq!(command(&Questions::default()), (&["linkspan", "inspect", "-o", "json"][..], None));
+        assert_eq!(command(&Questions::default()).0, ["linkspan", "inspect", "-o", "json"]);
+        let few = Questions { lookups: vec![to(1)], ..Questions::default() };
+        let (words, line) = command(&few);
+        assert_eq!(serde_json::from_str::<Questions>(&words[5]).expect("JSON"), few);
+        assert_eq!(line, None);
     }
 }

@@ -153,6 +153,8 @@ fn gateway_node(
 /// What is left to say when the device is not open.
 fn without_device(before: &GatewayNode, because: &str, now: Timestamp) -> GatewayNode {
     let mut object = before.clone();
+    // One that was made anew meanwhile is meant as well.
+    object.metadata.uid = None;
     object.status = Some(GatewayNodeStatus {
         observed: Some(Time(now)),
         conditions: conditions(earlier(Some(before)), &[ready(because)], now),

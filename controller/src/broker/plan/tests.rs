@@ -22,7 +22,7 @@ fn member(cluster: &str) -> Value {
     json!({
         "apiVersion": "linkspan.dev/v1alpha1", "kind": "Member",
         "metadata": { "name": cluster, "labels": { "linkspan.dev/cluster": cluster } },
-        "spec": { "clusterID": cluster, "clusterUID": "uid" },
+        "spec": { "clusterID": cluster, "clusterUID": format!("uid-{cluster}") },
     })
 }
 
@@ -59,7 +59,7 @@ fn world(members: &[Value], records: &[Value]) -> World {
 
 /// What is written in the next pass.
 fn planned(world: &mut World, court: &mut Option<Court>) -> Vec<Action> {
-    let config = BrokerConfig::new("paris".parse().unwrap(), "uid".to_owned());
+    let config = BrokerConfig::new("paris".parse().unwrap(), "uid-paris".to_owned());
     let connection = connection();
     let pass = Pass { config: &config, connection: &connection, broker: Some("linkspan-broker"), now: at(100) };
     plan(world, court, &pass).into_iter().flat_map(|(_, actions)| actions).collect()
@@ -115,6 +115,17 @@ fn on_a_broker_that_does_not_know_this_cluster_nothing_is_gone_until_it_does() {
     world.take(Input::BrokerMember(Event::Apply(own)), at(100));
     let gone = forgotten(&mut world, &mut court);
     assert_eq!(gone, ["delete Member berlin", "delete ServiceRecord berlin.default.web"]);
+}
+
+#[test]
+fn what_this_cluster_said_of_itself_under_an_earlier_id_is_no_other_cluster() {
+    let (mut court, mut world) = (None, world(&[], &[]));
+    let mut earlier = member("oslo");
+    earlier["spec"]["clusterUID"] = json!("uid-paris");
+    list(&mut world, Input::Member, &[member("paris"), member("berlin"), earlier]);
+    planned(&mut world, &mut court);
+    let judged: Vec<&String> = court.as_ref().unwrap().verdicts.keys().filter(|name| *name != "paris").collect();
+    assert_eq!(judged, ["berlin"]);
 }
 
 #[test]
