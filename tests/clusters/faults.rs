@@ -350,7 +350,7 @@ fn vxlan_blocked(joined: &Joined) -> Result<()> {
     says(&finding, "cause", "UDP port 4790 (VXLAN) between paris-2 and the gateway paris-1 is blocked")?;
     says(&finding, "evidence", "chain inet fault input drops udp")?;
     broken(joined, WEB, "paris", "VxlanBlocked")?;
-    lost(joined, "BetweenNodes", "out to a node on paris-2 of paris and in from a node on paris-1 of paris")
+    lost(joined, "BetweenNodes", "out to a node on paris-1 of paris and in from a node on paris-2 of paris")
 }
 
 fn hang_kube_proxy(joined: &Joined) -> Result<()> {
