@@ -8,7 +8,7 @@ use kube::api::{Api, Patch, PatchParams};
 use serde_json::json;
 use testbed::ApiServer;
 
-use super::support::{Shop, client, prepare, settle, start_loop};
+use super::support::{Shop, client, prepare, settle, start_loop, until};
 
 fn config() -> ServicesConfig {
     ServicesConfig { families: vec![Family::V4], ..ServicesConfig::new(ClusterId::new("c1").unwrap()) }
@@ -37,10 +37,14 @@ async fn row_5_27_62_and_82_a_restart_keeps_addresses_and_newer_kinds_and_leaves
     let before = kept.imported_from(&["c1"]).await;
     gone.imported_from(&["c1"]).await;
     kept.endpoints_become(&["c1 10.1.0.1"]).await;
-    settle().await;
-    let import = six.import().await.unwrap();
-    assert_eq!(import.status.unwrap().conditions[0].reason, "IPFamilyNotSupported");
+    let import = until("an import that says why it is of no use", async || {
+        let import = six.import().await?;
+        let condition = import.status.as_ref()?.conditions.first()?;
+        (condition.reason == "IPFamilyNotSupported").then_some(import)
+    })
+    .await;
     assert_eq!(import.spec.ips, Vec::<String>::new());
+    settle().await;
 
     // The loop goes, and an export goes while nobody looks.
     drop(stop);
