@@ -6,7 +6,7 @@ use std::time::Duration;
 use anyhow::anyhow;
 use clap::Args as ClapArgs;
 
-use super::why::{Seen, look_between, not_found};
+use super::why::{Ends, Seen, look_between, not_found};
 use crate::kubectl::contexts::{Contexts, Namespace};
 use crate::kubectl::output::{Format, Progress, Screen};
 use crate::kubectl::trace::{self, Sender, exit_code, plan};
@@ -41,21 +41,14 @@ It needs the right to create pods/exec in linkspan-system, and in the client's n
 /// Most echo requests of one trace.
 const PACKETS_MAX: i64 = 1000;
 /// Longest time for which a client is watched, in seconds.
-const SECONDS_MAX: i64 = 3600;
+const SECONDS_MAX: u64 = 3600;
 
 /// Count a flow at each hop, and tell where packets are lost.
 #[derive(Debug, ClapArgs)]
 #[command(long_about = LONG, after_help = EXAMPLES)]
 pub(super) struct Args {
-    /// Who calls; or both ends in one argument, with -> between them.
-    #[arg(value_name = "FROM")]
-    from: String,
-    /// `->` or `to`; may be left out.
-    #[arg(value_name = "->", allow_hyphen_values = true)]
-    arrow: Option<String>,
-    /// Who is called.
-    #[arg(value_name = "TO")]
-    to: Option<String>,
+    #[command(flatten)]
+    ends: Ends,
     /// A command that calls, to be run in the pod FROM.
     #[arg(last = true, value_name = "COMMAND")]
     command: Vec<String>,
@@ -66,7 +59,7 @@ pub(super) struct Args {
     #[arg(long, value_name = "COUNT", default_value_t = 20, value_parser = clap::value_parser!(u32).range(1..=PACKETS_MAX))]
     packets: u32,
     /// For how long a pod is watched that calls by itself.
-    #[arg(long, default_value_t = 10, value_parser = clap::value_parser!(u64).range(1..=SECONDS_MAX as u64))]
+    #[arg(long, default_value_t = 10, value_parser = clap::value_parser!(u64).range(1..=SECONDS_MAX))]
     seconds: u64,
     /// How it is shown; `name` tells only the reason of a loss.
     #[arg(short, long, value_enum, default_value_t, value_name = "FORMAT")]
@@ -78,9 +71,8 @@ pub(super) struct Args {
 }
 
 pub(super) async fn run(args: Args) -> anyhow::Result<ExitCode> {
-    let words: Vec<String> =
-        [Some(&args.from), args.arrow.as_ref(), args.to.as_ref()].into_iter().flatten().cloned().collect();
-    let Seen { targets, picture, from, to, namespace } = look_between(&words, &args.namespace, &args.contexts).await?;
+    let seen = look_between(&args.ends, &args.namespace, &args.contexts).await?;
+    let Seen { targets, picture, from, to, namespace } = seen;
     let ends = client(&picture, &from, &namespace)
         .and_then(|from| goal(&picture, &from, &to, &namespace).map(|goal| (from, goal)));
     let (from, goal) = match ends {
@@ -140,8 +132,8 @@ mod tests {
         let last = ["-o", "json", "--kubeconfig", "x", "--", "curl", "-sS", "http://web/"];
         for words in [&["a", "->", "b"][..], &["a", "to", "b"], &["a", "b"], &["a -> b"]] {
             let line = Line::try_parse_from(["trace"].iter().chain(words).chain(&last)).expect("a command line").args;
-            let told: Vec<String> = [Some(line.from), line.arrow, line.to].into_iter().flatten().collect();
-            assert_eq!(told, words.iter().map(|word| (*word).to_owned()).collect::<Vec<_>>());
+            let told = line.ends.words();
+            assert_eq!(told, words);
             assert_eq!((line.output, line.command.join(" ").as_str()), (Format::Json, "curl -sS http://web/"));
         }
     }

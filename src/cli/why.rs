@@ -38,15 +38,8 @@ const UNSEEN: u8 = 3;
 #[derive(Debug, ClapArgs)]
 #[command(long_about = LONG, after_help = EXAMPLES)]
 pub(super) struct Args {
-    /// Who calls; or both ends in one argument, with -> between them.
-    #[arg(value_name = "FROM")]
-    from: String,
-    /// `->` or `to`; may be left out.
-    #[arg(value_name = "->", allow_hyphen_values = true)]
-    arrow: Option<String>,
-    /// Who is called.
-    #[arg(value_name = "TO")]
-    to: Option<String>,
+    #[command(flatten)]
+    ends: Ends,
     /// How it is shown.
     #[arg(short, long, value_enum, default_value_t, value_name = "FORMAT")]
     output: Format,
@@ -56,9 +49,29 @@ pub(super) struct Args {
     contexts: Contexts,
 }
 
+/// Both ends, as they are given.
+#[derive(Debug, ClapArgs)]
+pub(super) struct Ends {
+    /// Who calls; or both ends in one argument, with -> between them.
+    #[arg(value_name = "FROM")]
+    from: String,
+    /// `->` or `to`; may be left out.
+    #[arg(value_name = "->", allow_hyphen_values = true)]
+    arrow: Option<String>,
+    /// Who is called.
+    #[arg(value_name = "TO")]
+    to: Option<String>,
+}
+
+impl Ends {
+    /// The words in which they are told.
+    pub(super) fn words(&self) -> Vec<&str> {
+        [Some(&self.from), self.arrow.as_ref(), self.to.as_ref()].into_iter().flatten().map(String::as_str).collect()
+    }
+}
+
 pub(super) async fn run(args: Args) -> anyhow::Result<ExitCode> {
-    let words: Vec<String> = [Some(args.from), args.arrow, args.to].into_iter().flatten().collect();
-    let seen = look_between(&words, &args.namespace, &args.contexts).await?;
+    let seen = look_between(&args.ends, &args.namespace, &args.contexts).await?;
     let Seen { picture, from, to, namespace, .. } = &seen;
     let story = match why(picture, from, to, namespace) {
         Ok(story) => story,
@@ -91,8 +104,8 @@ pub(super) struct Seen {
 }
 
 /// Reads FROM and TO, looks at all clusters, and asks the nodes that are on the way.
-pub(super) async fn look_between(words: &[String], namespace: &Namespace, contexts: &Contexts) -> anyhow::Result<Seen> {
-    let (from, to) = ends(words).map_err(super::Misuse)?;
+pub(super) async fn look_between(given: &Ends, namespace: &Namespace, contexts: &Contexts) -> anyhow::Result<Seen> {
+    let (from, to) = ends(&given.words()).map_err(super::Misuse)?;
     let targets = contexts.targets().await?;
     let progress = Progress::start("looking at clusters");
     let mut picture = look(&targets).await;
@@ -115,7 +128,7 @@ pub(super) async fn look_between(words: &[String], namespace: &Namespace, contex
 }
 
 /// FROM and TO, however they are set apart. Both can be read; which clusters they name is seen later.
-fn ends(words: &[String]) -> Result<(String, String), String> {
+fn ends(words: &[&str]) -> Result<(String, String), String> {
     let (from, to) = apart(words)?;
     for text in [&from, &to] {
         parse::check(text)?;
@@ -123,7 +136,7 @@ fn ends(words: &[String]) -> Result<(String, String), String> {
     Ok((from, to))
 }
 
-fn apart(words: &[String]) -> Result<(String, String), String> {
+fn apart(words: &[&str]) -> Result<(String, String), String> {
     let words: Vec<&str> = words.iter().flat_map(|word| word.split_whitespace()).collect();
     let is_arrow = |word: &str| matches!(word, "->" | "to" | "→" | "-");
     match words.as_slice() {
@@ -153,17 +166,14 @@ mod tests {
         let options = ["-o", "json", "--kubeconfig", "x", "--kubeconfig", "y"];
         for words in [&["a", "->", "b"][..], &["a", "to", "b"], &["a", "b"], &["a -> b"]] {
             let line = Line::try_parse_from(["why"].iter().chain(words).chain(&options)).expect("a command line").args;
-            let told: Vec<String> = [Some(line.from), line.arrow, line.to].into_iter().flatten().collect();
-            assert_eq!(
-                (told.as_slice(), line.output),
-                (&words.iter().map(|word| (*word).to_owned()).collect::<Vec<_>>()[..], Format::Json)
-            );
+            let told = line.ends.words();
+            assert_eq!((told.as_slice(), line.output), (words, Format::Json));
         }
     }
 
     #[test]
     fn both_ends_are_found_however_they_are_set_apart() {
-        let read = |words: &[&str]| ends(&words.iter().map(|word| (*word).to_owned()).collect::<Vec<_>>()).ok();
+        let read = |words: &[&str]| ends(words).ok();
         let expected = Some(("a".to_owned(), "b/c".to_owned()));
         for words in [&["a", "->", "b/c"][..], &["a", "to", "b/c"], &["a", "b/c"], &["a -> b/c"], &["a->b/c"]] {
             assert_eq!(read(words), expected, "{words:?}");

@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use super::mark::NFT_TABLE_COUNT;
+use super::nft::matches;
 
 /// Behind destination translation, `NF_IP_PRI_NAT_DST` (-100), and ahead of filters (0).
 const PRIORITY_IN: i32 = -50;
@@ -297,10 +298,6 @@ fn packet_matches(pair: Pair, only: Option<Only>, way: Way) -> Vec<Value> {
         }
     }
     found
-}
-
-fn matches(op: &str, left: Value, right: Value) -> Value {
-    json!({ "match": { "op": op, "left": left, "right": right } })
 }
 
 #[cfg(test)]

@@ -179,7 +179,8 @@ fn element(net: &IpNet) -> Value {
     json!({ "prefix": { "addr": net.network().to_string(), "len": net.prefix_len() } })
 }
 
-fn matches(op: &str, left: Value, right: Value) -> Value {
+/// The condition `left op right`.
+pub(super) fn matches(op: &str, left: Value, right: Value) -> Value {
     json!({ "match": { "op": op, "left": left, "right": right } })
 }
 
