@@ -34,6 +34,8 @@ pub(super) enum ApplyError {
     NotJoined,
     #[error("the broker does not confirm that it still is one: {0}")]
     Unconfirmed(String),
+    #[error("the own Member, which tells what must rest after it, is not written yet")]
+    Unremembered,
 }
 
 impl ApplyError {
@@ -50,15 +52,18 @@ impl ApplyError {
     }
 }
 
-/// A write with its end. Where a local object was written, it is given back.
+/// A write with its end.
 pub(super) struct Outcome {
     pub key: Key,
     pub action: Action,
     pub result: Result<Written, ApplyError>,
 }
 
-/// The local object as it is after a write.
+/// What the API server answered to a write.
 pub(super) enum Written {
+    /// When the own Member on the broker was created.
+    Published(Option<Timestamp>),
+    /// The local object as it is now.
     Member(Box<Member>),
     Record(Box<ServiceRecord>),
     Nothing,
@@ -111,7 +116,8 @@ async fn write(
     match action {
         Action::PublishMember(member) => {
             let (client, namespace) = broker()?;
-            put(&Api::namespaced(client.clone(), namespace), member.as_ref()).await?;
+            let written = put(&Api::namespaced(client.clone(), namespace), member.as_ref()).await?;
+            return Ok(Written::Published(written.creation_timestamp().map(|time| time.0)));
         }
         Action::PublishRecord(record) => {
             let (client, namespace) = broker()?;

@@ -109,9 +109,9 @@ impl Court {
             }
         }
         let metadata = own_metadata(world, pass);
-        let own = world
-            .knows_itself()
-            .then(|| describe(world, pass, &neighbours(&copies, &metadata), &departed(world, &copies, own_name)));
+        let own = world.knows_itself().then(|| {
+            describe(world, pass, &metadata, &neighbours(&copies, &metadata), &departed(world, &copies, own_name))
+        });
         let own_copy = |own: &OwnMember| Member { metadata, spec: own.spec.clone(), status: None };
         copies.extend(own.as_ref().map(|own| (own_name.to_owned(), own_copy(own))));
         let list: Vec<Member> = copies.values().cloned().collect();
@@ -166,8 +166,15 @@ fn before(world: &World, own: &str) -> Option<MemberSpec> {
     Some(before)
 }
 
-fn describe(world: &World, pass: &Pass<'_>, neighbours: &[Neighbour], departed: &[IpNet]) -> OwnMember {
+fn describe(
+    world: &World,
+    pass: &Pass<'_>,
+    metadata: &ObjectMeta,
+    neighbours: &[Neighbour],
+    departed: &[IpNet],
+) -> OwnMember {
     let own = pass.config.cluster.as_str();
+    let joined = metadata.annotations.as_ref().is_some_and(|all| all.contains_key(ANNOTATION_JOINED_AT));
     fn all<T: Clone>(store: &super::store::Store<T>) -> Vec<T> {
         store.iter().map(|(_, object)| object.clone()).collect()
     }
@@ -183,6 +190,7 @@ fn describe(world: &World, pass: &Pass<'_>, neighbours: &[Neighbour], departed: 
         lease: world.gateway_lease(),
         before: before(world, own).as_ref(),
         published: published(world, own),
+        heard: !joined || published(world, own).is_some(),
         neighbours,
         departed,
         now: pass.now,
@@ -191,7 +199,8 @@ fn describe(world: &World, pass: &Pass<'_>, neighbours: &[Neighbour], departed: 
 
 fn own_metadata(world: &World, pass: &Pass<'_>) -> ObjectMeta {
     let name = pass.config.cluster.to_string();
-    let on_broker = world.remote.members.get(&name).and_then(|seen| seen.created).map(|created| created.to_string());
+    let created = world.remote.members.get(&name).and_then(|seen| seen.created).or(world.remote.joined);
+    let on_broker = created.map(|created| created.to_string());
     // Without a broker, what was known of it stays.
     let before = |key: &str| world.members.get(&name)?.annotations().get(key).cloned();
     let joined = on_broker.or_else(|| before(ANNOTATION_JOINED_AT));

@@ -7,10 +7,12 @@ use tokio::time::Instant;
 
 use super::world::Key;
 
-/// First and longest wait before another try, and that after a refusal, which only another hand can end.
+/// First and longest wait before another try.
 const FIRST: Duration = Duration::from_millis(500);
 const LONGEST: Duration = Duration::from_secs(30);
-const REFUSED: Duration = Duration::from_secs(60);
+/// Longest wait after a refusal. As a rule only another hand can end it; but what the API server judged by may have been
+/// some moments old.
+const LONGEST_REFUSED: Duration = Duration::from_secs(60);
 
 /// How an attempt went, from good to bad.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -39,12 +41,14 @@ impl Retry {
     pub fn note(&mut self, key: Key, attempt: Attempt, now: Instant) {
         match attempt {
             Attempt::Done => drop(self.0.remove(&key)),
-            Attempt::Refused => drop(self.0.insert(key, Entry { due: Some(now + REFUSED), wait: FIRST })),
-            Attempt::Failed => {
-                let wait = self.0.get(&key).map_or(FIRST, |entry| (entry.wait * 2).min(LONGEST));
-                self.0.insert(key, Entry { due: Some(now + wait), wait });
-            }
+            Attempt::Refused => self.again(key, LONGEST_REFUSED, now),
+            Attempt::Failed => self.again(key, LONGEST, now),
         }
+    }
+
+    fn again(&mut self, key: Key, longest: Duration, now: Instant) {
+        let wait = self.0.get(&key).map_or(FIRST, |entry| (entry.wait * 2).min(longest));
+        self.0.insert(key, Entry { due: Some(now + wait), wait });
     }
 
     /// Forgets the keys for which nothing is planned: what failed is as it should be by another hand, or no longer asked for.
@@ -85,6 +89,17 @@ mod tests {
         retry.note(Key::Own, Attempt::Done, start);
         retry.note(Key::Own, Attempt::Failed, start);
         assert_eq!(retry.next(), Some(start + FIRST));
+    }
+
+    #[test]
+    fn what_is_refused_is_tried_again_soon_and_then_ever_less() {
+        let (mut retry, start) = (Retry::default(), Instant::now());
+        let mut wait = || {
+            retry.note(Key::Publish, Attempt::Refused, start);
+            retry.next().unwrap() - start
+        };
+        let waits: Vec<f64> = (0..9).map(|_| wait().as_secs_f64()).collect();
+        assert_eq!(waits, [0.5, 1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 60.0, 60.0]);
     }
 
     #[test]

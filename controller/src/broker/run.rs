@@ -7,7 +7,7 @@ use std::time::SystemTime;
 use futures::StreamExt as _;
 use k8s_openapi::api::core::v1::ObjectReference;
 use k8s_openapi::jiff::Timestamp;
-use kube::{Client, Resource as _};
+use kube::{Client, Resource as _, ResourceExt as _};
 use rand::TryRngCore as _;
 use tokio::time::Instant;
 use tracing::Instrument as _;
@@ -151,6 +151,12 @@ impl Shell {
         if forgets.is_empty() {
             return outcomes;
         }
+        if outcomes.iter().any(|outcome| self.is_own_copy(&outcome.action) && outcome.result.is_err()) {
+            // It is the one memory of what those who go had, and what must rest.
+            let unconfirmed = || Err(ApplyError::Unremembered);
+            outcomes.extend(forgets.into_iter().map(|(key, action)| Outcome { key, action, result: unconfirmed() }));
+            return outcomes;
+        }
         let broker = self.session.as_ref().map(|session| (session.client.clone(), session.namespace().to_owned()));
         let confirmed = match broker {
             Some((client, namespace)) => confirm(&client, &namespace, &self.config.cluster).await,
@@ -165,6 +171,10 @@ impl Shell {
             })),
         }
         outcomes
+    }
+
+    fn is_own_copy(&self, action: &Action) -> bool {
+        matches!(action, Action::CopyMember(member) if member.name_any() == self.config.cluster.as_str())
     }
 
     async fn apply(&mut self, actions: Vec<(Key, Action)>, now: Now) -> Vec<Outcome> {

@@ -101,7 +101,7 @@ fn token(join: Option<&KubeSecret>, used: Option<&str>) -> Token {
     let Some(bytes) = join.data.as_ref().and_then(|data| data.get(TOKEN_KEY)) else { return Token::None };
     let token: JoinToken = match std::str::from_utf8(&bytes.0).unwrap_or_default().parse() {
         Ok(token) => token,
-        Err(error) => return Token::Malformed(format!("Secret linkspan-join, key {TOKEN_KEY}: {error}")),
+        Err(error) => return Token::Malformed(format!("Secret linkspan-join, key {TOKEN_KEY}, is of no use: {error}")),
     };
     let fingerprint = token.fingerprint();
     let marked = join.annotations().get(ANNOTATION_USED) == Some(&fingerprint);

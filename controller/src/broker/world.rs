@@ -63,6 +63,8 @@ pub(super) struct Remote {
     pub records: Store<Seen<ServiceRecordSpec>>,
     pub tally: Tally,
     pub liveness: Liveness,
+    /// When the own Member was created, as the broker answered to its last write: the watch may show others before it.
+    pub joined: Option<Timestamp>,
 }
 
 /// Everything that is watched.
@@ -149,11 +151,12 @@ impl World {
         self.dirty.extend(keys);
     }
 
-    /// Keeps a local object as it was written, without waiting for the watch to show it.
+    /// Keeps what was written, without waiting for the watch to show it.
     pub fn keep(&mut self, written: Written) {
         match written {
             Written::Member(member) => self.members.put(member.name_any(), *member),
             Written::Record(record) => self.records.put(record.name_any(), *record),
+            Written::Published(created) => self.remote.joined = created.or(self.remote.joined),
             Written::Nothing => {}
         }
     }

@@ -41,8 +41,8 @@ pub enum NoBlock {
 
 /// Blocks for all of `natives` that can have one, sorted, and why others cannot: one failure for all of a length.
 ///
-/// `held` are the blocks that this cluster has now: they stay as long as their prefix is in use and nothing of `taken`
-/// overlaps them. `taken` is what no block may overlap: own prefixes and nodes, and what older Members have. `avoided` is
+/// `held` are the blocks that this cluster has now: they stay as long as their prefix is in use, they are in the pool, and
+/// nothing of `taken` overlaps them. One that is no longer in the pool gives way to one that is, if there is room. `taken` is what no block may overlap: own prefixes and nodes, and what older Members have. `avoided` is
 /// what new ones keep out of as well: what younger Members have. Which slot is looked at first depends on the cluster ID,
 /// so that clusters that choose at the same time, and one that follows another that has left, hardly ever choose the same.
 pub fn allocate(
@@ -72,18 +72,22 @@ pub fn allocate(
     let mut hopeless = BTreeSet::new();
     for native in natives.difference(&has).copied() {
         let kind = (native.addr().is_ipv4(), native.prefix_len());
-        if hopeless.contains(&kind) {
-            continue;
+        let found = if hopeless.contains(&kind) { None } else { Some(choose(cluster, native, &used, pool)) };
+        let r#virtual = match found {
+            Some(Ok(r#virtual)) => Some(r#virtual),
+            // One outside of the pool is better than none.
+            None | Some(Err(_)) => held
+                .iter()
+                .find(|old| old.native == native && old.is_one_to_one() && used.overlapping(old.r#virtual).is_none())
+                .map(|old| old.r#virtual),
+        };
+        if let Some(Err(failure)) = found {
+            hopeless.insert(kind);
+            failures.push(failure);
         }
-        match choose(cluster, native, &used, pool) {
-            Ok(r#virtual) => {
-                used.insert(r#virtual, ());
-                blocks.insert(Translation { native, r#virtual });
-            }
-            Err(failure) => {
-                hopeless.insert(kind);
-                failures.push(failure);
-            }
+        if let Some(r#virtual) = r#virtual {
+            used.insert(r#virtual, ());
+            blocks.insert(Translation { native, r#virtual });
         }
     }
     (blocks.into_iter().collect(), failures)
@@ -107,7 +111,9 @@ fn choose(cluster: &ClusterId, native: IpNet, used: &Holders<()>, pool: &[IpNet]
         pool.iter().filter(same_family).filter(|pool| pool.prefix_len() <= length).copied().collect();
     let text = || pool.iter().filter(same_family).map(IpNet::to_string).collect::<Vec<_>>().join(" ");
     if pools.is_empty() {
-        return Err(NoBlock::TooSmall { native, pool: text(), length });
+        let pool =
+            if pool.iter().any(|pool| same_family(&pool)) { text() } else { "(nothing of that family)".to_owned() };
+        return Err(NoBlock::TooSmall { native, pool, length });
     }
     let free = |net: &IpNet| used.overlapping(*net).is_none();
     // Where somebody has all of it there is nothing to look for.

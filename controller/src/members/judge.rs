@@ -200,7 +200,8 @@ impl<'a> Court<'a> {
     }
 
     fn add_services(&mut self, admitted: &mut Admitted) {
-        if admitted.claim.cluster == *self.own {
+        // Answers of a service have its own address, which no block stands for.
+        if admitted.claim.cluster == *self.own || admitted.view.is_virtual() {
             return;
         }
         for net in &admitted.claim.service_cidrs {
@@ -226,7 +227,7 @@ impl<'a> Court<'a> {
         if claim.virtual_only {
             return Self::lacks_blocks(claim);
         }
-        let fix = "its controller takes virtual addresses instead; see condition Virtual of its own Member there";
+        let fix = "its controller takes virtual addresses instead where it can; see condition Virtual of its own Member there";
         for net in &claim.pod_cidrs {
             if let Some((other, holder)) = self.prefixes.overlapping(*net) {
                 return overlap(format!("{net} overlaps {other} of cluster {holder}, which was here first; {fix}"));

@@ -71,6 +71,9 @@ pub struct Discovery<'a> {
     pub before: Option<&'a MemberSpec>,
     /// The own Member as the broker has it.
     pub published: Option<&'a MemberSpec>,
+    /// Whether the others hear of what is decided now. Not so while a Member cannot see itself on the broker: they go on
+    /// with what they know.
+    pub heard: bool,
     /// The other Members.
     pub neighbours: &'a [Neighbour],
     /// Virtual prefixes of Members that have just left.
@@ -360,6 +363,7 @@ mod tests {
                 lease: self.lease.as_ref(),
                 before: None,
                 published: None,
+                heard: true,
                 neighbours: &[],
                 departed: &[],
                 now: Timestamp::UNIX_EPOCH,

@@ -4,6 +4,7 @@
 use std::net::IpAddr;
 
 use ipnet::IpNet;
+use kube::ResourceExt as _;
 use tunnel::config::Translation;
 
 use super::blocks::{NoBlock, allocate};
@@ -27,6 +28,9 @@ const MAX_BLOCKS: usize = 1024;
 /// Another Member, whether or not it is used.
 #[derive(Debug, Clone)]
 pub struct Neighbour {
+    name: String,
+    /// What its pods are known by elsewhere.
+    blocks: Vec<IpNet>,
     /// Prefixes of its pods.
     pods: Vec<IpNet>,
     /// Prefixes of its services.
@@ -42,7 +46,10 @@ impl Neighbour {
     pub fn of(member: &Member, older: bool) -> Self {
         let spec = &member.spec;
         let nets = |texts: &[String]| texts.iter().filter_map(|text| prefixes::claimed(text)).collect();
+        let blocks = spec.virtual_cidrs.iter().filter_map(|block| prefixes::claimed(&block.r#virtual));
         Self {
+            name: member.name_any(),
+            blocks: blocks.collect(),
             pods: nets(&spec.pod_cidrs),
             services: nets(&spec.service_cidrs),
             stakes: Stakes::of(member),
@@ -99,13 +106,14 @@ pub(super) struct Virtuals {
 /// Decides what the own Member says.
 pub(super) fn choose(seen: &Discovery<'_>, natives: &Natives<'_>) -> Virtuals {
     let only = must_be_virtual(seen, natives);
-    let shared = seen.neighbours.iter().find(|neighbour| neighbour.shares(natives.pods));
-    if !only && shared.is_none() {
-        let finding = Finding::good("Virtual", "NotNeeded", "no other cluster has the addresses of its pods");
-        return Virtuals { blocks: Vec::new(), only, finding };
-    }
     let hosts: Vec<IpNet> = natives.nodes.iter().map(|address| IpNet::from(*address)).collect();
     let own = [natives.pods, natives.services, &hosts].concat();
+    let shared = seen.neighbours.iter().any(|neighbour| neighbour.shares(natives.pods));
+    if !only && !shared {
+        let good = || Finding::good("Virtual", "NotNeeded", "no other cluster has the addresses of its pods");
+        let finding = inside_anothers(seen.neighbours, &own).unwrap_or_else(good);
+        return Virtuals { blocks: Vec::new(), only, finding };
+    }
     let of = |older: bool| {
         seen.neighbours.iter().filter(move |neighbour| neighbour.older == older).flat_map(Neighbour::claimed)
     };
@@ -123,7 +131,9 @@ pub(super) fn choose(seen: &Discovery<'_>, natives: &Natives<'_>) -> Virtuals {
         (blocks, _) => allocate(seen.cluster, natives.parts, &blocks, &taken, &avoided, pool),
     };
     let (blocks, too_many) = at_most(MAX_BLOCKS, blocks, &held);
-    let finding = too_many.unwrap_or_else(|| finding(&blocks, &failures, &own, pool));
+    let finding = too_many
+        .or_else(|| inside_anothers(seen.neighbours, &own).filter(|_| failures.is_empty()))
+        .unwrap_or_else(|| finding(&blocks, &failures, shared, &own, pool));
     Virtuals { blocks: blocks.iter().map(text).collect(), only, finding }
 }
 
@@ -157,11 +167,14 @@ fn at_most(most: usize, blocks: Vec<Translation>, held: &[Translation]) -> (Vec<
 }
 
 /// Whether all others are to use virtual addresses: the prefixes were another's when this cluster came to them. That one
-/// is older, or this cluster has only now got the prefix. It stays so: addresses do not change under running connections.
-/// A younger one that came with prefixes of this cluster is the one to give way, whatever this one gets later.
+/// is older, or this cluster has them, but not on the broker yet. It stays so: addresses do not change under running
+/// connections. A younger one that came with prefixes of this cluster is the one to give way, whatever this one gets later.
+///
+/// Services of older ones count as well: their routes would go to the pods of this cluster.
 fn must_be_virtual(seen: &Discovery<'_>, natives: &Natives<'_>) -> bool {
     let before: Vec<IpNet> = seen
-        .before
+        .published
+        .or(seen.before)
         .into_iter()
         .flat_map(|spec: &MemberSpec| &spec.pod_cidrs)
         .filter_map(|text| text.parse().ok())
@@ -171,13 +184,29 @@ fn must_be_virtual(seen: &Discovery<'_>, natives: &Natives<'_>) -> bool {
     let was = seen.before.is_some_and(|before| before.virtual_only);
     let gives_way = |neighbour: &Neighbour| match neighbour.virtual_only {
         true => false,
-        false if neighbour.older => neighbour.shares_pods(natives.pods),
+        false if neighbour.older => neighbour.shares(natives.pods),
         false => neighbour.shares_pods(&new) && !neighbour.shares_pods(&before),
     };
-    was || seen.neighbours.iter().any(gives_way)
+    was || (seen.heard && seen.neighbours.iter().any(gives_way))
 }
 
-fn finding(blocks: &[Translation], failures: &[NoBlock], own: &[IpNet], pool: &[IpNet]) -> Finding {
+/// An address of this cluster by which another one is known: neither can reach the other.
+fn inside_anothers(neighbours: &[Neighbour], own: &[IpNet]) -> Option<Finding> {
+    let blocks = neighbours.iter().flat_map(|neighbour| neighbour.blocks.iter().map(move |block| (neighbour, *block)));
+    let mut overlaps = blocks.filter_map(|(neighbour, block)| {
+        let net = own.iter().find(|net| net.contains(&block) || block.contains(*net))?;
+        Some((neighbour, block, net))
+    });
+    let (neighbour, block, net) = overlaps.next()?;
+    let message = format!(
+        "{net} of this cluster overlaps {block}, by which others know pods of cluster {}, so that neither reaches the \
+         other; set LINKSPAN_VIRTUAL_POOL in all clusters to prefixes that none of them uses",
+        neighbour.name
+    );
+    Some(Finding::bad("Virtual", "PoolOverlaps", message))
+}
+
+fn finding(blocks: &[Translation], failures: &[NoBlock], shared: bool, own: &[IpNet], pool: &[IpNet]) -> Finding {
     let inside = own.iter().find_map(|net| {
         let pool = pool.iter().find(|pool| pool.contains(net) || net.contains(*pool))?;
         Some(format!(
@@ -191,7 +220,12 @@ fn finding(blocks: &[Translation], failures: &[NoBlock], own: &[IpNet], pool: &[
         (None, Some(message)) => Finding::bad("Virtual", "PoolOverlaps", message),
         (None, None) => {
             let nets: Vec<IpNet> = blocks.iter().map(|block| block.r#virtual).collect();
-            let message = format!("others share the addresses of its pods, and know them by {}", list(&nets));
+            let why = if shared {
+                "others share the addresses of its pods"
+            } else {
+                "others shared the addresses of its pods"
+            };
+            let message = format!("{why}, and know them by {}", list(&nets));
             Finding::good("Virtual", "Allocated", message)
         }
     }

@@ -64,7 +64,10 @@ fn own_virtuals(cluster: &ClusterPicture) -> Option<Finding> {
     let conditions = own.status.as_ref().map_or(&[][..], |status| &status.conditions);
     let bad = conditions.iter().find(|condition| condition.type_ == "Virtual" && condition.status == "False")?;
     let evidence = format!("{}: {}", bad.reason, bad.message);
-    let cause = "this cluster shares addresses with another one, and cannot have virtual ones for all its pods";
+    let cause = match bad.reason.as_str() {
+        "PoolOverlaps" => "addresses of this cluster are where virtual ones of clusters are",
+        _ => "this cluster shares addresses with another one, and cannot have virtual ones for all its pods",
+    };
     let fault = Fault::failed(
         "Overlap",
         evidence,

@@ -5,6 +5,7 @@ use kube::core::DynamicObject;
 use kube::runtime::watcher::Event;
 use serde_json::{Value, json};
 
+use super::super::apply::Written;
 use super::super::connection::Hold;
 use super::super::world::Input;
 use super::*;
@@ -150,4 +151,45 @@ fn a_key_without_anything_to_write_is_told_as_well() {
     let connection = connection();
     let pass = Pass { config: &config, connection: &connection, broker: Some("linkspan-broker"), now: at(100) };
     assert_eq!(plan(&mut seen, &mut None, &pass).into_iter().find(|(told, _)| *told == key), Some((key, vec![])));
+}
+
+/// Whether paris gives way to rome, which came to the same prefixes in second 50. The watch shows rome first, and paris
+/// itself when it is `shown`.
+fn gives_way_to_rome(answered: Option<Timestamp>, shown: Option<&str>) -> bool {
+    let with_pods = |cluster: &str, created: &str| {
+        let mut member = member(cluster);
+        member["spec"]["podCIDRs"] = json!(["10.42.0.0/24"]);
+        member["metadata"]["creationTimestamp"] = json!(created);
+        member
+    };
+    let mut world = World::default();
+    let node = json!({ "metadata": { "name": "node" }, "spec": { "podCIDR": "10.42.0.0/24" } });
+    world.take(Input::NoServiceCidrs, at(0));
+    list(&mut world, Input::GatewayNode, &[]);
+    list(&mut world, Input::Lease, &[]);
+    list(&mut world, Input::Member, &[with_pods("paris", "1970-01-01T00:00:10Z")]);
+    world.take(Input::Node(Box::new(Event::Init)), at(0));
+    world.take(Input::Node(Box::new(Event::InitApply(serde_json::from_value(node).unwrap()))), at(0));
+    world.take(Input::Node(Box::new(Event::InitDone)), at(0));
+    list::<DynamicObject>(&mut world, Input::BrokerMember, &[with_pods("rome", "1970-01-01T00:00:50Z")]);
+    world.keep(Written::Published(answered));
+    if let Some(created) = shown {
+        let paris = serde_json::from_value(with_pods("paris", created)).unwrap();
+        world.take(Input::BrokerMember(Event::Apply(paris)), at(100));
+    }
+    let mut court = None;
+    planned(&mut world, &mut court);
+    court.unwrap().own.unwrap().spec.virtual_only
+}
+
+#[test]
+fn of_two_that_come_at_the_same_time_one_gives_way() {
+    assert!(gives_way_to_rome(None, None), "not there yet: everybody else was first");
+    assert!(!gives_way_to_rome(Some(at(51)), None), "the others have heard of it as it is, and it has not");
+    assert!(gives_way_to_rome(Some(at(51)), Some("1970-01-01T00:00:51Z")));
+    assert!(
+        !gives_way_to_rome(Some(at(50)), Some("1970-01-01T00:00:50Z")),
+        "of the same second the first by name stays"
+    );
+    assert!(!gives_way_to_rome(Some(at(49)), Some("1970-01-01T00:00:49Z")));
 }

@@ -22,6 +22,8 @@ struct Cluster {
     pool: Vec<IpNet>,
     /// The local copy of its own Member.
     local: Option<MemberSpec>,
+    /// What the broker answered when it took the Member.
+    joined: Option<ObjectMeta>,
     /// What it has last seen on the broker.
     seen: BTreeMap<String, Member>,
     finding: Option<Finding>,
@@ -50,6 +52,7 @@ impl Fleet {
             services,
             pool: default_pool(),
             local: None,
+            joined: None,
             seen: BTreeMap::new(),
             finding: None,
             departed: Vec::new(),
@@ -73,7 +76,9 @@ impl Fleet {
             cluster.seen = self.broker.clone();
         }
         let name = cluster.id.to_string();
-        let metadata = cluster.seen.get(&name).map(|member| member.metadata.clone());
+        let published = cluster.seen.get(&name).map(|member| member.metadata.clone());
+        let heard = published.is_some() || cluster.joined.is_none();
+        let metadata = published.or_else(|| cluster.joined.clone());
         let metadata = metadata.unwrap_or(ObjectMeta { name: Some(name.clone()), ..ObjectMeta::default() });
         let others = cluster.seen.values().filter(|member| member.name_any() != name);
         let neighbours: Vec<Neighbour> =
@@ -96,6 +101,7 @@ impl Fleet {
             lease: None,
             before: cluster.local.as_ref(),
             published: cluster.seen.get(&name).map(|member| &member.spec),
+            heard,
             neighbours: &neighbours,
             departed: &std::mem::take(&mut cluster.departed),
             now: Timestamp::UNIX_EPOCH,
@@ -110,16 +116,45 @@ impl Fleet {
         cluster.finding = own.findings.iter().find(|finding| finding.kind == "Virtual").cloned();
         cluster.local = Some(own.spec.clone());
         if arrives {
-            self.created += 1;
-            let mut member = Member::new(&name, own.spec);
-            let joined = self.broker.get(&name).map(|member| member.metadata.clone()).unwrap_or_else(|| {
-                let joined = Timestamp::from_second(self.created).unwrap().to_string();
-                let annotations = BTreeMap::from([(ANNOTATION_JOINED_AT.to_owned(), joined)]);
-                ObjectMeta { name: Some(name.clone()), annotations: Some(annotations), ..ObjectMeta::default() }
-            });
-            member.metadata = joined;
+            self.write(number, own.spec);
+        }
+    }
+
+    /// The broker takes a Member, or refuses it. Some come in the same second.
+    fn write(&mut self, number: usize, spec: MemberSpec) {
+        let name = self.clusters[number].id.to_string();
+        self.created += 1;
+        let mut member = Member::new(&name, spec);
+        member.metadata = self.broker.get(&name).map(|member| member.metadata.clone()).unwrap_or_else(|| {
+            let joined = Timestamp::from_second(self.created / 3).unwrap().to_string();
+            let annotations = BTreeMap::from([(ANNOTATION_JOINED_AT.to_owned(), joined)]);
+            ObjectMeta { name: Some(name.clone()), annotations: Some(annotations), ..ObjectMeta::default() }
+        });
+        if !self.refuses(&member) {
+            self.clusters[number].joined = Some(member.metadata.clone());
             self.broker.insert(name, member);
         }
+    }
+
+    /// What `deploy/broker/policy-claims.yaml` says, without keys and endpoints.
+    fn refuses(&self, member: &Member) -> bool {
+        let old = self.broker.get(&member.name_any());
+        let natives = |member: &Member| -> Vec<IpNet> {
+            let spec = &member.spec;
+            spec.pod_cidrs.iter().filter(|_| !spec.virtual_only).map(|net| net.parse().unwrap()).collect()
+        };
+        let all = |member: &Member| {
+            let blocks = member.spec.virtual_cidrs.iter().map(|block| block.r#virtual.parse().unwrap());
+            natives(member).into_iter().chain(blocks).collect::<Vec<IpNet>>()
+        };
+        let had = old.map(all).unwrap_or_default();
+        let added: Vec<IpNet> = all(member).into_iter().filter(|net| !had.contains(net)).collect();
+        let age = |member: &Member| seniority(&member.metadata).0;
+        self.broker.values().filter(|other| other.name_any() != member.name_any()).any(|other| {
+            let counts = old.is_some() || age(other) >= age(member);
+            let before = old.is_some_and(|old| any_overlap(natives(old), &natives(other)));
+            counts && !before && any_overlap(added.iter().copied(), &all(other))
+        })
     }
 
     /// A cluster's controller runs until nothing changes, then those of all others.
@@ -214,7 +249,56 @@ fn who_gets_anothers_prefix_later_becomes_virtual_and_not_the_other() {
     fleet.clusters[0].pods.push("10.52.0.0/24");
     fleet.settle(0);
     assert!(fleet.claim(0).virtual_only && !fleet.claim(1).virtual_only);
-    assert_eq!(fleet.routes(0, 1).unwrap().len(), 2, "{:?}", fleet.routes(0, 1));
+    // rome's services are no address of paris, and yet no way there: paris knows rome's pods by virtual addresses.
+    assert_eq!(fleet.routes(0, 1).unwrap().len(), 1, "{:?}", fleet.routes(0, 1));
+}
+
+#[test]
+fn who_grows_into_anothers_prefix_while_nobody_hears_it_becomes_virtual_when_they_do() {
+    let mut fleet = Fleet::of(&[("paris", &["10.42.0.0/24"], K3S.1), ("rome", OTHER.0, OTHER.1)]);
+    fleet.clusters[0].pods.push("10.42.3.0/24");
+    fleet.pass(0, true, false);
+    let berlin = fleet.add("berlin", &["10.42.3.0/24"], "10.63.0.0/16");
+    fleet.settle(berlin);
+    assert!(fleet.claim(0).virtual_only && !fleet.claim(berlin).virtual_only);
+    for (from, to) in [(0, 1), (0, 2), (1, 0), (1, 2), (2, 0), (2, 1)] {
+        assert!(fleet.routes(from, to).is_ok(), "{from} to {to}: {:?}", fleet.routes(from, to));
+    }
+}
+
+#[test]
+fn a_member_that_is_not_heard_stays_what_the_others_know() {
+    let mut fleet = Fleet::of(&[("paris", &["10.42.0.0/24"], K3S.1), ("rome", OTHER.0, OTHER.1)]);
+    // The broker is away: what was seen of the others is still there.
+    let mut without = fleet.broker.clone();
+    without.remove("paris");
+    fleet.clusters[0].seen = without;
+    fleet.clusters[0].pods.push("10.52.0.0/24");
+    fleet.pass(0, false, false);
+    assert!(!fleet.clusters[0].local.as_ref().unwrap().virtual_only);
+    fleet.settle(0);
+    assert!(fleet.claim(0).virtual_only);
+}
+
+#[test]
+fn pods_where_another_has_a_block_are_told() {
+    let mut fleet = Fleet::of(&[("paris", K3S.0, K3S.1), ("berlin", K3S.0, K3S.1)]);
+    let block = fleet.claim(1).blocks[0].r#virtual.to_string();
+    let rome = fleet.add("rome", &[block.clone().leak()], OTHER.1);
+    fleet.settle(rome);
+    let finding = fleet.clusters[rome].finding.clone().unwrap();
+    assert_eq!((finding.holds, finding.reason), (Holds::False, "PoolOverlaps"));
+    assert!(finding.message.contains(&block) && finding.message.contains("berlin"), "{}", finding.message);
+}
+
+#[test]
+fn pods_that_are_services_of_an_older_one_take_no_route_away() {
+    let mut fleet = Fleet::of(&[("paris", K3S.0, K3S.1), ("rome", OTHER.0, OTHER.1)]);
+    let before = fleet.routes(0, 1);
+    let berlin = fleet.add("berlin", &["10.53.0.0/24"], "10.63.0.0/16");
+    fleet.settle(berlin);
+    assert_eq!(fleet.routes(0, 1), before, "10.53.0.0/16 is still rome's");
+    assert!(fleet.routes(0, berlin).unwrap().iter().all(|net| net.starts_with("100.")));
 }
 
 #[test]
@@ -311,21 +395,26 @@ fn who_leaves_frees_the_blocks_and_nobody_takes_them_at_once() {
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(64))]
 
-    /// Up to ten clusters join at once, in any order of reads and writes, some of which are lost; then things calm down.
+    /// Up to ten clusters join at once and get nodes, in any order of reads and writes, some of which are lost or refused;
+    /// then things calm down.
     #[test]
     fn joins_at_the_same_time_end_with_unique_addresses_for_all(
         kinds in proptest::collection::vec(0_usize..3, 2..10),
-        passes in proptest::collection::vec((0_usize..10, any::<bool>(), any::<bool>()), 0..60),
+        passes in proptest::collection::vec((0_usize..10, any::<bool>(), any::<bool>(), 0_usize..12), 0..60),
     ) {
         let choices = [K3S, OTHER, (&["10.42.0.0/24"][..], "10.53.0.0/16")];
         let mut fleet = Fleet::default();
         for (i, kind) in kinds.iter().enumerate() {
             fleet.add(&format!("c{i}"), choices[*kind].0, choices[*kind].1);
         }
-        for (number, looks, arrives) in passes {
-            fleet.pass(number % kinds.len(), looks, arrives);
+        let grown = ["10.42.1.0/24", "10.42.2.0/24", "10.52.0.0/24", "10.53.7.0/24"];
+        for (number, looks, arrives, node) in passes {
+            let number = number % kinds.len();
+            let pods = &mut fleet.clusters[number].pods;
+            pods.extend(grown.get(node).filter(|net| !pods.contains(net) && choices[kinds[number]].1 != "10.53.0.0/16"));
+            fleet.pass(number, looks, arrives);
         }
-        for _ in 0..4 {
+        for _ in 0..6 {
             for number in 0..kinds.len() {
                 fleet.pass(number, true, true);
             }
