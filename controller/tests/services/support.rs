@@ -24,7 +24,7 @@ use testbed::ApiServer;
 use tokio::task::JoinHandle;
 
 /// How long anything may take.
-const PATIENCE: Duration = Duration::from_secs(15);
+const PATIENCE: Duration = Duration::from_secs(60);
 const SYSTEM: &str = "linkspan-system";
 
 /// The API server of most tests, with the loop of `c1`.

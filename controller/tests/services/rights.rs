@@ -1,0 +1,79 @@
+//! What a token of the controller is good for, by the roles and policies of `deploy/member`.
+
+use k8s_openapi::api::core::v1::Service;
+use k8s_openapi::api::discovery::v1::EndpointSlice;
+use kube::api::{DeleteParams, Patch, PatchParams, PostParams};
+use kube::{Api, Client};
+use serde_json::{Value, json};
+
+use super::lease::{installed, pod};
+use super::support::{client, until};
+
+const OWN: &str = "linkspan.dev";
+
+fn slice(name: &str, labels: &Value, address: &str) -> EndpointSlice {
+    serde_json::from_value(json!({
+        "metadata": { "name": name, "labels": labels }, "addressType": "IPv4", "ports": [],
+        "endpoints": [{ "addresses": [address] }],
+    }))
+    .unwrap()
+}
+
+fn service(name: &str, labels: &Value) -> Service {
+    serde_json::from_value(json!({
+        "metadata": { "name": name, "labels": labels }, "spec": { "ports": [{ "port": 80 }] },
+    }))
+    .unwrap()
+}
+
+fn refused<T: std::fmt::Debug>(result: kube::Result<T>, why: &str) {
+    let error = result.unwrap_err().to_string();
+    assert!(error.contains(why), "{error}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_stolen_token_of_the_controller_touches_nothing_of_others() {
+    let server = installed().await;
+    let slices = |client: &Client, namespace: &str| Api::<EndpointSlice>::namespaced(client.clone(), namespace);
+    let services = |client: &Client| Api::<Service>::namespaced(client.clone(), "default");
+    let admin = client(server.kubeconfig()).await;
+    let thief = pod(&server, "linkspan-controller", "a").await;
+    let post = PostParams::default();
+    let of_web = json!({ "kubernetes.io/service-name": "web", "endpointslice.kubernetes.io/managed-by": "others" });
+    slices(&admin, "default").create(&post, &slice("web-1", &of_web, "10.1.0.1")).await.unwrap();
+    services(&admin).create(&post, &service("derived-others", &json!({}))).await.unwrap();
+
+    let merge = async |name: &str, patch: Value| {
+        slices(&thief, "default").patch(name, &PatchParams::default(), &Patch::Merge(patch)).await
+    };
+    let seized = json!({
+        "metadata": { "labels": { "endpointslice.kubernetes.io/managed-by": OWN } },
+        "endpoints": [{ "addresses": ["10.9.9.9"] }],
+    });
+    // Policies are in force some time after they were written.
+    until("policies are in force", async || {
+        let dry = PostParams { dry_run: true, ..PostParams::default() };
+        services(&thief).create(&dry, &service("web", &json!({}))).await.is_err().then_some(())
+    })
+    .await;
+    refused(merge("web-1", seized).await, "EndpointSlices that it manages only");
+    refused(slices(&thief, "default").delete("web-1", &DeleteParams::default()).await, "that it manages only");
+    let dns = json!({ "kubernetes.io/service-name": "kube-dns", "endpointslice.kubernetes.io/managed-by": OWN });
+    refused(
+        slices(&thief, "kube-system").create(&post, &slice("dns", &dns, "10.9.9.9")).await,
+        "EndpointSlices of derived Services only",
+    );
+    let label = json!({ "metadata": { "labels": { "app.kubernetes.io/managed-by": OWN } } });
+    let taken = services(&thief).patch("derived-others", &PatchParams::default(), &Patch::Merge(label.clone())).await;
+    refused(taken, "derived Services only");
+
+    // What it is there for.
+    let own = json!({ "kubernetes.io/service-name": "derived-web", "endpointslice.kubernetes.io/managed-by": OWN });
+    slices(&thief, "default").create(&post, &slice("own", &own, "10.1.0.2")).await.unwrap();
+    merge("own", json!({ "endpoints": [{ "addresses": ["10.1.0.3"] }] })).await.unwrap();
+    let renamed = json!({ "metadata": { "labels": { "kubernetes.io/service-name": "web" } } });
+    refused(merge("own", renamed).await, "EndpointSlices of derived Services only");
+    slices(&thief, "default").delete("own", &DeleteParams::default()).await.unwrap();
+    services(&thief).create(&post, &service("derived-web", &label["metadata"]["labels"])).await.unwrap();
+    services(&thief).delete("derived-web", &DeleteParams::default()).await.unwrap();
+}
