@@ -259,7 +259,7 @@ fn dispatch(command: Command, is_plugin: bool) -> anyhow::Result<ExitCode> {
         Command::Diagnose(args) => return runtime()?.block_on(diagnose::run(args)),
         Command::Why(args) => return runtime()?.block_on(why::run(args)),
         Command::Trace(args) => return runtime()?.block_on(trace::run(args)),
-        Command::Translate(args) => translate::run(args),
+        Command::Translate(args) => runtime()?.block_on(translate::run(args, is_plugin)),
         Command::Bench(args) => runtime()?.block_on(bench::run(args)),
         Command::Reference(args) => reference::run(args),
         Command::Verify(args) => runtime()?.block_on(verify::run(args)),

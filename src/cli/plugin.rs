@@ -10,7 +10,7 @@ pub(super) const FILE: &str = "kubectl-linkspan";
 /// What people type.
 const NAME: &str = "kubectl linkspan";
 /// Commands of nodes, which nobody means who speaks through kubectl. They work nevertheless.
-const OF_NODES: [&str; 14] = [
+const OF_NODES: [&str; 13] = [
     "reference",
     "inspect",
     "echo",
@@ -21,7 +21,6 @@ const OF_NODES: [&str; 14] = [
     "dns",
     "check",
     "status",
-    "translate",
     "genkey",
     "pubkey",
     "schema",

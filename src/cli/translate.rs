@@ -4,25 +4,34 @@ use std::fmt::Write as _;
 use std::net::IpAddr;
 use std::path::PathBuf;
 
-use anyhow::Context as _;
+use anyhow::{Context as _, bail};
 use clap::Args as ClapArgs;
+use serde::Serialize;
 
+use super::Misuse;
 use super::status::Output;
-use crate::kubectl::output::{json, yaml};
+use crate::kubectl::contexts::Contexts;
+use crate::kubectl::output::{Progress, json, yaml};
+use crate::kubectl::picture::{ClusterPicture, look};
+use crate::kubectl::translate::explain;
 use crate::site;
 use crate::status::{AddressesReport, Explanation, socket};
 
 const LONG: &str = "\
 Tell what an address is called on each side, where clusters with equal prefixes know each other by virtual addresses.
 
-Takes an address of this cluster's pods or services as the cluster itself has it, or as others know it, and prints both,
-and which of them each other cluster uses: in its NetworkPolicies, its logs, and what its servers see. Of another
-cluster's address it tells whose it is.";
+Takes an address of a cluster's pods or services as the cluster itself has it, or as others know it, and prints both, and
+which of them each other cluster uses: in its NetworkPolicies, its logs, and what its servers see.
+
+With a context, and as a plugin of kubectl, it reads the Members of that cluster, and so knows the addresses of all clusters
+as that one sees them. Without, it asks the process that runs on this node, or reads a site file; of another cluster's address
+these tell whose it is.";
 
 const EXAMPLES: &str = "\
 Examples:
+  kubectl linkspan translate 10.42.0.5 --context paris
+  kubectl linkspan translate 100.64.0.5 --context paris,berlin -o json
   linkspan translate 10.42.0.5
-  linkspan translate 100.64.0.5 -o json
   linkspan translate 10.42.0.5 --config site.yaml";
 
 /// Tell by which address other clusters know one of this cluster, and the other way round.
@@ -40,9 +49,56 @@ pub(super) struct Args {
     /// A site file to read instead; no process needs to run. Default without either: ask /run/linkspan/linkspan.sock.
     #[arg(long, value_name = "FILE", conflicts_with = "socket")]
     config: Option<PathBuf>,
+    #[command(flatten)]
+    contexts: Contexts,
 }
 
-pub(super) fn run(args: Args) -> anyhow::Result<()> {
+/// `by_kubectl`: whoever calls it so has clusters in mind, and no node.
+pub(super) async fn run(args: Args, by_kubectl: bool) -> anyhow::Result<()> {
+    let is_local = args.config.is_some() || args.socket.is_some();
+    match args.contexts.is_given() || by_kubectl && !is_local {
+        true if is_local => {
+            Err(Misuse("--socket and --config are of a node, and contexts of clusters".to_owned()).into())
+        }
+        true => by_clusters(&args).await,
+        false => by_node(args),
+    }
+}
+
+/// As one cluster sees an address.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Seen {
+    /// The cluster that was looked at.
+    from: String,
+    #[serde(flatten)]
+    found: Explanation,
+}
+
+async fn by_clusters(args: &Args) -> anyhow::Result<()> {
+    let targets = args.contexts.targets().await?;
+    let progress = Progress::start("looking at clusters");
+    let picture = look(&targets).await;
+    drop(progress);
+    let all = || picture.clusters.iter();
+    let found: Vec<Seen> = all()
+        .filter_map(|cluster| Some(Seen { from: cluster.name().to_owned(), found: explain(cluster, args.address)? }))
+        .collect();
+    if found.is_empty() {
+        let names: Vec<&str> = all().map(ClusterPicture::name).collect();
+        let unseen = all().find_map(|cluster| cluster.members.unseen());
+        let why = unseen.map(|unseen| format!("; {} were not seen: {}", unseen.what, unseen.why)).unwrap_or_default();
+        bail!("{} is in no prefix of {}, nor of a cluster that it is joined with{why}", args.address, names.join(", "));
+    }
+    let text = |seen: &Seen| format!("{:<9}{}\n{}", "From", seen.from, describe(&seen.found));
+    super::print(&match args.output {
+        Output::Table | Output::Wide => found.iter().map(text).collect::<Vec<_>>().join("\n"),
+        Output::Json => json(&found)?,
+        Output::Yaml => yaml(&found)?,
+    })
+}
+
+fn by_node(args: Args) -> anyhow::Result<()> {
     let (cluster, addresses) = match &args.config {
         Some(file) => {
             let site = site::read(file)?;

@@ -18,6 +18,7 @@ pub mod show;
 pub mod stage;
 pub mod timeout;
 pub mod trace;
+pub mod translate;
 pub mod ui;
 pub mod verify;
 pub mod why;

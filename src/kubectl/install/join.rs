@@ -92,9 +92,10 @@ pub async fn join(target: Target, order: Order) -> anyhow::Result<()> {
         (Install::Never, true) | (Install::IfAbsent, true) => (Vec::new(), Vec::new()),
         (Install::Always, _) | (Install::IfAbsent, false) => manifests(order.image.as_deref())?,
     };
+    let right = right(&client, &order.source, &cluster).await?;
     steps.apply(&before).await?;
     if order.dry_run == DryRun::None {
-        give_right(&steps, &order.source, &cluster).await?;
+        give(&steps, &order.source, right, &cluster).await?;
         set_id(&client, &cluster).await?;
     }
     steps.apply(&after).await?;
@@ -130,38 +131,31 @@ async fn is_installed(client: &Client) -> anyhow::Result<bool> {
     Ok(daemons.get_opt("linkspan-node").await.told("look for Linkspan")?.is_some())
 }
 
-/// Puts the token where the controller looks for it; one is made only where the cluster has no credential that is of use.
-async fn give_right(steps: &Steps, source: &Source, cluster: &ClusterId) -> anyhow::Result<()> {
-    let client = &steps.target.client;
-    let made;
-    let token = match source {
-        Source::Token(token) => token.as_ref(),
-        Source::Broker(broker, order) => {
-            match credential::held(client, cluster).await? {
-                Held::Good(server) => return keep(steps, cluster, &server, broker, order).await,
-                Held::Useless(why) => {
-                    steps
-                        .say(&format!("{cluster} has a credential that is of no use, and gets a new token ({why})"))?;
-                }
-                Held::Nothing => {}
-            }
-            steps.progress.now(format!("making a join token on {}", broker.name));
-            made = tokens::create(broker, order).await?;
-            &made
-        }
-    };
-    apply::<Secret>(client, SECRET_JOIN, json!({ "stringData": { TOKEN_KEY: token.dangerously_pack() } })).await?;
-    steps.say(&format!("{cluster} joins {}", token.broker.server))
+/// What gives a cluster the right to join.
+enum Right {
+    /// The credential that it has.
+    Held,
+    /// The token that was given.
+    Given,
+    /// A token that is made on the broker; why the credential that it has is of no use, if it has one.
+    Made(Option<String>),
 }
 
-/// Leaves a good credential as it is, if it is of the broker that is meant.
-async fn keep(
-    steps: &Steps,
-    cluster: &ClusterId,
-    held: &str,
-    broker: &Target,
-    order: &tokens::Order,
-) -> anyhow::Result<()> {
+/// Looks what gives the right to join. A token is made only where the cluster has no credential that is of use.
+///
+/// # Errors
+/// The cluster has a good credential of another broker.
+async fn right(client: &Client, source: &Source, cluster: &ClusterId) -> anyhow::Result<Right> {
+    let Source::Broker(broker, order) = source else { return Ok(Right::Given) };
+    match credential::held(client, cluster).await? {
+        Held::Good(server) => refuse_another(cluster, &server, broker, order).await.map(|()| Right::Held),
+        Held::Useless(why) => Ok(Right::Made(Some(why))),
+        Held::Nothing => Ok(Right::Made(None)),
+    }
+}
+
+/// Refuses to join another broker than that of a good credential.
+async fn refuse_another(cluster: &ClusterId, held: &str, broker: &Target, order: &tokens::Order) -> anyhow::Result<()> {
     // An address that only people use says nothing about which broker it is.
     let wanted = tokens::server_of(broker, order).await.unwrap_or_else(|_| held.to_owned());
     if wanted != held {
@@ -171,7 +165,29 @@ async fn keep(
             broker.name
         );
     }
-    steps.say(&format!("{cluster} has a credential of its broker already and keeps it"))
+    Ok(())
+}
+
+/// Puts the token where the controller looks for it.
+async fn give(steps: &Steps, source: &Source, right: Right, cluster: &ClusterId) -> anyhow::Result<()> {
+    let made;
+    let token = match (source, right) {
+        (_, Right::Held) => {
+            return steps.say(&format!("{cluster} has a credential of its broker already and keeps it"));
+        }
+        (Source::Token(token), _) => token.as_ref(),
+        (Source::Broker(broker, order), right) => {
+            if let Right::Made(Some(why)) = right {
+                steps.say(&format!("{cluster} has a credential that is of no use, and gets a new token ({why})"))?;
+            }
+            steps.progress.now(format!("making a join token on {}", broker.name));
+            made = tokens::create(broker, order).await?;
+            &made
+        }
+    };
+    let data = json!({ "stringData": { TOKEN_KEY: token.dangerously_pack() } });
+    apply::<Secret>(&steps.target.client, SECRET_JOIN, data).await?;
+    steps.say(&format!("{cluster} joins {}", token.broker.server))
 }
 
 /// Whether there is a credential, also one that is being given up.
