@@ -55,7 +55,7 @@ cluster-down: ## Remove every trace of them
 
 test: ## Run all tests (needs root: they build network namespaces)
 	@$(SETUP) root packages wireguard-go boringtun-cli $(CLUSTER_STEPS) $(PACKAGING_STEPS) $(UI_STEPS)
-	$(CARGO) test --workspace --locked
+	CARGO=$(CARGO) tests/run.sh
 
 faults: ## Break two joined clusters in nineteen ways, and ask diagnose and why what is wrong (needs root; about 8 min)
 	@$(SETUP) root packages $(CLUSTER_STEPS)

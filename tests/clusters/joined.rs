@@ -156,7 +156,7 @@ pub fn pack() -> Result<PathBuf> {
 /// # Errors
 /// It never is.
 pub fn eventually<T>(attempt: impl FnMut() -> Result<T>) -> Result<T> {
-    testbed::wait::retry(Duration::from_secs(60), attempt)
+    testbed::wait::retry(Duration::from_secs(120), attempt)
 }
 
 /// As [`eventually`], for what waits until kubelet has brought a ConfigMap to CoreDNS (up to 90 s) and CoreDNS has noticed

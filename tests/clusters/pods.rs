@@ -1,5 +1,6 @@
 //! Pods of the test: on every node one that serves and asks.
 
+use std::net::IpAddr;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
@@ -8,10 +9,10 @@ use testbed::{Cluster, stock};
 /// Serves its own name at `/`, at `/cgi-bin/from` the address that asked, and at `/cgi-bin/slow` a line a second.
 const SERVE: &str = r#"mkdir -p /tmp/www/cgi-bin
 hostname > /tmp/www/index.html
-printf '#!/bin/sh\necho; echo "$REMOTE_ADDR"\n' > /tmp/www/cgi-bin/from
+printf '#!/bin/sh\necho; echo "$REMOTE_ADDR" | sed "s/^\\[//; s/\\]$//; s/^::ffff://"\n' > /tmp/www/cgi-bin/from
 printf '#!/bin/sh\necho; for i in $(seq 300); do echo "$i"; sleep 1; done\n' > /tmp/www/cgi-bin/slow
 chmod +x /tmp/www/cgi-bin/*
-exec httpd -f -p 0.0.0.0:80 -h /tmp/www"#;
+exec httpd -f -p [::]:80 -h /tmp/www"#;
 
 /// The pod of a node: `on-paris-1`.
 pub fn name(node: &str) -> String {
@@ -38,7 +39,7 @@ pub fn start(cluster: &Cluster) -> Result<()> {
         });
         cluster.apply(&pod.to_string())?;
     }
-    cluster.nodes.iter().try_for_each(|node| cluster.wait_pod("default", &name(&node.name), Duration::from_secs(60)))
+    cluster.nodes.iter().try_for_each(|node| cluster.wait_pod("default", &name(&node.name), Duration::from_secs(120)))
 }
 
 /// The address of a node's pod.
@@ -51,6 +52,17 @@ pub fn address(cluster: &Cluster, node: &str) -> Result<String> {
     Ok(address)
 }
 
+/// The addresses of a node's pod in all families, that of [`address`] first.
+///
+/// # Errors
+/// It has none.
+pub fn addresses(cluster: &Cluster, node: &str) -> Result<Vec<IpAddr>> {
+    let path = "jsonpath={.status.podIPs[*].ip}";
+    let said = cluster.kubectl(["get", "pod", &name(node), "-o", path])?.stdout()?;
+    ensure!(!said.is_empty(), "pod {} has no address", name(node));
+    said.split_whitespace().map(|text| text.parse().with_context(|| format!("{text} is no address"))).collect()
+}
+
 /// What a node's pod reads at a URL, without the line end.
 ///
 /// # Errors
@@ -60,12 +72,12 @@ pub fn read(cluster: &Cluster, node: &str, url: &str) -> Result<String> {
     Ok(said.with_context(|| format!("pod {} reads {url}", name(node)))?.trim().to_owned())
 }
 
-/// The addresses that a node's pod finds for a name, sorted.
+/// The addresses that a node's pod finds for a name in records of a type, `A` or `AAAA`, sorted.
 ///
 /// # Errors
 /// `dig` fails.
-pub fn resolve(cluster: &Cluster, node: &str, host: &str) -> Result<Vec<String>> {
-    let said = cluster.exec("default", &name(node), &["dig", "+short", "+time=2", "+tries=2", host])?;
+pub fn resolve(cluster: &Cluster, node: &str, host: &str, kind: &str) -> Result<Vec<String>> {
+    let said = cluster.exec("default", &name(node), &["dig", "+short", "+time=2", "+tries=2", host, kind])?;
     let mut found: Vec<String> = said.lines().map(str::to_owned).collect();
     found.sort();
     Ok(found)

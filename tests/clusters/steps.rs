@@ -105,7 +105,7 @@ pub fn services_are_reached(joined: &mut Joined) -> Result<()> {
                 let said = once_coredns_knows(|| pods::read(cluster, &node.name, &format!("http://{host}/")))?;
                 ensure!(servers.contains(&said), "{host} said {said:?} to {}", node.name);
             }
-            let found = pods::resolve(cluster, &node.name, "web.default.svc.clusterset.local")?;
+            let found = pods::resolve(cluster, &node.name, "web.default.svc.clusterset.local", "A")?;
             ensure!(found == [ip.clone()], "{} resolves web to {found:?} and not to {ip}", node.name);
         }
     }
@@ -132,7 +132,7 @@ pub fn headless_services_answer(joined: &mut Joined) -> Result<()> {
         let cluster = joined.cluster(name)?;
         for node in &cluster.nodes {
             eventually(|| {
-                let found = pods::resolve(cluster, &node.name, "db.default.svc.clusterset.local")?;
+                let found = pods::resolve(cluster, &node.name, "db.default.svc.clusterset.local", "A")?;
                 ensure!(found == expected, "{} resolves db to {found:?}, not to {expected:?}", node.name);
                 Ok(())
             })?;

@@ -47,7 +47,7 @@ fn lab(args: &[&str]) -> Command {
 fn begun(prefix: &str) -> std::process::Child {
     let child = lab(&["--prefix", prefix]).spawn().unwrap();
     let pod = format!("/etc/netns/{prefix}berlin-pod-4/resolv.conf");
-    assert!(wait_until(Duration::from_secs(20), || Path::new(&pod).exists()), "the lab does not begin");
+    assert!(wait_until(Duration::from_secs(60), || Path::new(&pod).exists()), "the lab does not begin");
     child
 }
 

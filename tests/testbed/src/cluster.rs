@@ -13,7 +13,7 @@ use crate::network;
 use crate::node::Node;
 use crate::processes::Lifetime;
 use crate::relay::{self, Relay};
-use crate::spec::Spec;
+use crate::spec::{Corefile, Spec};
 use crate::{parallel, wait};
 
 const PORT: u16 = 6443;
@@ -107,7 +107,9 @@ impl Cluster {
         self.kubectl(["label", "node", &self.nodes[0].name, label])?.done()?;
         let hosts: String = self.nodes.iter().map(|node| format!("    {} {}\n", node.address, node.name)).collect();
         let coredns = include_str!("files/coredns.yaml").replace("{dns}", &self.spec.dns_service().to_string());
-        self.apply(&coredns.replace("{node_hosts}", hosts.trim_end()))
+        let imports = |line: &&str| self.spec.corefile == Corefile::Whole && line.trim_start().starts_with("import ");
+        let coredns: Vec<&str> = coredns.lines().filter(|line| !imports(line)).collect();
+        self.apply(&coredns.join("\n").replace("{node_hosts}", hosts.trim_end()))
     }
 
     /// Waits until every node is ready and CoreDNS serves.

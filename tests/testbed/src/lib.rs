@@ -33,4 +33,4 @@ pub use image::Image;
 pub use network::{OUTSIDE, netns};
 pub use node::Node;
 pub use processes::Lifetime;
-pub use spec::{ProxyMode, Spec};
+pub use spec::{Corefile, ProxyMode, Spec};

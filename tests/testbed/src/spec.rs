@@ -33,6 +33,17 @@ impl ProxyMode {
     }
 }
 
+/// How CoreDNS is configured.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Corefile {
+    /// As on K3s: it imports what is in ConfigMap `coredns-custom`.
+    #[default]
+    K3s,
+    /// As with kubeadm: what is not in it is not there.
+    Whole,
+}
+
 /// What a cluster looks like. Names and node addresses do not depend on the CIDRs, so that two clusters may share those.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Spec {
@@ -51,6 +62,9 @@ pub struct Spec {
     /// IPv6 beside IPv4; stock K3s has none.
     #[serde(default)]
     pub ipv6: Option<Ipv6>,
+    /// Configuration of CoreDNS.
+    #[serde(default)]
+    pub corefile: Corefile,
 }
 
 /// The IPv6 half of a dual-stack cluster.
@@ -75,6 +89,7 @@ impl Spec {
             service_cidr: net(Ipv4Addr::new(10, 43, 0, 0), 16),
             proxy: ProxyMode::Iptables,
             ipv6: None,
+            corefile: Corefile::K3s,
         }
     }
 

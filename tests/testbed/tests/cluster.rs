@@ -12,7 +12,7 @@ use testbed::{Cluster, Lifetime, Run, Spec, Testbed, wait};
 
 /// Not that of `make cluster`, which may be up.
 const PREFIX: &str = "ltt";
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_secs(120);
 
 /// One pod on each node, and a service over both.
 const WEB: &str = "

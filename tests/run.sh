@@ -1,0 +1,14 @@
+#!/usr/bin/env bash
+# Runs all tests. Those of whole clusters wait more than they compute: they run beside all others, and what they say is marked.
+set -uo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")/.."
+cargo=("${CARGO:-cargo}" test --workspace --locked)
+
+"${cargo[@]}" --no-run || exit
+("${cargo[@]}" --test clusters 2>&1 | sed -u 's/^/clusters| /') &
+clusters=$!
+"${cargo[@]}" -- --skip whole_clusters::
+others=$?
+[[ $others == 0 ]] || echo 'tests: one has failed, see above; waiting for those of whole clusters to end' >&2
+wait "$clusters" || { echo 'tests: those of whole clusters have failed: see the lines that begin with "clusters|"' >&2; exit 1; }
+exit "$others"
