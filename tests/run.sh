@@ -4,8 +4,10 @@ set -uo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 cargo=("${CARGO:-cargo}" test --workspace --locked)
 
-"${cargo[@]}" --no-run || exit
-("${cargo[@]}" --test clusters 2>&1 | sed -u 's/^/clusters| /') &
+# By its path: a choice of targets has cargo build dependencies anew.
+built=$("${cargo[@]}" --no-run 2> >(tee /dev/stderr | sed -n 's|^ *Executable tests/clusters/main.rs (\(.*\))$|\1|p')) || exit
+[[ -x $built ]] || { echo "tests: cargo named no program of tests/clusters but '$built'" >&2; exit 1; }
+("$built" 2>&1 | sed -u 's/^/clusters| /') &
 clusters=$!
 "${cargo[@]}" -- --skip whole_clusters::
 others=$?
