@@ -68,7 +68,7 @@ impl Shared {
 /// Nothing is kept, it is of no use, or the private key of a gateway cannot be read.
 pub fn kept_site(settings: &Settings, node: &str) -> anyhow::Result<Loaded> {
     let facts = kept::read(settings).with_context(|| format!("nothing is kept in {}", settings.state.display()))?;
-    let planned = plan::plan(&facts, settings, node, &BTreeMap::new())?;
+    let planned = plan::plan(&facts, settings, node, &plan::Paths::default())?;
     let is_gateway = planned.site.node(node).is_some_and(|node| node.gateway);
     let private_key = is_gateway.then(|| crate::site::read_key("private key", &settings.key_file())).transpose()?;
     Ok(Loaded {
