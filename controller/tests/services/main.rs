@@ -9,5 +9,6 @@ mod lease;
 mod leave;
 mod merge;
 mod restart;
+mod silence;
 mod slices;
 mod support;

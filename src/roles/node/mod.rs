@@ -25,6 +25,7 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use controller::api::names::SYSTEM_NAMESPACE;
+use controller::cluster::client::connect_to_own;
 use k8s_openapi::api::apps::v1::DaemonSet;
 use kube::{Api, Client};
 use tokio::sync::{OnceCell, watch};
@@ -57,7 +58,7 @@ struct Shared {
 
 impl Shared {
     async fn client(&self) -> anyhow::Result<Client> {
-        let client = self.client.get_or_try_init(Client::try_default).await;
+        let client = self.client.get_or_try_init(connect_to_own).await;
         client.cloned().context("failed to find the API server: it is told by the pod's environment, or by KUBECONFIG")
     }
 }
@@ -103,7 +104,7 @@ pub(crate) async fn leave(context: &Context, settings: &Settings) -> AtExit {
 }
 
 async fn ask_to_leave(context: &Context) -> AtExit {
-    let Ok(client) = Client::try_default().await else { return AtExit::Keep };
+    let Ok(client) = connect_to_own().await else { return AtExit::Keep };
     match installed(&Api::namespaced(client.clone(), SYSTEM_NAMESPACE)).await {
         Some(true) => {}
         Some(false) => return AtExit::Remove,
