@@ -9,6 +9,7 @@
 //! Everything behind the site is [`crate::run`], as with a site file. While the API server is away, the last site stays
 //! in use; one that starts meanwhile begins with what was kept on disk.
 
+mod down;
 mod events;
 mod facts;
 mod follow;
