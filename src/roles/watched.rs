@@ -3,11 +3,13 @@
 use std::collections::BTreeMap;
 use std::fmt::Debug;
 
+use controller::api::names::{LEASE_GATEWAY, SYSTEM_NAMESPACE};
+use controller::cluster::watching::{watch, watch_lease};
 use futures::stream::BoxStream;
 use futures::{StreamExt as _, TryStreamExt as _};
-use kube::runtime::WatchStreamExt as _;
-use kube::runtime::watcher::{self, Event, watcher};
-use kube::{Api, Resource, ResourceExt as _};
+use k8s_openapi::api::coordination::v1::Lease;
+use kube::runtime::watcher::{self, Event};
+use kube::{Api, Client, Resource, ResourceExt as _};
 use serde::de::DeserializeOwned;
 
 /// The events of one kind of objects, through every failure; `seen` tells them from those of other kinds.
@@ -17,9 +19,17 @@ pub(super) fn events_of<K, S: 'static>(
     seen: fn(Event<K>) -> S,
 ) -> BoxStream<'static, Result<S, watcher::Error>>
 where
-    K: Resource + Clone + DeserializeOwned + Debug + Send + Sync + 'static,
+    K: Resource + Clone + DeserializeOwned + Debug + Send + 'static,
 {
-    watcher(api, config).default_backoff().map_ok(seen).boxed()
+    watch(api, config).map_ok(seen).boxed()
+}
+
+/// The events of the gateway Lease.
+pub(super) fn events_of_lease<S: 'static>(
+    client: &Client,
+    seen: fn(Event<Lease>) -> S,
+) -> BoxStream<'static, Result<S, watcher::Error>> {
+    watch_lease(Api::namespaced(client.clone(), SYSTEM_NAMESPACE), LEASE_GATEWAY).map_ok(seen).boxed()
 }
 
 /// What is kept of the objects of one kind, by name, and by namespace where there is one.
@@ -151,8 +161,6 @@ impl<T: PartialEq> Kind<T> {
 
 #[cfg(test)]
 mod tests {
-    use k8s_openapi::api::coordination::v1::Lease;
-
     use super::*;
 
     fn holder(lease: &Lease) -> Option<String> {

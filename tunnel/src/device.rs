@@ -1,6 +1,7 @@
 //! A device: its lanes, its link and its peers, opened, changed and told about as a whole.
 
 use std::collections::HashMap;
+use std::net::SocketAddr;
 use std::os::unix::net::UnixStream;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex};
@@ -18,7 +19,7 @@ use crate::packet::translate::Table;
 use crate::report;
 use crate::routes::{AllowedIps, Slot};
 use crate::shared::{SharedLane, SharedPeer, lock};
-use crate::status::Status;
+use crate::status::{PeerState, Status};
 
 /// A running device. Dropping it stops its lanes; the TUN link stays, for a restart to adopt.
 #[derive(Debug)]
@@ -47,6 +48,23 @@ pub(crate) struct Known {
     pub(crate) lanes: u8,
     pub(crate) shared: Arc<SharedPeer>,
     configured: Peer,
+}
+
+impl Known {
+    /// Takes over another configured endpoint. While probes come back from the one that the peer has called from, that one is
+    /// better than one that has only now been told; and one that is taken back is not called any more.
+    fn follow_endpoint(&self, endpoint: Option<SocketAddr>) {
+        let probed = self.configured.kind != PeerKind::Vanilla;
+        let answers = probed && self.shared.paths.iter().any(|path| path.state() == PeerState::Up);
+        let follows = match (self.configured.endpoint, endpoint) {
+            (None, Some(_)) => !answers,
+            (Some(_), None) => probed && !answers,
+            (before, now) => before != now,
+        };
+        if follows {
+            self.shared.set_endpoint(endpoint.map(Into::into));
+        }
+    }
 }
 
 /// A running lane.
@@ -205,9 +223,7 @@ impl Control {
             let known = before.remove(&peer.public_key).filter(|known| known.lanes == lanes);
             let known = match known {
                 Some(mut known) => {
-                    if known.configured.endpoint != peer.endpoint && peer.endpoint.is_some() {
-                        known.shared.set_endpoint(peer.endpoint.map(Into::into));
-                    }
+                    known.follow_endpoint(peer.endpoint);
                     known.configured = peer.clone();
                     known
                 }
@@ -234,11 +250,16 @@ impl Control {
                 slot: *slot,
                 public_key: peer.public_key,
                 preshared_key: peer.preshared_key.clone(),
-                persistent_keepalive: peer.persistent_keepalive,
                 port: if peer.kind == PeerKind::Vanilla { Port::Vanilla } else { Port::Linkspan },
                 mtu: self.config.mtu,
             };
-            PeerOrder { identity, lanes: *lanes, shared: Arc::clone(shared), knows_us_by: peer.knows_us_by }
+            PeerOrder {
+                identity,
+                lanes: *lanes,
+                shared: Arc::clone(shared),
+                knows_us_by: peer.knows_us_by,
+                persistent_keepalive: peer.persistent_keepalive,
+            }
         };
         let translation = &self.config.translation;
         Orders {
@@ -315,4 +336,61 @@ fn check_translation(translation: &[Translation]) -> Result<(), String> {
         }
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::num::NonZeroU8;
+    use std::time::Duration;
+
+    use super::*;
+    use crate::config::Addresses;
+    use crate::shared::PathReport;
+
+    fn known(kind: PeerKind, configured: Option<SocketAddr>, state: PeerState) -> Known {
+        let shared = Arc::new(SharedPeer::new(configured, 1, Arc::new(Announcer::new().expect("a stream").0)));
+        let report = PathReport {
+            handshake_at: Some(Duration::ZERO),
+            rtt: None,
+            loss: 0.0,
+            mtu: 1420,
+            plain: false,
+            state,
+            attempts: 0,
+            heard: Default::default(),
+        };
+        shared.report(&shared.paths[0], &report);
+        let configured = Peer {
+            name: "b".to_owned(),
+            public_key: PublicKey([1; 32]),
+            preshared_key: None,
+            endpoint: configured,
+            allowed_ips: Vec::new(),
+            persistent_keepalive: None,
+            kind,
+            knows_us_by: Addresses::Native,
+        };
+        Known { slot: 0, lanes: 1, shared, configured }
+    }
+
+    #[test]
+    fn a_peer_that_answers_where_it_has_called_from_stays_there_when_it_is_first_told_where_it_is() {
+        let at = |port: u16| Some(SocketAddr::from(([198, 51, 100, 7], port)));
+        let linkspan = PeerKind::Linkspan { lanes: NonZeroU8::MIN };
+        let end = |kind, configured, state, told| {
+            let known = known(kind, configured, state);
+            // It has roamed since.
+            known.shared.set_endpoint(at(9).map(Into::into));
+            known.follow_endpoint(told);
+            known.shared.endpoint().map(|endpoint| endpoint.address)
+        };
+        assert_eq!(end(linkspan, None, PeerState::Up, at(2)), at(9));
+        assert_eq!(end(linkspan, None, PeerState::Down, at(2)), at(2));
+        assert_eq!(end(PeerKind::Vanilla, None, PeerState::Up, at(2)), at(2), "nobody knows whether it answers");
+        assert_eq!(end(linkspan, at(1), PeerState::Up, at(2)), at(2), "it has been told another one");
+        assert_eq!(end(linkspan, at(1), PeerState::Down, at(1)), at(9), "nothing new is told");
+        assert_eq!(end(linkspan, at(1), PeerState::Up, None), at(9));
+        assert_eq!(end(linkspan, at(1), PeerState::Down, None), None, "it is not to be called any more");
+        assert_eq!(end(PeerKind::Vanilla, at(1), PeerState::Up, None), at(9));
+    }
 }

@@ -73,6 +73,10 @@ pub struct PeerStatus {
     /// Seconds since the newest handshake.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub handshake_age_seconds: Option<u64>,
+    /// Since when the cluster has not been reached, by this gateway or by those that carried the traffic before it. Absent
+    /// while it is reached, and before it has been called in vain.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub down_since: Option<Time>,
     /// Smoothed round-trip time in microseconds.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rtt_microseconds: Option<u64>,

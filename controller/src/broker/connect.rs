@@ -1,7 +1,6 @@
 //! Clients of the broker's API server.
 
 use std::net::IpAddr;
-use std::time::Duration;
 
 use data_encoding::BASE64;
 use kube::config::AuthInfo;
@@ -9,9 +8,7 @@ use kube::{Client, Config};
 
 use super::join_token::{BrokerAddress, JoinToken};
 use super::secret::Secret;
-
-/// Longest wait for a connection to the broker.
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+use crate::cluster::client;
 
 /// Why no client of the broker can be made.
 #[derive(Debug, thiserror::Error)]
@@ -41,9 +38,8 @@ pub(super) fn connect(broker: &BrokerAddress, token: &Secret) -> Result<Client, 
     let mut config = Config::new(broker.server.parse().map_err(|_| ConnectError::Server(broker.server.clone()))?);
     config.default_namespace = broker.namespace.clone();
     config.root_cert = broker.ca.as_deref().map(certificates).transpose()?;
-    config.connect_timeout = Some(CONNECT_TIMEOUT);
     config.auth_info = AuthInfo { token: Some(token.dangerously_expose().to_owned().into()), ..AuthInfo::default() };
-    Client::try_from(config).map_err(|error| ConnectError::Client(Box::new(error)))
+    client::connect(config).map_err(|error| ConnectError::Client(Box::new(error)))
 }
 
 /// The IP address in the URL of an API server; none where it has a name.

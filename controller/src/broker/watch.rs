@@ -3,13 +3,12 @@
 use std::fmt::Debug;
 
 use futures::StreamExt as _;
-use futures::stream::{BoxStream, SelectAll, select_all};
+use futures::stream::{BoxStream, SelectAll, Stream, select_all};
 use k8s_openapi::api::coordination::v1::Lease;
 use k8s_openapi::api::core::v1::{Node, Secret};
 use k8s_openapi::api::networking::v1::ServiceCIDR;
 use kube::core::{ApiResource, DynamicObject};
-use kube::runtime::WatchStreamExt as _;
-use kube::runtime::watcher::{self, Config, Event, watcher};
+use kube::runtime::watcher::{self, Config, Event};
 use kube::{Api, Client, Resource};
 use serde::de::DeserializeOwned;
 
@@ -17,6 +16,7 @@ use super::properties;
 use super::world::Input;
 use crate::api::names::{LEASE_GATEWAY, SECRET_BROKER, SECRET_JOIN};
 use crate::api::{GatewayNode, Member, ServiceRecord};
+use crate::cluster::watching::{self, bulky, prompt};
 
 /// All watches of one API server.
 pub(super) type Inputs = SelectAll<BoxStream<'static, Input>>;
@@ -29,16 +29,16 @@ pub(super) fn local(client: &Client, namespace: &str) -> Inputs {
     {
         Api::namespaced(client.clone(), namespace)
     }
-    let named = |name: &str| Config::default().fields(&format!("metadata.name={name}"));
-    let all = Config::default;
+    let named = |name: &str| prompt().fields(&format!("metadata.name={name}"));
+    let lease = watching::watch_lease(namespaced(client, namespace), LEASE_GATEWAY);
     select_all([
-        watch("Nodes", Api::<Node>::all(client.clone()), all(), |event| Input::Node(Box::new(event))),
-        watch("ClusterProperties", properties::api(client), all(), Input::Property),
+        watch("Nodes", Api::<Node>::all(client.clone()), prompt(), |event| Input::Node(Box::new(event))),
+        watch("ClusterProperties", properties::api(client), prompt(), Input::Property),
         service_cidrs(client),
-        watch("GatewayNodes", namespaced::<GatewayNode>(client, namespace), all(), Input::GatewayNode),
-        watch("Lease", namespaced::<Lease>(client, namespace), named(LEASE_GATEWAY), Input::Lease),
-        watch("Members", namespaced::<Member>(client, namespace), all(), Input::Member),
-        watch("ServiceRecords", namespaced::<ServiceRecord>(client, namespace), all(), Input::Record),
+        watch("GatewayNodes", namespaced::<GatewayNode>(client, namespace), prompt(), Input::GatewayNode),
+        inputs("Lease", lease, Input::Lease),
+        watch("Members", namespaced::<Member>(client, namespace), prompt(), Input::Member),
+        watch("ServiceRecords", namespaced::<ServiceRecord>(client, namespace), prompt(), Input::Record),
         watch("Secret", namespaced::<Secret>(client, namespace), named(SECRET_JOIN), Input::JoinSecret),
         watch("Secret", namespaced::<Secret>(client, namespace), named(SECRET_BROKER), Input::BrokerSecret),
     ])
@@ -48,16 +48,15 @@ pub(super) fn local(client: &Client, namespace: &str) -> Inputs {
 pub(super) fn broker(client: &Client, namespace: &str) -> Inputs {
     let dynamic = |resource: ApiResource| Api::<DynamicObject>::namespaced_with(client.clone(), namespace, &resource);
     let leases: Api<Lease> = Api::namespaced(client.clone(), namespace);
-    let all = Config::default;
     select_all([
-        watch("the broker's Members", dynamic(ApiResource::erase::<Member>(&())), all(), Input::BrokerMember),
+        watch("the broker's Members", dynamic(ApiResource::erase::<Member>(&())), bulky(), Input::BrokerMember),
         watch(
             "the broker's ServiceRecords",
             dynamic(ApiResource::erase::<ServiceRecord>(&())),
-            all(),
+            bulky(),
             Input::BrokerRecord,
         ),
-        watch("the broker's Leases", leases, all(), Input::BrokerLease),
+        watch("the broker's Leases", leases, bulky(), Input::BrokerLease),
     ])
 }
 
@@ -65,13 +64,20 @@ fn watch<K>(what: &'static str, api: Api<K>, config: Config, input: fn(Event<K>)
 where
     K: Resource + Clone + DeserializeOwned + Debug + Send + 'static,
 {
-    let events = watcher(api, config).default_backoff();
+    inputs(what, watching::watch(api, config), input)
+}
+
+fn inputs<K: 'static>(
+    what: &'static str,
+    events: impl Stream<Item = watcher::Result<Event<K>>> + Send + 'static,
+    input: fn(Event<K>) -> Input,
+) -> BoxStream<'static, Input> {
     events.map(move |event| event.map_or_else(|error| Input::Broken(what, error.to_string()), input)).boxed()
 }
 
 /// ServiceCIDRs came with Kubernetes 1.33; before, there are none.
 fn service_cidrs(client: &Client) -> BoxStream<'static, Input> {
-    let events = watcher(Api::<ServiceCIDR>::all(client.clone()), Config::default()).default_backoff();
+    let events = watching::watch(Api::<ServiceCIDR>::all(client.clone()), prompt());
     let input = |event| match event {
         Ok(event) => Input::ServiceCidr(event),
         Err(watcher::Error::InitialListFailed(kube::Error::Api(status))) if status.code == 404 => Input::NoServiceCidrs,

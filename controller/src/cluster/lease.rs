@@ -26,6 +26,7 @@ use tokio::sync::watch;
 use tokio::time::{Instant, sleep_until, timeout};
 use tracing::{debug, info, warn};
 
+use super::watching::prompt;
 use crate::api::names::FIELD_MANAGER;
 
 /// Which Lease, for whom, and how fast.
@@ -121,7 +122,7 @@ impl Elector {
     /// [`LeaseConfig::duration`], at most one is told [`Holding::Ours`] at a time.
     pub async fn run(self, mut standing: watch::Receiver<Standing>, shutdown: impl Future<Output = ()>) {
         let fields = format!("metadata.name={}", self.config.name);
-        let leases = watcher(self.api.clone(), watcher::Config::default().fields(&fields));
+        let leases = watcher(self.api.clone(), prompt().fields(&fields));
         let leases = leases.backoff(Steady(self.config.renew_period));
         let mut leases = std::pin::pin!(leases.map_err(|error| debug!(%error, "the watch of a lease broke off")));
         let mut shutdown = std::pin::pin!(shutdown);

@@ -1,4 +1,6 @@
 //! The shells around the pure parts: watches in, writes to the API server out.
 
+pub mod client;
 pub mod lease;
 pub mod services;
+pub mod watching;

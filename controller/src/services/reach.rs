@@ -13,9 +13,9 @@ use crate::names::Reachability;
 /// Reasons of a Member's condition `Ready` for which nothing that it says counts. Others pass by themselves.
 const REFUSED: [&str; 5] = ["Overlap", "DuplicateID", "DuplicateKey", "Invalid", "NotAllowed"];
 
-/// How long a cluster must have been silent until its endpoints are taken away, in seconds: KEP-1645 recommends a lease
-/// on them, and leaves its length open. WireGuard's handshakes, which probes keep up, renew it every two minutes.
-pub const ENDPOINT_LEASE_SECONDS: u64 = 300;
+/// How long a cluster must have been down until its endpoints are taken away, in seconds: KEP-1645 recommends a lease on
+/// them, and leaves its length open.
+pub const ENDPOINT_LEASE_SECONDS: i64 = 300;
 
 /// What a Member may say.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -60,18 +60,20 @@ pub fn reachability<'a>(
         // The name last, so that the order does not matter.
         Some(((holder.is_some() && name == holder, observed, name), status))
     });
-    let believed = active.max_by(|(a, _), (b, _)| a.cmp(b));
-    let peers = believed.into_iter().flat_map(|(_, status)| &status.peers);
-    peers.map(|peer| (peer.cluster.clone(), judge(peer))).collect()
+    let Some(((_, observed, _), status)) = active.max_by(|(a, _), (b, _)| a.cmp(b)) else { return BTreeMap::new() };
+    status.peers.iter().map(|peer| (peer.cluster.clone(), judge(peer, observed))).collect()
 }
 
-/// A gateway that has never heard of a peer cannot tell for how long it has been away. A state that this version does not
-/// know is not up.
-fn judge(peer: &PeerStatus) -> Reachability {
-    match (peer.state, peer.handshake_age_seconds) {
-        (PeerState::Down | PeerState::Unknown, Some(ENDPOINT_LEASE_SECONDS..)) => Reachability::Lost,
-        (PeerState::Down | PeerState::Unknown, _) => Reachability::Unreachable,
-        (PeerState::Up | PeerState::Idle | PeerState::Connecting, _) => Reachability::Reachable,
+/// What is down stays so until it is up: a gateway that has just begun calls everybody anew. For how long is told by the
+/// gateway's own clock. A state that this version does not know is not up.
+fn judge(peer: &PeerStatus, observed: Option<Timestamp>) -> Reachability {
+    let since = peer.down_since.as_ref().map(|since| since.0);
+    let down = since.zip(observed).map(|(since, now)| now.duration_since(since).as_secs());
+    match (peer.state, down) {
+        (PeerState::Up, _) => Reachability::Reachable,
+        (_, Some(ENDPOINT_LEASE_SECONDS..)) => Reachability::Lost,
+        (PeerState::Idle | PeerState::Connecting, None) if since.is_none() => Reachability::Reachable,
+        _ => Reachability::Unreachable,
     }
 }
 
@@ -186,17 +188,41 @@ mod tests {
 
     #[test]
     fn row_81_a_cluster_is_lost_when_its_lease_on_endpoints_has_run_out() {
-        let with = |state: &str, age: Option<u64>| {
-            let mut gateway = gateway("n1", true, &[("b", state)]);
-            gateway.status.as_mut().expect("it has one").peers[0].handshake_age_seconds = age;
+        let with = |state: &str, since: Option<&str>| {
+            let mut gateway = at("2026-01-01T00:05:00Z", gateway("n1", true, &[("b", state)]));
+            gateway.status.as_mut().expect("it has one").peers[0].down_since =
+                since.map(|time| serde_json::from_value(json!(time)).expect("a time"));
             reachability(&[gateway], None)["b"]
         };
-        assert_eq!(with("Down", Some(299)), Reachability::Unreachable);
-        assert_eq!(with("Down", Some(300)), Reachability::Lost);
-        assert_eq!(with("Idle", Some(3000)), Reachability::Reachable, "nobody has asked for it");
+        let (short, long) = (Some("2026-01-01T00:00:01Z"), Some("2026-01-01T00:00:00Z"));
+        assert_eq!(with("Down", short), Reachability::Unreachable);
+        assert_eq!(with("Down", long), Reachability::Lost);
         assert_eq!(with("Down", None), Reachability::Unreachable, "nobody knows for how long");
-        assert_eq!(with("Resting", Some(3)), Reachability::Unreachable, "a state of another version is not up");
-        assert_eq!(with("Resting", Some(300)), Reachability::Lost);
+        assert_eq!(with("Resting", short), Reachability::Unreachable, "a state of another version is not up");
+        assert_eq!(with("Resting", long), Reachability::Lost);
+        assert_eq!(with("Up", long), Reachability::Reachable);
+        // A gateway that has just begun has not called it yet, or has no answer yet.
+        for state in ["Idle", "Connecting"] {
+            assert_eq!(with(state, None), Reachability::Reachable, "nothing is known against it");
+            assert_eq!(with(state, short), Reachability::Unreachable);
+            assert_eq!(with(state, long), Reachability::Lost);
+        }
+    }
+
+    #[test]
+    fn a_lost_cluster_stays_lost_when_another_gateway_takes_over() {
+        let says = |name: &str, state: &str, time: &str| {
+            let mut gateway = at(time, gateway(name, true, &[("b", state)]));
+            gateway.status.as_mut().expect("it has one").peers[0].down_since =
+                Some(serde_json::from_value(json!("2026-01-01T00:00:00Z")).expect("a time"));
+            gateway
+        };
+        let mut reach = Reach::default();
+        assert_eq!(reach.insert(&says("n1", "Down", "2026-01-01T00:06:00Z")), ["b".to_owned()].into());
+        for state in ["Idle", "Connecting", "Down"] {
+            assert_eq!(reach.insert(&says("n2", state, "2026-01-01T00:06:05Z")), BTreeSet::new(), "{state}");
+        }
+        assert_eq!(reach.clusters()["b"], Reachability::Lost);
     }
 
     #[test]

@@ -10,5 +10,6 @@ mod leave;
 mod merge;
 mod restart;
 mod rights;
+mod silence;
 mod slices;
 mod support;

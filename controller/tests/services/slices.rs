@@ -6,7 +6,7 @@ use k8s_openapi::api::discovery::v1::EndpointSlice;
 use kube::api::{Api, ListParams, Patch, PatchParams};
 use serde_json::json;
 
-use super::support::{Shop, create, http, until};
+use super::support::{Shop, create, http, settle, until};
 
 const NEW: &str = "2090-01-01T00:00:00Z";
 
@@ -114,18 +114,22 @@ async fn row_81_endpoints_of_a_cluster_that_is_down_are_not_ready_then_gone_unti
     let gateway = json!({ "metadata": { "name": "n1" }, "spec": { "publicKey": key, "lanes": 1 } });
     create::<GatewayNode>(&shop.client, "linkspan-system", gateway).await;
     let gateways = Api::<GatewayNode>::namespaced(shop.client.clone(), "linkspan-system");
-    let say = async |state: &str, age: u64| {
-        let peer = json!({ "cluster": "c4", "state": state, "handshakeAgeSeconds": age });
-        let status = json!({ "status": { "active": true, "peers": [peer] } });
+    let say = async |state: &str, since: Option<&str>| {
+        let peer = json!({ "cluster": "c4", "state": state, "downSince": since });
+        let status = json!({ "status": { "active": true, "observed": "2026-01-01T00:05:00Z", "peers": [peer] } });
         gateways.patch_status("n1", &PatchParams::default(), &Patch::Merge(status)).await.unwrap();
     };
-    say("Down", 200).await;
+    say("Down", Some("2026-01-01T00:01:40Z")).await;
     shop.endpoints_become(&["c1 10.1.0.1", "c4 10.4.0.1 not ready"]).await;
     assert_eq!(shop.imported_from(&["c1", "c4"]).await.spec.ports.len(), 1);
-    say("Down", 300).await;
+    say("Down", Some("2026-01-01T00:00:00Z")).await;
     shop.endpoints_become(&["c1 10.1.0.1"]).await;
     assert_eq!(shop.slices().await.len(), 1, "the slice is gone, not empty");
     shop.imported_from(&["c1", "c4"]).await;
-    say("Up", 1).await;
+    // Another gateway has taken over, and has no answer yet.
+    say("Connecting", Some("2026-01-01T00:00:00Z")).await;
+    settle().await;
+    shop.endpoints_become(&["c1 10.1.0.1"]).await;
+    say("Up", None).await;
     shop.endpoints_become(&["c1 10.1.0.1", "c4 10.4.0.1"]).await;
 }

@@ -48,9 +48,17 @@ fn runtime() -> tokio::runtime::Runtime {
 }
 
 pub async fn client(kubeconfig: &str) -> Client {
+    Client::try_from(config(kubeconfig).await).unwrap()
+}
+
+async fn config(kubeconfig: &str) -> Config {
     let kubeconfig = Kubeconfig::from_yaml(kubeconfig).unwrap();
-    let config = Config::from_custom_kubeconfig(kubeconfig, &KubeConfigOptions::default()).await.unwrap();
-    Client::try_from(config).unwrap()
+    Config::from_custom_kubeconfig(kubeconfig, &KubeConfigOptions::default()).await.unwrap()
+}
+
+/// How the shared API server is reached.
+pub async fn shared_config() -> Config {
+    config(SHARED.kubeconfig()).await
 }
 
 /// The kinds, Linkspan's namespace, and the Members.

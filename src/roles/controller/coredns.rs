@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use controller::api::names::{FIELD_MANAGER, LABEL_MANAGED_BY, MANAGED_BY, SECRET_BROKER, SYSTEM_NAMESPACE};
+use controller::cluster::watching::prompt;
 use controller::coredns::{Action, Custom, KEY_OVERRIDE, KEY_SERVER, Observed, plan};
 use futures::TryStreamExt as _;
 use futures::stream::{BoxStream, SelectAll};
@@ -76,7 +77,7 @@ struct Watched {
 
 impl Watched {
     fn start(client: &Client) -> Self {
-        let one = |name: &str| watcher::Config::default().fields(&format!("metadata.name={name}"));
+        let one = |name: &str| prompt().fields(&format!("metadata.name={name}"));
         let mut events = SelectAll::new();
         events.push(events_of(Api::namespaced(client.clone(), NAMESPACE), one(COREDNS), Seen::Corefile));
         events.push(events_of(Api::namespaced(client.clone(), NAMESPACE), one(CUSTOM), Seen::Custom));

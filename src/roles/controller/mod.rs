@@ -15,6 +15,7 @@ use std::time::Duration;
 use anyhow::Context as _;
 use controller::api::names::{LEASE_CONTROLLER, SYSTEM_NAMESPACE};
 use controller::broker::{self, BrokerConfig};
+use controller::cluster::client::connect_to_own;
 use controller::cluster::lease::{Elector, Holding, LeaseConfig, Standing};
 use controller::cluster::services::{ServicesConfig, run as run_services};
 use controller::members::{ClusterId, Overrides, Selector};
@@ -52,7 +53,7 @@ pub struct Settings {
 /// # Errors
 /// When there is no way to an API server.
 pub async fn run(settings: Settings) -> anyhow::Result<()> {
-    let client = Client::try_default().await;
+    let client = connect_to_own().await;
     let client =
         client.context("failed to find the API server: it is told by the pod's environment, or by KUBECONFIG")?;
     let mut process =

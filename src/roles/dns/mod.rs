@@ -16,7 +16,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context as _;
-use kube::Client;
+use controller::cluster::client::connect_to_own;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
@@ -49,7 +49,7 @@ pub struct Settings {
 /// # Errors
 /// When there is no way to an API server.
 pub async fn run(settings: Settings) -> anyhow::Result<()> {
-    let client = Client::try_default().await;
+    let client = connect_to_own().await;
     let client =
         client.context("failed to find the API server: it is told by the pod's environment, or by KUBECONFIG")?;
     let mut process = Process::start(Role::Other, settings.cluster.clone(), settings.name.clone(), settings.listen)?;

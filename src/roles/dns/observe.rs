@@ -1,7 +1,8 @@
 //! Watches what the zone is made from.
 
-use controller::api::names::{LABEL_SERVICE_NAME, LABEL_SLICE_SERVICE, LEASE_GATEWAY, SYSTEM_NAMESPACE};
+use controller::api::names::{LABEL_SERVICE_NAME, LABEL_SLICE_SERVICE, SYSTEM_NAMESPACE};
 use controller::api::{GatewayNode, ServiceImport};
+use controller::cluster::watching::prompt;
 use controller::services::reach::holder;
 use futures::TryStreamExt as _;
 use futures::stream::{BoxStream, SelectAll};
@@ -11,7 +12,7 @@ use k8s_openapi::api::discovery::v1::EndpointSlice;
 use kube::runtime::watcher::{self, Event};
 use kube::{Api, Client};
 
-use crate::roles::watched::{Kind, News, events_of};
+use crate::roles::watched::{Kind, News, events_of, events_of_lease};
 
 /// The newest state of all watched objects.
 pub(super) struct Watched {
@@ -34,17 +35,15 @@ enum Seen {
 
 impl Watched {
     pub(super) fn start(client: &Client) -> Self {
-        let all = watcher::Config::default;
         // Every imported slice has the first label (KEP-1645), no other one has. The second have those of clusterset IPs,
         // whose endpoints have no names.
-        let imported = all().labels(&format!("{LABEL_SERVICE_NAME},!{LABEL_SLICE_SERVICE}"));
+        let imported = prompt().labels(&format!("{LABEL_SERVICE_NAME},!{LABEL_SLICE_SERVICE}"));
         let mut events = SelectAll::new();
-        events.push(events_of(Api::all(client.clone()), all(), Seen::Import));
+        events.push(events_of(Api::all(client.clone()), prompt(), Seen::Import));
         events.push(events_of(Api::all(client.clone()), imported, Seen::Slice));
-        events.push(events_of(Api::all(client.clone()), all(), Seen::Namespace));
-        events.push(events_of(Api::namespaced(client.clone(), SYSTEM_NAMESPACE), all(), Seen::Gateway));
-        let lease = all().fields(&format!("metadata.name={LEASE_GATEWAY}"));
-        events.push(events_of(Api::namespaced(client.clone(), SYSTEM_NAMESPACE), lease, Seen::Lease));
+        events.push(events_of(Api::all(client.clone()), prompt(), Seen::Namespace));
+        events.push(events_of(Api::namespaced(client.clone(), SYSTEM_NAMESPACE), prompt(), Seen::Gateway));
+        events.push(events_of_lease(client, Seen::Lease));
         Self {
             events,
             imports: Kind::default(),

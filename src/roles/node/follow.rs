@@ -4,17 +4,14 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use anyhow::Context as _;
-use tunnel::config::PublicKey;
-use tunnel::status::PeerState;
-
 use super::facts::Facts;
 use super::observe::Watched;
-use super::plan::{Planned, candidates, plan};
+use super::plan::{Paths, Planned, candidates, plan};
 use super::{Shared, kept};
 use crate::roles::watched::Contact;
 use crate::run::Context;
 use crate::site::{Loaded, Secrets};
+use anyhow::Context as _;
 
 /// How long a start waits for the API server before it goes on with what was kept on disk.
 const COLD: Duration = Duration::from_secs(5);
@@ -162,9 +159,16 @@ impl Planner {
         self.told = reason;
     }
 
-    /// States of the paths to other gateways, by key.
-    fn paths(&self) -> BTreeMap<PublicKey, PeerState> {
-        let Some(device) = self.context.board.device() else { return BTreeMap::new() };
-        device.status().peers.into_iter().map(|peer| (peer.public_key, peer.state)).collect()
+    /// The paths to other gateways.
+    fn paths(&self) -> Paths {
+        let Some(device) = self.context.board.device() else { return Paths::default() };
+        let mut paths = Paths::default();
+        for peer in device.status().peers {
+            paths.states.insert(peer.public_key, peer.state);
+            if !peer.allowed_ips.is_empty() {
+                paths.carriers.insert(peer.public_key);
+            }
+        }
+        paths
     }
 }

@@ -14,6 +14,7 @@ use kube::{Api, Resource as _, ResourceExt as _};
 use tunnel::status::Status;
 
 use super::Shared;
+use super::down::DownSince;
 use super::events::news;
 use super::facts::{Facts, NodeFacts};
 use super::plan::candidates;
@@ -39,9 +40,12 @@ pub(super) async fn follow(context: Context, shared: Shared) -> anyhow::Result<(
     let mut facts = shared.facts.subscribe();
     let mut paths = context.paths.subscribe();
     let mut written: Option<GatewayNode> = None;
+    let mut down = DownSince::default();
     let mut told = String::new();
     loop {
-        let wanted = wanted(&context, &facts.borrow_and_update(), written.as_ref());
+        let holder = facts.borrow_and_update().as_ref().and_then(|facts| facts.active.clone());
+        listen(&nodes, holder, written.as_ref(), &mut down).await;
+        let wanted = wanted(&context, &facts.borrow_and_update(), written.as_ref(), &down);
         paths.mark_unchanged();
         let begun = Instant::now();
         let fresh = written.as_ref().and_then(age).is_some_and(|age| age < NUMBERS);
@@ -52,6 +56,7 @@ pub(super) async fn follow(context: Context, shared: Shared) -> anyhow::Result<(
                 Ok(Ok(now)) => {
                     let before = std::mem::replace(&mut written, now);
                     if let Some(now) = &written {
+                        down.learn(now);
                         events.tell(&now.object_ref(&()), &news(before.as_ref(), now)).await;
                     }
                     told.clear();
@@ -79,6 +84,17 @@ pub(super) async fn follow(context: Context, shared: Shared) -> anyhow::Result<(
     }
 }
 
+/// Hears what the gateway that carries the traffic tells, unless that is this one, which remembers it: after a takeover it may
+/// be too late. Best effort, as what is told changes slowly.
+async fn listen(nodes: &Api<GatewayNode>, holder: Option<String>, written: Option<&GatewayNode>, down: &mut DownSince) {
+    let carries = written.and_then(|node| node.status.as_ref()).is_some_and(|status| status.active);
+    if let Some(holder) = holder.filter(|_| !carries)
+        && let Ok(Ok(Some(gateway))) = tokio::time::timeout(PATIENCE, nodes.get_opt(&holder)).await
+    {
+        down.learn(&gateway);
+    }
+}
+
 /// What shall be in the API.
 enum Wanted {
     /// This node is no gateway.
@@ -89,7 +105,7 @@ enum Wanted {
     Node(Box<GatewayNode>),
 }
 
-fn wanted(context: &Context, facts: &Option<Facts>, before: Option<&GatewayNode>) -> Wanted {
+fn wanted(context: &Context, facts: &Option<Facts>, before: Option<&GatewayNode>, down: &DownSince) -> Wanted {
     let me = &context.options.node;
     let Some(facts) = facts else { return Wanted::Nothing };
     let Some(node) = facts.nodes.get(me).filter(|_| candidates(facts).contains(me)) else { return Wanted::Gone };
@@ -98,7 +114,8 @@ fn wanted(context: &Context, facts: &Option<Facts>, before: Option<&GatewayNode>
     match context.board.device() {
         Some(device) => {
             let (status, active) = (device.status(), facts.active.as_ref() == Some(me));
-            Wanted::Node(Box::new(gateway_node(me, node, &status, active, &because, before, Timestamp::now())))
+            let seen = Seen { status: &status, active, because: &because, down };
+            Wanted::Node(Box::new(gateway_node(me, node, &seen, before, Timestamp::now())))
         }
         None => match before {
             // It was a gateway, and its device is gone.
@@ -108,18 +125,27 @@ fn wanted(context: &Context, facts: &Option<Facts>, before: Option<&GatewayNode>
     }
 }
 
-/// The GatewayNode of a node with a device. `because` says what keeps it from being ready; empty when nothing does.
+/// What a node with a device sees.
+struct Seen<'a> {
+    status: &'a Status,
+    active: bool,
+    /// What keeps it from being ready; empty when nothing does.
+    because: &'a str,
+    down: &'a DownSince,
+}
+
+/// The GatewayNode of a node with a device.
 fn gateway_node(
     name: &str,
     node: &NodeFacts,
-    device: &Status,
-    active: bool,
-    because: &str,
+    seen: &Seen<'_>,
     before: Option<&GatewayNode>,
     now: Timestamp,
 ) -> GatewayNode {
+    let &Seen { status: device, active, because, down } = seen;
     // A gateway that stands by next to the one that carries the traffic is named after its node, and is not told.
     let peers: Vec<PeerStatus> = device.peers.iter().filter(|peer| !peer.name.contains('/')).map(peer_status).collect();
+    let peers = if active { down.complete(peers, now) } else { peers };
     let up = peers.iter().filter(|peer| peer.state == PeerState::Up).count();
     let mut object = GatewayNode::new(
         name,
@@ -188,6 +214,7 @@ fn peer_status(peer: &tunnel::status::PeerStatus) -> PeerStatus {
         },
         reason: peer.reason.clone(),
         handshake_age_seconds: handshake.map(|age| age.as_secs()),
+        down_since: None,
         rtt_microseconds: rtt.map(|rtt| u64::try_from(rtt.as_micros()).unwrap_or(u64::MAX)),
         loss_permille: (loss * 1000.0).round().clamp(0.0, 1000.0) as u32,
         mtu: peer.mtu,
@@ -200,7 +227,7 @@ fn peer_status(peer: &tunnel::status::PeerStatus) -> PeerStatus {
 fn same(a: &GatewayNode, b: &GatewayNode) -> bool {
     let told = |node: &GatewayNode| {
         let status = node.status.clone().unwrap_or_default();
-        let peers: Vec<_> = status.peers.iter().map(|peer| (peer.cluster.clone(), peer.state)).collect();
+        let peers: Vec<_> = status.peers.into_iter().map(|peer| (peer.cluster, peer.state, peer.down_since)).collect();
         let conditions: Vec<_> = status.conditions.into_iter().map(|c| (c.type_, c.status, c.message)).collect();
         (status.active, status.summary, peers, conditions)
     };
@@ -289,7 +316,10 @@ mod tests {
             ..NodeFacts::default()
         };
         let now = Timestamp::from_second(at).expect("in range");
-        gateway_node("a", &node, &device, active, because, before, now)
+        let mut down = DownSince::default();
+        before.into_iter().for_each(|before| down.learn(before));
+        let seen = Seen { status: &device, active, because, down: &down };
+        gateway_node("a", &node, &seen, before, now)
     }
 
     #[test]
@@ -323,6 +353,22 @@ mod tests {
         assert!(!same(&published(up(), false, "", Some(&first), 110), &first));
         assert!(!same(&published(up(), true, "the zone is lost", Some(&first), 110), &first));
         assert!(!same(&published(Vec::new(), true, "", Some(&first), 110), &first));
+    }
+
+    #[test]
+    fn since_when_a_cluster_is_down_is_told_by_the_gateway_that_carries_the_traffic() {
+        let since = |node: &GatewayNode| {
+            let peer = node.status.as_ref().and_then(|status| status.peers.first()).expect("a peer");
+            peer.down_since.as_ref().map(|since| since.0.as_second())
+        };
+        let rome = |state| vec![path("rome", state)];
+        let down = published(rome(PathState::Down), true, "", None, 100);
+        assert_eq!(since(&down), Some(100));
+        let restarted = published(rome(PathState::Connecting), true, "", Some(&down), 200);
+        assert_eq!(since(&restarted), Some(100));
+        assert_eq!(since(&published(rome(PathState::Up), true, "", Some(&restarted), 300)), None);
+        assert_eq!(since(&published(rome(PathState::Down), false, "", Some(&down), 300)), None);
+        assert!(published(Vec::new(), false, "", Some(&down), 300).status.expect("there").peers.is_empty());
     }
 
     #[test]

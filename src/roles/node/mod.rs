@@ -9,6 +9,7 @@
 //! Everything behind the site is [`crate::run`], as with a site file. While the API server is away, the last site stays
 //! in use; one that starts meanwhile begins with what was kept on disk.
 
+mod down;
 mod events;
 mod facts;
 mod follow;
@@ -25,6 +26,7 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use controller::api::names::SYSTEM_NAMESPACE;
+use controller::cluster::client::connect_to_own;
 use k8s_openapi::api::apps::v1::DaemonSet;
 use kube::{Api, Client};
 use tokio::sync::{OnceCell, watch};
@@ -57,7 +59,7 @@ struct Shared {
 
 impl Shared {
     async fn client(&self) -> anyhow::Result<Client> {
-        let client = self.client.get_or_try_init(Client::try_default).await;
+        let client = self.client.get_or_try_init(connect_to_own).await;
         client.cloned().context("failed to find the API server: it is told by the pod's environment, or by KUBECONFIG")
     }
 }
@@ -68,7 +70,7 @@ impl Shared {
 /// Nothing is kept, it is of no use, or the private key of a gateway cannot be read.
 pub fn kept_site(settings: &Settings, node: &str) -> anyhow::Result<Loaded> {
     let facts = kept::read(settings).with_context(|| format!("nothing is kept in {}", settings.state.display()))?;
-    let planned = plan::plan(&facts, settings, node, &BTreeMap::new())?;
+    let planned = plan::plan(&facts, settings, node, &plan::Paths::default())?;
     let is_gateway = planned.site.node(node).is_some_and(|node| node.gateway);
     let private_key = is_gateway.then(|| crate::site::read_key("private key", &settings.key_file())).transpose()?;
     Ok(Loaded {
@@ -103,7 +105,7 @@ pub(crate) async fn leave(context: &Context, settings: &Settings) -> AtExit {
 }
 
 async fn ask_to_leave(context: &Context) -> AtExit {
-    let Ok(client) = Client::try_default().await else { return AtExit::Keep };
+    let Ok(client) = connect_to_own().await else { return AtExit::Keep };
     match installed(&Api::namespaced(client.clone(), SYSTEM_NAMESPACE)).await {
         Some(true) => {}
         Some(false) => return AtExit::Remove,

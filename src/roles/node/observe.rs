@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use controller::api::Member;
 use controller::api::names::{LEASE_GATEWAY, SYSTEM_NAMESPACE};
+use controller::cluster::watching::prompt;
 use controller::members::Selector;
 use controller::services::reach::holder;
 use futures::TryStreamExt as _;
@@ -14,7 +15,7 @@ use kube::runtime::watcher::{self, Event};
 use kube::{Api, Client};
 
 use super::facts::{Facts, NodeFacts};
-use crate::roles::watched::{Kind, News, events_of};
+use crate::roles::watched::{Kind, News, events_of, events_of_lease};
 
 /// The newest state of all watched objects.
 pub(super) struct Watched {
@@ -34,15 +35,10 @@ enum Seen {
 
 impl Watched {
     pub(super) fn start(client: &Client, gateways: Selector) -> Self {
-        let lease = watcher::Config::default().fields(&format!("metadata.name={LEASE_GATEWAY}"));
         let mut events = SelectAll::new();
-        events.push(events_of(
-            Api::namespaced(client.clone(), SYSTEM_NAMESPACE),
-            watcher::Config::default(),
-            Seen::Member,
-        ));
-        events.push(events_of(Api::all(client.clone()), watcher::Config::default(), Seen::Node));
-        events.push(events_of(Api::namespaced(client.clone(), SYSTEM_NAMESPACE), lease, Seen::Lease));
+        events.push(events_of(Api::namespaced(client.clone(), SYSTEM_NAMESPACE), prompt(), Seen::Member));
+        events.push(events_of(Api::all(client.clone()), prompt(), Seen::Node));
+        events.push(events_of_lease(client, Seen::Lease));
         Self { events, gateways, members: Kind::default(), nodes: Kind::default(), holders: Kind::default() }
     }
 

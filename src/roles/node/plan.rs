@@ -20,6 +20,21 @@ const CHOSEN: usize = 2;
 /// that the state of a path is known before somebody needs it.
 const KEEPALIVE: NonZeroU16 = NonZeroU16::new(25).expect("25 is not 0");
 
+/// What a node with a device knows of the ways to other clusters' gateways.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Paths {
+    /// How each path is.
+    pub states: BTreeMap<PublicKey, PeerState>,
+    /// Which gateways carry traffic now.
+    pub carriers: BTreeSet<PublicKey>,
+}
+
+impl Paths {
+    fn state(&self, gateway: &ClaimGateway) -> PeerState {
+        self.states.get(&gateway.public_key).copied().unwrap_or(PeerState::Idle)
+    }
+}
+
 /// A planned site, and what of the clusterset is not in it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Planned {
@@ -88,17 +103,11 @@ fn names(facts: &Facts, which: impl Fn(&NodeFacts) -> bool) -> impl Iterator<Ite
     facts.nodes.iter().filter(move |(_, node)| node.address().is_some() && which(node)).map(|(name, _)| name.clone())
 }
 
-/// Plans the site of `node`. `paths` are the states of the paths to other clusters' gateways, where this node has a
-/// device.
+/// Plans the site of `node`. `paths` are those to other clusters' gateways, where this node has a device.
 ///
 /// # Errors
 /// [`Missing`], while something that every plan needs is not there.
-pub fn plan(
-    facts: &Facts,
-    settings: &Settings,
-    node: &str,
-    paths: &BTreeMap<PublicKey, PeerState>,
-) -> Result<Planned, Missing> {
+pub fn plan(facts: &Facts, settings: &Settings, node: &str, paths: &Paths) -> Result<Planned, Missing> {
     let cluster: ClusterId = settings.cluster.parse().map_err(|error| Missing::ClusterId(format!("{error}")))?;
     let own = facts.nodes.get(node).ok_or_else(|| Missing::Node(node.to_owned()))?;
     let address = own.address().ok_or_else(|| Missing::Address(node.to_owned()))?;
@@ -177,24 +186,32 @@ fn site(facts: &Facts, settings: &Settings, claim: Claim, peers: Vec<Peer>) -> S
 ///
 /// A gateway that stands by knows no peers, so it neither calls nor answers: who is up carries the traffic. Where the
 /// control plane cannot say who has taken over, the path does. While none is up, or two are for a moment, the gateway that
-/// the Member calls active is believed.
+/// the Member calls active is believed, but not over one that carries the traffic and is only being called again.
+///
+/// Who carries the traffic is called, and so is the active gateway. When that one does not answer and nobody else is up, all
+/// are: whoever has taken over may not be able to call us.
 fn plan_peers(
     Admitted { claim: member, routes, .. }: &Admitted,
     knows_us_by: Addresses,
     own_address: IpAddr,
-    paths: &BTreeMap<PublicKey, PeerState>,
+    paths: &Paths,
 ) -> Option<Vec<Peer>> {
-    let is_up = |gateway: &&ClaimGateway| paths.get(&gateway.public_key) == Some(&PeerState::Up);
-    let active = member.active_gateway();
-    let up = active.filter(is_up).or_else(|| member.gateways.iter().find(is_up));
-    let chosen = up.or(active).or(member.gateways.first())?;
+    let gateways = &member.gateways;
+    let is_up = |gateway: &&ClaimGateway| paths.state(gateway) == PeerState::Up;
+    let carried = |gateway: &&ClaimGateway| paths.carriers.contains(&gateway.public_key);
+    let told = member.active_gateway().or(gateways.first())?;
+    let up = Some(told).filter(is_up).or_else(|| gateways.iter().filter(is_up).min_by_key(|it| !carried(it)));
+    let recalled = || gateways.iter().filter(carried).find(|it| paths.state(it) == PeerState::Connecting);
+    let chosen = up.or_else(recalled).unwrap_or(told);
+    let lost = up.is_none() && paths.state(told) == PeerState::Down;
     let peer = |gateway: &ClaimGateway| {
         let carries = gateway.public_key == chosen.public_key;
+        let called = carries || lost || gateway.public_key == told.public_key;
         let same_family = gateway.endpoints.iter().find(|at| at.is_ipv4() == own_address.is_ipv4());
         Peer {
             cluster: if carries { member.cluster.to_string() } else { format!("{}/{}", member.cluster, gateway.node) },
             public_key: gateway.public_key,
-            endpoint: same_family.or(gateway.endpoints.first()).copied().filter(|_| carries),
+            endpoint: same_family.or(gateway.endpoints.first()).copied().filter(|_| called),
             allowed_ips: if carries { routes.clone() } else { Vec::new() },
             lanes: Some(gateway.lanes),
             preshared_key_file: None,

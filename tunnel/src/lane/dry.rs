@@ -39,16 +39,11 @@ impl DryLane {
         let wire = Wire::new(socket, None, true, shared);
         let links = Links { lane: 0, queue: Queue::nowhere()?, wire, inbox, outboxes, now: Duration::ZERO };
         let mut peers = Peers::new(0, own.clone());
-        let identity = Identity {
-            slot: 0,
-            public_key: other.public_key(),
-            preshared_key: None,
-            persistent_keepalive: None,
-            port: Port::Linkspan,
-            mtu: 1420,
-        };
+        let identity =
+            Identity { slot: 0, public_key: other.public_key(), preshared_key: None, port: Port::Linkspan, mtu: 1420 };
         let shared = Arc::new(SharedPeer::new(None, 1, Arc::new(Announcer::new()?.0)));
-        let order = PeerOrder { identity, lanes: 1, shared, knows_us_by: Addresses::Virtual };
+        let order =
+            PeerOrder { identity, lanes: 1, shared, knows_us_by: Addresses::Virtual, persistent_keepalive: None };
         let any = ["0.0.0.0/1", "8000::/1"].map(|net| (net.parse().expect("a literal prefix"), 0));
         let pairs = [("100.64.0.0/16", "10.42.0.0/16"), ("fd64::/64", "fd42::/64")];
         let pairs = pairs.map(|(from, to)| [from, to].map(|net| net.parse().expect("a literal prefix")));

@@ -10,6 +10,7 @@
 mod deliver;
 mod dry;
 pub(crate) mod heard;
+mod keepalive;
 mod passing;
 mod peer;
 mod rx;
@@ -19,6 +20,7 @@ mod tx;
 mod wire;
 
 use std::collections::HashMap;
+use std::num::NonZeroU16;
 use std::os::fd::AsRawFd as _;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
@@ -84,6 +86,7 @@ pub(crate) struct PeerOrder {
     pub(crate) lanes: u8,
     pub(crate) shared: Arc<SharedPeer>,
     pub(crate) knows_us_by: Addresses,
+    pub(crate) persistent_keepalive: Option<NonZeroU16>,
 }
 
 /// Where the owner leaves orders for one lane.
@@ -236,6 +239,7 @@ impl Peers {
                 ))
             });
             peer.knows_us_by = order.knows_us_by;
+            peer.keepalive.set(order.persistent_keepalive, now);
             self.by_key.insert(order.identity.public_key.0, order.identity.slot);
             self.table.resize_with(self.table.len().max(slot + 1), || None);
             self.table[slot] = Some(peer);

@@ -1,7 +1,8 @@
 //! One peer on one lane: its session, its endpoint, its path, and what is due when.
 
+mod report;
+
 use std::net::IpAddr;
-use std::num::NonZeroU16;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -9,6 +10,7 @@ use boringtun::noise::rate_limiter::RateLimiter;
 use boringtun::noise::{Tunn, TunnResult};
 
 use super::heard::Heard;
+use super::keepalive::Keepalive;
 use super::wire::{Port, Wire};
 use crate::config::{Addresses, PresharedKey, PrivateKey, PublicKey};
 use crate::io::udp::{Destination, Received};
@@ -16,7 +18,7 @@ use crate::path::{ACTIVE_AFTER_TRAFFIC, Path};
 use crate::probe;
 use crate::routes::Slot;
 use crate::segments::{Segments, Sent, Verdict};
-use crate::shared::{Endpoint, PathReport, SharedPath, SharedPeer};
+use crate::shared::{Endpoint, SharedPath, SharedPeer};
 use crate::status::PeerState;
 
 /// boringtun's clock moves with `update_timers` only; it may lag by this much while packets flow.
@@ -28,8 +30,6 @@ const IDLE_TICK: Duration = Duration::from_secs(30);
 /// Waits between handshakes that nobody answers: the first, doubled up to the last.
 const FIRST_RETRY: Duration = Duration::from_millis(500);
 const LAST_RETRY: Duration = Duration::from_secs(5);
-/// Unanswered handshakes after which a peer counts as down.
-const DOWN_ATTEMPTS: u32 = 3;
 
 /// What a lane needs to know of a peer; a change makes a new session.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -37,7 +37,6 @@ pub(crate) struct Identity {
     pub(crate) slot: Slot,
     pub(crate) public_key: PublicKey,
     pub(crate) preshared_key: Option<PresharedKey>,
-    pub(crate) persistent_keepalive: Option<NonZeroU16>,
     pub(crate) port: Port,
     /// Largest inner packet that the link hands over, in bytes.
     pub(crate) mtu: u16,
@@ -50,8 +49,9 @@ pub(crate) struct LanePeer {
     pub(crate) tunn: Tunn,
     pub(crate) path: Path,
     pub(crate) shared: Arc<SharedPeer>,
-    /// May change while the session goes on.
+    /// May change while the session goes on, as may the next.
     pub(crate) knows_us_by: Addresses,
+    pub(crate) keepalive: Keepalive,
     lane: u8,
     endpoint: Option<(Endpoint, Destination)>,
     generation: u32,
@@ -60,7 +60,6 @@ pub(crate) struct LanePeer {
     attempts: u32,
     next_attempt: Duration,
     last_tick: Duration,
-    next_keepalive: Option<Duration>,
     /// When inner packets last went either way; probes and keepalives do not count.
     last_traffic: Option<Duration>,
     traffic: bool,
@@ -88,7 +87,8 @@ impl LanePeer {
             private_key.secret(),
             boringtun::x25519::PublicKey::from(identity.public_key.0),
             identity.preshared_key.as_ref().map(PresharedKey::bytes),
-            identity.persistent_keepalive.map(NonZeroU16::get),
+            // Keepalives are ours: boringtun's cannot be changed while a session goes on.
+            None,
             index,
             Some(Arc::clone(limiter)),
         );
@@ -99,6 +99,7 @@ impl LanePeer {
             path: Path::new(identity.mtu),
             shared,
             knows_us_by: Addresses::Native,
+            keepalive: Keepalive::default(),
             lane,
             endpoint: None,
             generation: 0,
@@ -106,7 +107,6 @@ impl LanePeer {
             attempts: 0,
             next_attempt: now,
             last_tick: now,
-            next_keepalive: identity.persistent_keepalive.map(|s| now + Duration::from_secs(u64::from(s.get()))),
             last_traffic: None,
             traffic: false,
             sent: Sent::default(),
@@ -168,6 +168,8 @@ impl LanePeer {
         self.endpoint = endpoint.map(|endpoint| (endpoint, socket.destination(endpoint.address, endpoint.local)));
         if before != endpoint.map(|endpoint| endpoint.address) {
             self.path.reset();
+            // Who cannot be called has not failed to answer.
+            self.attempts = if endpoint.is_some() { self.attempts } else { 0 };
             self.segments = Segments::default();
             self.next_attempt = Duration::ZERO;
         }
@@ -248,26 +250,44 @@ impl LanePeer {
         self.last_tick = now;
         self.heard.tick(self.rx_packets, now);
         let mut message = [0; 256];
-        if let TunnResult::WriteToNetwork(bytes) = self.tunn.update_timers(&mut message) {
-            let is_handshake = bytes[0] == super::INITIATION;
-            if let Some(to) = self.destination().cloned() {
-                wire.send_now(&to, self.port, bytes);
-            }
-            if is_handshake {
-                self.handshake_sent();
-            }
-        }
-        if let (Some(at), Some(every)) = (self.next_keepalive, self.identity.persistent_keepalive)
-            && now >= at
-        {
-            self.next_keepalive = Some(now + Duration::from_secs(u64::from(every.get())));
-        }
+        let due = self.tunn.update_timers(&mut message);
+        self.send(due, wire);
         self.see_session(now);
         self.connect(now, wire);
+        if self.keepalive.take(now) {
+            self.keep_alive(wire);
+        }
         if now >= self.probe_due(now) {
             self.probe(now, wire);
         }
         self.publish();
+    }
+
+    /// Sends what boringtun has made, if anything, and tells whether it is a handshake.
+    fn send(&mut self, message: TunnResult<'_>, wire: &mut Wire) -> bool {
+        let TunnResult::WriteToNetwork(bytes) = message else { return false };
+        let is_handshake = bytes[0] == super::INITIATION;
+        if let Some(to) = self.destination().cloned() {
+            wire.send_now(&to, self.port, bytes);
+        }
+        if is_handshake {
+            self.handshake_sent();
+        }
+        is_handshake
+    }
+
+    /// Sends a keepalive, or calls the peer where there is no session to be kept alive and no call is under way.
+    fn keep_alive(&mut self, wire: &mut Wire) {
+        if self.endpoint.is_none() {
+            return;
+        }
+        let mut message = [0; 256];
+        let message = if self.has_session() {
+            self.tunn.encapsulate(&[], &mut message)
+        } else {
+            self.tunn.format_handshake_initiation(&mut message, false)
+        };
+        self.send(message, wire);
     }
 
     /// Whether a session is in use. A responder has none before the initiator's first packet.
@@ -302,11 +322,12 @@ impl LanePeer {
         if self.attempts > 0 {
             self.forget_source(None, wire);
         }
-        let Some(to) = self.destination().cloned() else { return };
+        if self.endpoint.is_none() {
+            return;
+        }
         let mut message = [0; 256];
-        if let TunnResult::WriteToNetwork(bytes) = self.tunn.format_handshake_initiation(&mut message, true) {
-            wire.send_now(&to, self.port, bytes);
-            self.handshake_sent();
+        let initiation = self.tunn.format_handshake_initiation(&mut message, true);
+        if self.send(initiation, wire) {
             let wait = FIRST_RETRY.saturating_mul(1 << self.attempts.clamp(1, 5).saturating_sub(1)).min(LAST_RETRY);
             // Spread the retries of many peers, as WireGuard's jitter of up to a third of a second does.
             self.next_attempt = now + wait + Duration::from_millis(u64::from(self.slot) * 37 % 333);
@@ -368,33 +389,6 @@ impl LanePeer {
         // An endpoint that was set meanwhile is taken over with the tick.
         let has_endpoint = self.endpoint.is_some() || self.generation != self.shared.generation();
         let attempt = if self.wants_handshake() && has_endpoint { self.next_attempt } else { Duration::MAX };
-        // boringtun's clock and ours started a moment apart.
-        let keepalive = self.next_keepalive.map_or(Duration::MAX, |at| at + Duration::from_millis(5));
-        timers.min(attempt).min(keepalive).min(self.probe_due(now))
-    }
-
-    fn state(&self) -> PeerState {
-        match (self.port, self.handshake_at, self.path.alive()) {
-            (Port::Linkspan, Some(_), Some(true)) | (Port::Vanilla, Some(_), _) => PeerState::Up,
-            (Port::Linkspan, _, Some(false)) => PeerState::Down,
-            (Port::Linkspan, Some(_), None) => PeerState::Connecting,
-            (_, None, _) if self.attempts >= DOWN_ATTEMPTS => PeerState::Down,
-            (_, None, _) if self.attempts > 0 => PeerState::Connecting,
-            (_, None, _) => PeerState::Idle,
-        }
-    }
-
-    pub(crate) fn publish(&self) {
-        let report = PathReport {
-            handshake_at: self.handshake_at,
-            rtt: self.path.rtt(),
-            loss: self.path.loss(),
-            mtu: self.path.mtu(),
-            plain: self.segments.given_up(),
-            state: self.state(),
-            attempts: self.attempts,
-            heard: self.heard,
-        };
-        self.shared.report(self.shared_path(), &report);
+        timers.min(attempt).min(self.keepalive.due()).min(self.probe_due(now))
     }
 }

@@ -26,6 +26,8 @@ struct End {
     tun: UnixDatagram,
     peer: Arc<SharedPeer>,
     at: SocketAddr,
+    identity: Identity,
+    lanes: u8,
 }
 
 /// What becomes of datagrams under way.
@@ -73,7 +75,7 @@ fn packet(from: usize, size: usize) -> Vec<u8> {
 
 impl End {
     /// A lane of a device with `lanes`, which knows the other end, and calls it when `gate` is given.
-    fn new(end: usize, (lane, lanes): (u8, u8), gate: Option<SocketAddr>) -> Self {
+    fn new(number: usize, (lane, lanes): (u8, u8), gate: Option<SocketAddr>) -> Self {
         let bells: Vec<_> = (0..lanes).map(|_| Arc::new(Bell::new().expect("an eventfd"))).collect();
         let (inbox, outboxes) = connect(&bells).swap_remove(usize::from(lane));
         let mailbox = Arc::new(Mailbox::new(Arc::clone(&bells[usize::from(lane)])));
@@ -87,31 +89,42 @@ impl End {
             socket,
             vanilla: None,
             gso: false,
-            receive: if end == 0 { Receive::Single } else { Receive::Many },
+            receive: if number == 0 { Receive::Single } else { Receive::Many },
             inbox,
             outboxes,
             mailbox: Arc::clone(&mailbox),
             shared: Arc::new(SharedLane::default()),
-            private_key: key(end),
+            private_key: key(number),
             clock: Clock::start(),
         };
         let changes = Arc::new(Announcer::new().expect("a stream").0);
         let peer = Arc::new(SharedPeer::new(gate, lanes, changes));
         let identity = Identity {
             slot: 0,
-            public_key: key(1 - end).public_key(),
+            public_key: key(1 - number).public_key(),
             preshared_key: None,
-            persistent_keepalive: None,
             port: Port::Linkspan,
             mtu: 1420,
         };
-        let there = format!("10.0.{}.0/24", 1 - end).parse().expect("a prefix");
-        mailbox.post(Arc::new(Orders {
-            routes: AllowedIps::build([(there, 0)]),
-            peers: vec![PeerOrder { identity, lanes, shared: Arc::clone(&peer), knows_us_by: Addresses::Native }],
+        let end = Self { lane: Lane::new(parts).expect("a poll set"), tun, peer, at, identity, lanes };
+        end.order(Some(format!("10.0.{}.0/24", 1 - number).parse().expect("a prefix")), None);
+        end
+    }
+
+    /// Orders to send what goes to `prefix` to the other end, and keepalives.
+    fn order(&self, prefix: Option<ipnet::IpNet>, persistent_keepalive: Option<NonZeroU16>) {
+        let order = PeerOrder {
+            identity: self.identity.clone(),
+            lanes: self.lanes,
+            shared: Arc::clone(&self.peer),
+            knows_us_by: Addresses::Native,
+            persistent_keepalive,
+        };
+        self.lane.mailbox.post(Arc::new(Orders {
+            routes: AllowedIps::build(prefix.map(|prefix| (prefix, 0))),
+            peers: vec![order],
             ..Orders::default()
         }));
-        Self { lane: Lane::new(parts).expect("a poll set"), tun, peer, at }
     }
 
     /// Lets the lane do all that it can do now.
@@ -419,4 +432,50 @@ fn a_restarted_process_is_heard_within_a_second() {
         });
         assert!(back, "seed {seed}: not after {:?}", simulation.now - begin);
     }
+}
+
+#[test]
+fn a_peer_that_begins_to_carry_traffic_keeps_its_session() {
+    let mut simulation = Simulation::new(1);
+    assert!(simulation.until(3 * SECOND, Simulation::both_up), "{}", simulation.show());
+    let calls = simulation.calls;
+    for keepalive in [NonZeroU16::new(25), None, NonZeroU16::new(10)] {
+        simulation.ends[0].order(None, keepalive);
+        let lost = simulation.until(5 * SECOND, |simulation| !simulation.both_up());
+        assert!(!lost, "with a keepalive of {keepalive:?}: {}", simulation.show());
+    }
+    assert_eq!(simulation.calls, calls, "nobody has called again");
+}
+
+#[test]
+fn keepalives_go_out_at_the_interval_that_was_ordered_last() {
+    // A lane that has nothing to say does not probe either.
+    let mut simulation = Simulation::of_lane(1, (1, 2), [true, true]);
+    simulation.send(0, 100);
+    assert!(simulation.until(3 * SECOND, Simulation::both_up), "{}", simulation.show());
+    simulation.pass(60 * SECOND);
+    let mut sent = |keepalive, time: Duration| {
+        simulation.ends[0].order(None, keepalive);
+        let before = simulation.number;
+        simulation.pass(time);
+        simulation.number - before
+    };
+    assert_eq!(sent(None, 60 * SECOND), 0);
+    assert_eq!(sent(NonZeroU16::new(25), 60 * SECOND), 2);
+    assert_eq!(sent(NonZeroU16::new(10), 60 * SECOND + MS), 6);
+    assert_eq!(sent(None, 60 * SECOND), 0);
+}
+
+#[test]
+fn a_peer_whose_endpoint_is_taken_back_is_called_no_more() {
+    let mut simulation = Simulation::of_lane(1, (0, 1), [true, false]);
+    simulation.weather.cut = true;
+    let down = simulation.until(10 * SECOND, |simulation| simulation.ends[0].state() == PeerState::Down);
+    assert!(down, "{}", simulation.show());
+    simulation.ends[0].peer.set_endpoint(None);
+    simulation.ends[0].order(None, None);
+    simulation.pass(10 * SECOND);
+    let calls = simulation.calls;
+    simulation.pass(60 * SECOND);
+    assert_eq!((simulation.calls, simulation.ends[0].state()), (calls, PeerState::Idle));
 }

@@ -7,6 +7,8 @@ use crate::site::{Machine, Secrets};
 const PARIS_A: &str = "HIgo9xNzJMWLKASShiTqIybxZ0U3wGLiUeJ1PKf8ykw=";
 const BERLIN_A: &str = "xTIBA5rboUvnH4htodjb6e697QjLERt1NAB4mZqp8Dg=";
 const BERLIN_B: &str = "TrMvSoP4jYQlY6RIzBgbssQqY3vxI2Pi+y71lOWWXX0=";
+/// And one more.
+const ROME_A: &str = "CQAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA=";
 /// The private half of [`PARIS_A`], as `wg` printed it.
 const PARIS_A_PRIVATE: &str = "yAnz5TF+lXXJte14tji3zlMNq+hd2rYUIgJBgB3fBmk=";
 
@@ -61,14 +63,34 @@ fn facts() -> Facts {
 }
 
 fn planned(facts: &Facts, node: &str) -> Planned {
-    plan(facts, &settings(), node, &BTreeMap::new()).expect("planned")
+    plan(facts, &settings(), node, &Paths::default()).expect("planned")
 }
 
-fn shown(facts: &Facts, paths: &[(&str, PeerState)]) -> Vec<(String, Option<String>, usize)> {
-    let paths = paths.iter().map(|(text, state)| (key(text), *state)).collect();
+/// What a gateway has of its peers: name, endpoint, and the number of prefixes.
+type Shown = Vec<(String, Option<String>, usize)>;
+
+fn shown(facts: &Facts, paths: &[(&str, PeerState)]) -> Shown {
+    shown_while(facts, &[], paths)
+}
+
+/// As [`shown`], while these gateways carry the traffic.
+fn shown_while(facts: &Facts, carriers: &[&str], states: &[(&str, PeerState)]) -> Shown {
+    let paths = Paths {
+        states: states.iter().map(|(text, state)| (key(text), *state)).collect(),
+        carriers: carriers.iter().map(|text| key(text)).collect(),
+    };
     let planned = plan(facts, &settings(), "a", &paths).expect("planned");
     let peers = planned.site.peers.into_iter();
     peers.map(|peer| (peer.cluster, peer.endpoint.map(|at| at.to_string()), peer.allowed_ips.len())).collect()
+}
+
+/// Berlin's gateways: who carries, and whether each is called.
+fn berlin([first, second]: [(&str, bool); 2]) -> Shown {
+    let peer = |(name, called): (&str, bool), at: &str| {
+        let prefixes = if name == "berlin" { 2 } else { 0 };
+        (name.to_owned(), called.then(|| at.to_owned()), prefixes)
+    };
+    vec![peer(first, "198.51.100.7:51820"), peer(second, "198.51.100.8:51820")]
 }
 
 fn set(names: &[&str]) -> BTreeSet<String> {
@@ -147,16 +169,59 @@ fn labelled_nodes_alone_are_gateways_ready_or_not() {
 #[test]
 fn a_gateway_that_calls_while_the_active_one_is_silent_has_taken_over() {
     let facts = facts();
-    let down = (BERLIN_A, PeerState::Down);
     let first = || shown(&facts, &[]);
-    assert_eq!(shown(&facts, &[down]), first(), "nobody else is there");
     assert_eq!(shown(&facts, &[(BERLIN_A, PeerState::Up), (BERLIN_B, PeerState::Up)]), first(), "what it says counts");
     // Whatever is known of the silent one: once it no longer carries the traffic it is idle, and must not win back for it.
     for silent in [PeerState::Down, PeerState::Connecting, PeerState::Idle] {
         assert_eq!(
             shown(&facts, &[(BERLIN_A, silent), (BERLIN_B, PeerState::Up)]),
-            [("berlin/b1".to_owned(), None, 0), ("berlin".to_owned(), Some("198.51.100.8:51820".to_owned()), 2)]
+            berlin([("berlin/b1", true), ("berlin", true)])
         );
+    }
+}
+
+#[test]
+fn a_gateway_that_carries_the_traffic_is_not_left_while_it_is_called_again() {
+    use PeerState::{Connecting, Down, Idle, Up};
+    let facts = facts();
+    let (first, second) =
+        (berlin([("berlin", true), ("berlin/b2", false)]), berlin([("berlin/b1", true), ("berlin", true)]));
+    let now = |carrier, a, b| shown_while(&facts, &[carrier], &[(BERLIN_A, a), (BERLIN_B, b)]);
+    for silent in [Down, Connecting, Idle] {
+        assert_eq!(now(BERLIN_B, silent, Connecting), second, "{silent:?}");
+    }
+    assert_eq!(now(BERLIN_B, Up, Connecting), first, "the active one is back");
+    assert_eq!(now(BERLIN_B, Idle, Down), first, "it is gone, and what the Member says counts again");
+    assert_eq!(now(BERLIN_A, Connecting, Idle), first);
+}
+
+#[test]
+fn of_two_gateways_that_are_up_the_one_that_carries_the_traffic_goes_on() {
+    let mut facts = facts();
+    let gateways = &mut facts.members.get_mut("berlin").expect("there").spec.gateways;
+    let mut dead = gateways[0].clone();
+    gateways[0].active = false;
+    (dead.node, dead.public_key) = ("b0".to_owned(), ROME_A.to_owned());
+    gateways.insert(0, dead);
+    let up = [(BERLIN_A, PeerState::Up), (BERLIN_B, PeerState::Up)];
+    let carrier = |shown: Shown| shown.iter().position(|(name, ..)| name == "berlin");
+    assert_eq!(carrier(shown_while(&facts, &[BERLIN_B], &up)), Some(2));
+    assert_eq!(carrier(shown_while(&facts, &[], &up)), Some(1));
+}
+
+#[test]
+fn all_gateways_of_a_member_are_called_while_the_active_one_is_down_and_none_is_up() {
+    use PeerState::{Connecting, Down, Idle, Up};
+    let facts = facts();
+    let carrier = |b| shown_while(&facts, &[BERLIN_A], &[(BERLIN_A, Down), (BERLIN_B, b)]);
+    for b in [Idle, Connecting, Down] {
+        assert_eq!(carrier(b), berlin([("berlin", true), ("berlin/b2", true)]), "{b:?}");
+    }
+    assert_eq!(carrier(Up), berlin([("berlin/b1", true), ("berlin", true)]));
+    // A gateway that stands by does not answer: it is not called without need.
+    for a in [Idle, Connecting, Up] {
+        let shown = shown_while(&facts, &[BERLIN_A], &[(BERLIN_A, a), (BERLIN_B, Idle)]);
+        assert_eq!(shown, berlin([("berlin", true), ("berlin/b2", false)]), "{a:?}");
     }
 }
 
@@ -192,7 +257,7 @@ fn a_cluster_that_is_itself_refused_has_no_peers_and_keeps_its_nodes() {
 fn what_is_missing_is_said_with_a_fix() {
     let settings = settings();
     let told = |facts: &Facts, node: &str| {
-        plan(facts, &settings, node, &BTreeMap::new()).expect_err("nothing to plan").to_string()
+        plan(facts, &settings, node, &Paths::default()).expect_err("nothing to plan").to_string()
     };
     assert_eq!(told(&facts(), "d"), "there is no Node d: NODE_NAME must be the node's name in the Kubernetes API");
     let mut none = facts();
