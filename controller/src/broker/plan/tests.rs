@@ -1,5 +1,6 @@
 //! What is written, from what is seen.
 
+use k8s_openapi::api::coordination::v1::Lease;
 use k8s_openapi::jiff::Timestamp;
 use kube::core::DynamicObject;
 use kube::runtime::watcher::Event;
@@ -150,4 +151,29 @@ fn a_key_without_anything_to_write_is_told_as_well() {
     let connection = connection();
     let pass = Pass { config: &config, connection: &connection, broker: Some("linkspan-broker"), now: at(100) };
     assert_eq!(plan(&mut seen, &mut None, &pass).into_iter().find(|(told, _)| *told == key), Some((key, vec![])));
+}
+
+/// The Lease of berlin, renewed in this second and for 40 s.
+fn lease(second: i64) -> Lease {
+    let spec =
+        json!({ "holderIdentity": "uid-berlin", "leaseDurationSeconds": 40, "renewTime": format!("{}", at(second)) });
+    serde_json::from_value(json!({ "metadata": { "name": "member-berlin" }, "spec": spec })).unwrap()
+}
+
+#[test]
+fn members_are_judged_anew_when_one_is_heard_first_is_back_or_loses_its_lease_and_by_no_other_heartbeat() {
+    let mut seen = world(&[member("paris"), member("berlin")], &[]);
+    let mut judges = |event: Event<Lease>, second: i64| {
+        seen.dirty.clear();
+        seen.take(Input::BrokerLease(event), at(second));
+        seen.dirty.contains(&Key::Members)
+    };
+    assert!(judges(Event::InitApply(lease(1)), 1), "it is heard of for the first time");
+    assert!(!judges(Event::Apply(lease(11)), 11));
+    assert!(!judges(Event::InitApply(lease(21)), 21), "a watch begins anew");
+    assert!(judges(Event::Apply(lease(70)), 70), "it had been silent since second 61");
+    assert!(!judges(Event::Apply(lease(80)), 80));
+    assert!(judges(Event::Delete(lease(80)), 81));
+    assert!(!judges(Event::Delete(lease(80)), 81));
+    assert!(judges(Event::Apply(lease(90)), 90));
 }
