@@ -181,6 +181,21 @@ fn illegal_labels_are_left_out_and_told() {
 }
 
 #[test]
+fn more_labels_or_annotations_than_a_record_has_room_for_are_left_out_and_told() {
+    let mut case = Case::new(json!({}));
+    case.export.labels = (0..65).map(|n| (format!("l{n}"), String::new())).collect();
+    case.export.annotations = (0..65).map(|n| (format!("a{n}"), String::new())).collect();
+    let Outcome { record, valid } = case.outcome();
+    let record = record.unwrap();
+    assert_eq!((record.exported_labels.len(), record.exported_annotations.len()), (0, 0));
+    assert_eq!(
+        valid.message,
+        "no label is exported: 65 exported labels, more than 64; no annotation is exported: 65 exported annotations, more \
+         than 64"
+    );
+}
+
+#[test]
 fn endpoints_that_nobody_else_could_reach_are_left_out_and_told() {
     let mut case = Case::new(json!({}));
     case.slices.push(slice(&["http 8080/TCP"], &["192.168.0.7", "127.0.0.1"]));
