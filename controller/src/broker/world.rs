@@ -80,7 +80,7 @@ pub(super) struct World {
     pub dirty: BTreeSet<Key>,
     /// Whether a ClusterProperty has changed since it was last looked at.
     pub properties_changed: bool,
-    /// Refused records of others by name, with the reason.
+    /// Records of others that are refused, whole or in part, by name, with the reason.
     pub refused: BTreeMap<String, String>,
     /// Why the broker refuses own records, by name.
     pub refused_upward: BTreeMap<String, String>,

@@ -177,3 +177,60 @@ fn members_are_judged_anew_when_one_is_heard_first_is_back_or_loses_its_lease_an
     assert!(!judges(Event::Delete(lease(80)), 81));
     assert!(judges(Event::Apply(lease(90)), 90));
 }
+
+#[test]
+fn endpoints_outside_of_a_members_prefixes_are_left_out_and_told_and_take_no_others_along() {
+    let mut berlin = member("berlin");
+    berlin["spec"]["podCIDRs"] = json!(["10.9.0.0/24", "10.9.1.0/24"]);
+    let mut web = record("berlin");
+    web["spec"]["ipFamilies"] = json!(["IPv4"]);
+    web["spec"]["ports"] = json!([{ "name": "", "protocol": "TCP", "port": 80 }]);
+    let addresses = ["10.9.0.7", "10.9.1.7", "8.8.8.8"].map(|address| json!({ "addresses": [address] }));
+    web["spec"]["slices"] = json!([{ "addressType": "IPv4", "ports": [], "endpoints": addresses }]);
+    // What the copy has, and what is said of it and of its Member.
+    let copied = |member_of: &Value, web: &Value| {
+        let (mut court, mut seen) = (None, world(&[member("paris"), member_of.clone()], &[web.clone()]));
+        let mut actions = planned(&mut seen, &mut court);
+        actions.extend(planned(&mut seen, &mut court));
+        let mut addresses = Vec::new();
+        let mut told = Vec::new();
+        for action in &actions {
+            match action {
+                Action::CopyRecord(copy) => {
+                    let endpoints = copy.spec.slices.iter().flat_map(|slice| &slice.endpoints);
+                    addresses = endpoints.flat_map(|endpoint| endpoint.addresses.clone()).collect();
+                }
+                Action::TellRecord(_, findings) => told.extend(findings.clone()),
+                Action::TellMember(_, findings) => {
+                    told.extend(findings.iter().filter(|finding| finding.kind == "Records").cloned());
+                }
+                _ => {}
+            }
+        }
+        (addresses, told)
+    };
+    let left_out = "1 of its endpoints are left out: endpoint address 8.8.8.8 is outside the Pod CIDRs and Service CIDRs of berlin";
+    let (addresses, told) = copied(&berlin, &web);
+    assert_eq!(addresses, ["10.9.0.7", "10.9.1.7"]);
+    assert!(
+        told.contains(&Finding::good("Accepted", "ForeignAddress", format!("it is imported, but {left_out}"))),
+        "{told:?}"
+    );
+    let of_member =
+        format!("1 of its ServiceRecords are refused, whole or in part; the first: berlin.default.web: {left_out}");
+    assert!(told.contains(&Finding::bad("Records", "Refused", of_member)), "{told:?}");
+    // A node is gone, and its prefix with it; the record still tells its pod.
+    berlin["spec"]["podCIDRs"] = json!(["10.9.0.0/24"]);
+    let (addresses, told) = copied(&berlin, &web);
+    assert_eq!(addresses, ["10.9.0.7"]);
+    assert!(told.iter().any(|finding| finding.message.contains("2 of its endpoints are left out")), "{told:?}");
+    // Where none of them is the Member's, nothing of the record counts.
+    berlin["spec"]["podCIDRs"] = json!(["10.10.0.0/24"]);
+    let (addresses, told) = copied(&berlin, &web);
+    assert_eq!(addresses, [""; 0]);
+    assert!(
+        told.iter().any(|finding| finding.kind == "Accepted"
+            && *finding == Finding::bad("Accepted", "ForeignAddress", finding.message.clone())),
+        "{told:?}"
+    );
+}

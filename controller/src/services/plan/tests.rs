@@ -48,6 +48,16 @@ impl Case {
         self.actions().iter().map(ToString::to_string).collect()
     }
 
+    /// The addresses of all imported endpoints.
+    fn addresses(&self) -> Vec<String> {
+        let actions = self.actions();
+        let slices = actions.iter().filter_map(|action| match action {
+            Action::ApplySlice(slice) => Some(slice),
+            _ => None,
+        });
+        slices.flat_map(|slice| &slice.endpoints).flat_map(|endpoint| endpoint.addresses.clone()).collect()
+    }
+
     fn actions(&self) -> Vec<Action> {
         let key = ServiceKey::new("shop", "web");
         let observed = Observed {
@@ -101,17 +111,23 @@ fn endpoints_have_the_addresses_that_this_cluster_knows_them_by() {
     record.slices = vec![slice(&["http 8080/TCP"], &["10.2.0.1", "10.2.1.1", "10.2.7.1"])];
     let blocks = vec![block("10.2.0.0/24", "100.64.9.0/24"), block("10.2.1.0/24", "100.64.5.0/24")];
     case.views.insert("c2".into(), View::Virtual(blocks));
-    let addresses: Vec<String> = case
-        .actions()
-        .iter()
-        .filter_map(|action| match action {
-            Action::ApplySlice(slice) => Some(&slice.endpoints),
-            _ => None,
-        })
-        .flatten()
-        .flat_map(|endpoint| endpoint.addresses.clone())
-        .collect();
-    assert_eq!(addresses, ["100.64.5.1", "100.64.9.1"], "the third one's node has no block yet");
+    assert_eq!(case.addresses(), ["100.64.5.1", "100.64.9.1"], "the third one's node has no block yet");
+}
+
+#[test]
+fn a_lost_prefix_takes_the_endpoints_in_it_and_no_others() {
+    let mut case = Case::new();
+    let Ok(record) = &mut case.records[0].content else { panic!() };
+    record.slices = vec![slice(&["http 8080/TCP"], &["10.2.0.1", "10.2.1.1", "10.3.0.1"])];
+    assert_eq!(case.addresses(), ["10.2.0.1", "10.2.1.1"], "not those of another Member");
+    // A node is gone: its Member is heard of before its records are.
+    case.members.get_mut("c2").unwrap().networks.as_mut().unwrap().prefixes = vec!["10.2.0.0/24".parse().unwrap()];
+    assert_eq!(case.addresses(), ["10.2.0.1"]);
+    // What is another's is never used under a virtual address either.
+    let blocks =
+        vec![Translation { native: "10.2.0.0/23".parse().unwrap(), r#virtual: "100.64.8.0/23".parse().unwrap() }];
+    case.views.insert("c2".into(), View::Virtual(blocks));
+    assert_eq!(case.addresses(), ["100.64.8.1"]);
 }
 
 #[test]
