@@ -303,7 +303,7 @@ fn ips_to_keep(observed: &Observed<'_>) -> Vec<std::net::IpAddr> {
     let told = observed.import.into_iter().flat_map(|import| &import.spec.ips);
     let told: Vec<std::net::IpAddr> = told.filter_map(|text| text.parse().ok()).collect();
     let of = |family: &Family| told.iter().copied().find(|ip| Family::of(ip) == *family);
-    observed.families.iter().map_while(of).collect()
+    observed.families.iter().filter_map(of).collect()
 }
 
 /// The import, unless it is somebody else's.

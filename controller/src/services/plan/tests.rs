@@ -20,6 +20,7 @@ struct Case {
     export: Option<SeenExport>,
     membership: Membership,
     taken: bool,
+    families: Vec<Family>,
 }
 
 impl Case {
@@ -41,6 +42,7 @@ impl Case {
             export: None,
             membership: Membership::Joined,
             taken: false,
+            families: vec![Family::V4],
         }
     }
 
@@ -64,7 +66,7 @@ impl Case {
             key: &key,
             site: Site { cluster: &self.cluster, networks: None, policy: &self.policy },
             membership: self.membership,
-            families: &[Family::V4],
+            families: &self.families,
             namespace: self.namespace,
             export: self.export.as_ref(),
             service: None,
@@ -177,6 +179,19 @@ fn row_62_an_import_keeps_its_address_while_all_its_exports_are_refused() {
     let mut gone = Case { import: Some(imported()), ..Case::new() };
     gone.members.clear();
     assert_eq!(gone.plan(), ["delete ServiceImport shop/web"]);
+}
+
+#[test]
+fn row_62_a_lost_derived_service_asks_for_the_address_of_whatever_family_it_had() {
+    let mut import = imported();
+    import.spec.ips = vec!["fd43::9".into()];
+    let families = vec![Family::V4, Family::V6];
+    let case = Case { import: Some(import), families, ..Case::new() };
+    let ips = case.actions().into_iter().find_map(|action| match action {
+        Action::ApplyDerived(service) => service.spec.unwrap().cluster_ips,
+        _ => None,
+    });
+    assert_eq!(ips.unwrap(), ["fd43::9"], "although the cluster's first family is IPv4");
 }
 
 fn condition() -> Condition {
