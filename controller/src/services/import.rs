@@ -35,6 +35,8 @@ pub struct Local<'a> {
     pub derived: Derived<'a>,
     /// Which clusters can be reached; one that is not in it can.
     pub reachability: &'a BTreeMap<String, Reachability>,
+    /// A write to the derived Service or an EndpointSlice that failed the last time, and why.
+    pub failure: Option<&'a str>,
 }
 
 /// What stands under the name of a derived Service.
@@ -118,12 +120,15 @@ fn ready(merged: &Merged, local: Local<'_>, families: &[Family], ips: &[IpAddr])
         return Verdict::new(READY, Truth::False, "IPFamilyNotSupported", message);
     }
     if merged.kind == ImportType::Headless || !ips.is_empty() {
-        return Verdict::new(READY, Truth::True, "Ready", "");
+        return Verdict::new(READY, Truth::True, "Ready", local.failure.unwrap_or_default());
     }
     let name = derived_name(&merged.service);
     let message = match local.derived {
         Derived::Foreign => format!("Service {name} exists and was not made by Linkspan."),
-        Derived::Absent => format!("Service {name} has yet to be made."),
+        Derived::Absent => match local.failure {
+            Some(failure) => failure.to_owned(),
+            None => format!("Service {name} has yet to be made."),
+        },
         Derived::Ours(_) => format!("Service {name} has no address of each of {}.", list(families)),
     };
     Verdict::new(READY, Truth::False, "Pending", message)

@@ -293,6 +293,7 @@ impl Index {
             derived_name_taken: false,
             slices: Vec::new(),
             reachability: self.reach.clusters(),
+            failures: &[],
         };
         for (kind, place) in self.by_key.get(key).into_iter().flatten() {
             match self.objects.get(kind).and_then(|objects| objects.get(place)).map(|entry| &entry.kept) {

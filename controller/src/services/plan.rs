@@ -7,7 +7,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use k8s_openapi::jiff::Timestamp;
 use kube::api::ObjectMeta;
 
-use super::action::{Action, ObjectRef};
+use super::action::{Action, Failure, ObjectRef};
 use super::conditions::{Truth, Verdict, are_told, conditions};
 use super::derived::{DerivedService, derived_name};
 use super::events::news;
@@ -65,6 +65,8 @@ pub struct Observed<'a> {
     pub slices: Vec<&'a SeenSlice>,
     /// Which clusters can be reached.
     pub reachability: &'a BTreeMap<String, Reachability>,
+    /// What failed the last time, and is tried again.
+    pub failures: &'a [Failure],
 }
 
 /// Whether this cluster is in a clusterset.
@@ -257,6 +259,7 @@ fn plan_import(
             None => Derived::Absent,
         },
         reachability: observed.reachability,
+        failure: failure(observed, |action| matches!(action, Action::ApplyDerived(_) | Action::ApplySlice(_))),
     };
     let slices: Vec<_> = observed.slices.iter().map(|slice| &slice.content).collect();
     let Import { import: desired, derived: service, slices } = import(merged, records, local, &slices);
@@ -298,7 +301,13 @@ fn plan_import_object(observed: &Observed<'_>, desired: &DesiredImport, now: Tim
     }
 }
 
-/// The addresses that a lost derived Service had, primary family first: the import still tells them.
+/// Why the first write of those that `of` is true for failed the last time.
+fn failure<'a>(observed: &Observed<'a>, of: impl Fn(&Action) -> bool) -> Option<&'a str> {
+    observed.failures.iter().filter(|failure| of(&failure.action)).find_map(|failure| failure.told.as_deref())
+}
+
+/// The addresses that a lost derived Service had, primary family first: the import still tells them, but for one of a
+/// family that its exports do not have. The API server gives another one of that.
 fn ips_to_keep(observed: &Observed<'_>) -> Vec<std::net::IpAddr> {
     let told = observed.import.into_iter().flat_map(|import| &import.spec.ips);
     let told: Vec<std::net::IpAddr> = told.filter_map(|text| text.parse().ok()).collect();
@@ -359,6 +368,9 @@ fn ready(observed: &Observed<'_>, outcome: &Outcome) -> Verdict {
     }
     if observed.membership == Membership::Outside {
         return Verdict::new(READY, Truth::False, "Pending", "this cluster is in no clusterset; see `linkspan join`");
+    }
+    if let Some(failure) = failure(observed, |action| matches!(action, Action::ApplyRecord(_))) {
+        return Verdict::new(READY, Truth::False, "Failed", failure);
     }
     match own_record(observed).and_then(|seen| seen.accepted.as_ref()) {
         Some(accepted) if accepted.status == "True" => Verdict::new(READY, Truth::True, "Exported", ""),

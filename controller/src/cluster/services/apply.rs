@@ -16,8 +16,9 @@ use tracing::{debug, info, warn};
 
 use crate::api::names::{FIELD_MANAGER, REPORTER};
 use crate::api::{ServiceImport, ServiceRecord};
+use crate::broker::describe;
 use crate::events::{News, Teller};
-use crate::services::action::{Action, ObjectRef};
+use crate::services::action::{Action, Failure, ObjectRef};
 use crate::services::index::{Kind, Object};
 
 /// How long one write may take.
@@ -34,8 +35,8 @@ pub(super) struct Applied {
     pub written: Vec<Object>,
     /// The objects that are gone.
     pub deleted: Vec<(Kind, ObjectRef)>,
-    /// How many actions failed, or were not needed any more: what is so now has not been seen yet.
-    pub failed: usize,
+    /// The actions that failed, or were not needed any more: what is so now has not been seen yet.
+    pub failures: Vec<Failure>,
 }
 
 /// What came of one write.
@@ -70,7 +71,7 @@ impl Writer {
 pub(super) async fn apply(writer: &Writer, actions: Vec<Action>) -> Applied {
     let mut applied = Applied::default();
     for action in actions {
-        match timeout(PATIENCE, write(&writer.client, &action)).await {
+        let why = match timeout(PATIENCE, write(&writer.client, &action)).await {
             Ok(Ok(written)) => {
                 info!("{action}");
                 if let (Action::ApplyExportStatus(_, news), Written::Now(object)) = (&action, &written) {
@@ -80,20 +81,18 @@ pub(super) async fn apply(writer: &Writer, actions: Vec<Action>) -> Applied {
                     Written::Now(object) => applied.written.push(object),
                     Written::Gone(kind, object) => applied.deleted.push((kind, object)),
                 }
+                continue;
             }
             Ok(Err(error)) if is_vain(&error) => {
                 debug!(%error, "not needed any more: {action}");
-                applied.failed += 1;
+                None
             }
-            Ok(Err(error)) => {
-                warn!(%error, "failed to {action}");
-                applied.failed += 1;
-            }
-            Err(_) => {
-                warn!("failed to {action}: no answer within {PATIENCE:?}");
-                applied.failed += 1;
-            }
-        }
+            Ok(Err(error)) => Some(describe(&error)),
+            Err(_) => Some(format!("no answer within {PATIENCE:?}")),
+        };
+        let told = why.map(|why| format!("failed to {action}: {why}"));
+        told.iter().for_each(|told| warn!("{told}"));
+        applied.failures.push(Failure { action, told });
     }
     applied
 }

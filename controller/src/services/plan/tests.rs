@@ -18,9 +18,11 @@ struct Case {
     records: Vec<SeenRecord>,
     namespace: Namespace,
     export: Option<SeenExport>,
+    service: Option<LocalService>,
     membership: Membership,
     taken: bool,
     families: Vec<Family>,
+    failures: Vec<Failure>,
 }
 
 impl Case {
@@ -40,9 +42,11 @@ impl Case {
             records: vec![seen("c2", content)],
             namespace: Namespace::Active,
             export: None,
+            service: None,
             membership: Membership::Joined,
             taken: false,
             families: vec![Family::V4],
+            failures: Vec::new(),
         }
     }
 
@@ -69,7 +73,7 @@ impl Case {
             families: &self.families,
             namespace: self.namespace,
             export: self.export.as_ref(),
-            service: None,
+            service: self.service.as_ref(),
             native_slices: Vec::new(),
             records: self.records.iter().collect(),
             members: &self.members,
@@ -79,6 +83,7 @@ impl Case {
             derived_name_taken: self.taken,
             slices: Vec::new(),
             reachability: &BTreeMap::new(),
+            failures: &self.failures,
         };
         plan(&observed, Timestamp::UNIX_EPOCH)
     }
@@ -192,6 +197,46 @@ fn row_62_a_lost_derived_service_asks_for_the_address_of_whatever_family_it_had(
         _ => None,
     });
     assert_eq!(ips.unwrap(), ["fd43::9"], "although the cluster's first family is IPv4");
+}
+
+#[test]
+fn a_write_that_fails_is_told_on_the_import_and_on_the_export() {
+    let mut case = Case::new();
+    let local = LocalExport { created: Timestamp::UNIX_EPOCH, labels: BTreeMap::new(), annotations: BTreeMap::new() };
+    case.export = Some(SeenExport { local, generation: Some(1), conditions: Vec::new() });
+    case.service = Some(LocalService::of(
+        &serde_json::from_value(serde_json::json!({
+            "spec": { "clusterIP": "10.43.0.1", "ipFamilies": ["IPv4"], "ports": [{ "name": "http", "port": 80 }] }
+        }))
+        .unwrap(),
+    ));
+    let mut import = imported();
+    import.spec.ips.clear();
+    import.spec.session_affinity = Some("None".into());
+    import.spec.internal_traffic_policy = Some("Cluster".into());
+    import.spec.ip_families = vec!["IPv4".into()];
+    let derived = derived_name(&ServiceKey::new("shop", "web"));
+    import.metadata.annotations = Some([("multicluster.kubernetes.io/derived-service".into(), derived)].into());
+    case.import = Some(import);
+    let failed = |action: &Action| matches!(action, Action::ApplyRecord(_) | Action::ApplyDerived(_));
+    let failed: Vec<_> = case.actions().into_iter().filter(failed).collect();
+    assert_eq!(failed.len(), 2);
+    case.failures = failed.into_iter().map(|action| Failure { told: Some(format!("{action}: no")), action }).collect();
+    let mut told = Vec::new();
+    for action in case.actions() {
+        let conditions = match action {
+            Action::ApplyImportStatus(import) => import.status.unwrap().conditions,
+            Action::ApplyExportStatus(export, _) => export.status.unwrap().conditions,
+            _ => continue,
+        };
+        let ready = conditions.into_iter().find(|condition| condition.type_ == "Ready").unwrap();
+        told.push(format!("{}/{}: {}", ready.status, ready.reason, ready.message.split('/').next_back().unwrap()));
+    }
+    let name = derived_name(&ServiceKey::new("shop", "web"));
+    assert_eq!(told, [format!("False/Pending: {name}: no"), "False/Failed: c1.shop.web: no".to_owned()]);
+    // That only the world has moved on is nothing to tell.
+    case.failures.iter_mut().for_each(|failure| failure.told = None);
+    assert!(!format!("{:?}", case.actions()).contains(": no"));
 }
 
 fn condition() -> Condition {
