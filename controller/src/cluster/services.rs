@@ -143,6 +143,8 @@ struct World {
     /// Services that may need writes.
     dirty: BTreeSet<ServiceKey>,
     in_flight: BTreeMap<ServiceKey, Extent>,
+    /// Whether the API server has been asked for its version.
+    versioned: bool,
     retries: Retries,
     work: WorkCounts,
 }
@@ -155,6 +157,7 @@ impl World {
             leading: false,
             dirty: BTreeSet::new(),
             in_flight: BTreeMap::new(),
+            versioned: false,
             retries: Retries::default(),
             work: WorkCounts::default(),
         }
@@ -187,6 +190,11 @@ impl World {
             }
             Event::There(object) => self.index.upsert(object),
             Event::Gone(object) => self.index.remove(&object),
+            Event::Version(version) => {
+                self.index.set_server(version);
+                self.versioned = true;
+            }
+            Event::Broken => {}
         }
     }
 
@@ -230,7 +238,7 @@ impl World {
             }
         }
         self.dirty.extend(self.retries.take_due(now));
-        if !self.leading || !self.unlisted.is_empty() {
+        if !self.leading || !self.versioned || !self.unlisted.is_empty() {
             return;
         }
         let mut later = BTreeSet::new();

@@ -18,6 +18,7 @@ use super::record::{LocalExport, LocalService, Outcome, Site, record};
 use super::slices::ImportedSlice;
 use super::validate::{MemberNetworks, Refusal, check_networks};
 use super::value::{ClusterId, Family, Record, ServiceKey, Slice};
+use super::version::ServerVersion;
 use crate::api::names::{LABEL_MANAGED_BY, MANAGED_BY, SYSTEM_NAMESPACE};
 use crate::api::{ServiceExport, ServiceExportSpec, ServiceExportStatus, ServiceImport};
 use crate::members::View;
@@ -65,6 +66,8 @@ pub struct Observed<'a> {
     pub slices: Vec<&'a SeenSlice>,
     /// Which clusters can be reached.
     pub reachability: &'a BTreeMap<String, Reachability>,
+    /// The version of the API server.
+    pub server: ServerVersion,
     /// What failed the last time, and is tried again.
     pub failures: &'a [Failure],
 }
@@ -259,6 +262,7 @@ fn plan_import(
             None => Derived::Absent,
         },
         reachability: observed.reachability,
+        server: observed.server,
         failure: failure(observed, |action| matches!(action, Action::ApplyDerived(_) | Action::ApplySlice(_))),
     };
     let slices: Vec<_> = observed.slices.iter().map(|slice| &slice.content).collect();

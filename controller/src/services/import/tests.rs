@@ -9,6 +9,7 @@ struct Case {
     families: Vec<Family>,
     ips: Option<Vec<IpAddr>>,
     reachability: BTreeMap<String, Reachability>,
+    server: ServerVersion,
     failure: Option<&'static str>,
 }
 
@@ -16,7 +17,8 @@ impl Case {
     /// An IPv4 cluster that has its derived Service.
     fn new(records: Vec<Record>) -> Self {
         let ips = Some(vec!["10.43.0.9".parse().unwrap()]);
-        Self { records, families: vec![Family::V4], ips, reachability: BTreeMap::new(), failure: None }
+        let server = ServerVersion::new(1, 34);
+        Self { records, families: vec![Family::V4], ips, reachability: BTreeMap::new(), server, failure: None }
     }
 
     fn local<'a>(&'a self, cluster: &'a ClusterId, derived: Derived<'a>) -> Local<'a> {
@@ -25,6 +27,7 @@ impl Case {
             families: &self.families,
             derived,
             reachability: &self.reachability,
+            server: self.server,
             failure: self.failure,
         }
     }
@@ -223,6 +226,26 @@ fn row_81_endpoints_of_a_lost_cluster_go_and_its_import_stays() {
     case.records.remove(0);
     let alone = case.import();
     assert_eq!((shown(&alone), alone.import.spec.ips), (vec![], vec!["10.43.0.9".to_owned()]));
+}
+
+#[test]
+fn row_45_an_older_api_server_is_asked_for_what_it_takes_and_the_import_tells_what_was_merged() {
+    use super::super::Distribution;
+    use super::super::slices::Hints;
+    let mut one =
+        Record { traffic_distribution: Some(Distribution::PreferSameNode), ..with_endpoint("c1", 0, "10.1.0.1") };
+    one.slices[0].endpoints[0].zone = Some("z1".into());
+    one.slices[0].endpoints[0].node = Some("n1".into());
+    let mut case = Case::new(vec![one]);
+    let mut served = |minor| {
+        case.server = ServerVersion::new(1, minor);
+        let Import { import, derived, slices } = case.import();
+        assert_eq!(import.spec.traffic_distribution.as_deref(), Some("PreferSameNode"));
+        (derived.unwrap().traffic_distribution, slices[0].hints)
+    };
+    assert_eq!(served(34), (Some(Distribution::PreferSameNode), Hints::Node));
+    assert_eq!(served(33), (Some(Distribution::PreferClose), Hints::Zone));
+    assert_eq!(served(30), (None, Hints::None));
 }
 
 #[test]

@@ -83,6 +83,7 @@ impl Case {
             derived_name_taken: self.taken,
             slices: Vec::new(),
             reachability: &BTreeMap::new(),
+            server: ServerVersion::default(),
             failures: &self.failures,
         };
         plan(&observed, Timestamp::UNIX_EPOCH)
