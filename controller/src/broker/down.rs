@@ -7,7 +7,7 @@ use k8s_openapi::jiff::Timestamp;
 use kube::ResourceExt as _;
 
 use super::action::Action;
-use super::records;
+use super::records::{self, Fault};
 use super::seen::Seen;
 use super::store::Store;
 use super::tally::MAX_RECORDS;
@@ -56,7 +56,7 @@ pub struct Other {
     pub alive: bool,
     /// Its last heartbeat by its own clock, for people.
     pub last: Option<Timestamp>,
-    /// How many of its ServiceRecords are refused, and why the first one is.
+    /// How many of its ServiceRecords are refused, whole or in part, and why the first one is.
     pub refused: Option<(usize, String)>,
 }
 
@@ -120,7 +120,8 @@ fn findings(verdict: Option<&Verdict>, other: &Other) -> Vec<Finding> {
     let records = match &other.refused {
         None => Finding::good("Records", "Accepted", "all its ServiceRecords are used"),
         Some((count, first)) => {
-            Finding::bad("Records", "Refused", format!("{count} of its ServiceRecords are refused; the first: {first}"))
+            let message = format!("{count} of its ServiceRecords are refused, whole or in part; the first: {first}");
+            Finding::bad("Records", "Refused", message)
         }
     };
     vec![ready(verdict), alive, records]
@@ -137,7 +138,7 @@ pub(super) struct Record<'a> {
     pub too_many: bool,
 }
 
-/// Plans the local copy of one ServiceRecord, by its name. Gives back why it is refused, if it is.
+/// Plans the local copy of one ServiceRecord, by its name. Gives back why it, or some of it, is refused.
 pub(super) fn record(
     record: &Record<'_>,
     members: &BTreeMap<String, Member>,
@@ -177,12 +178,21 @@ pub(super) fn record(
         spec: spec.clone(),
         status: None,
     };
-    let finding = accepted(&copy, members.get(&seen.cluster), verdicts.get(&seen.cluster), policy);
-    let refused = (finding.reason != "Accepted").then(|| format!("{}: {}", record.name, finding.message));
-    if refused.is_some() {
-        // What is refused is kept to be seen, and nothing of it can be used.
-        copy.spec.slices = Vec::new();
-    }
+    let member = members.get(&seen.cluster);
+    let fault = fault(&copy, member, verdicts.get(&seen.cluster), policy);
+    let (finding, refused) = match fault {
+        None => (Finding::good("Accepted", "Accepted", "it is imported"), None),
+        Some(Fault::Partial(reason, message)) => {
+            member.into_iter().for_each(|member| records::leave_out_foreign(&mut copy.spec, member));
+            (Finding::good("Accepted", reason, format!("it is imported, but {message}")), Some(message))
+        }
+        Some(Fault::Whole(reason, message)) => {
+            // What is refused is kept to be seen, and nothing of it can be used.
+            copy.spec.slices = Vec::new();
+            (Finding::bad("Accepted", reason, message.clone()), Some(message))
+        }
+    };
+    let refused = refused.map(|message| format!("{}: {message}", record.name));
     let mut actions = Vec::new();
     if !local.is_some_and(|have| have.spec == copy.spec && has_metadata(&have.metadata, &copy.metadata)) {
         actions.push(Action::CopyRecord(Box::new(copy)));
@@ -195,22 +205,19 @@ pub(super) fn record(
     (actions, refused)
 }
 
-fn accepted(
+fn fault(
     record: &ServiceRecord,
     member: Option<&Member>,
     verdict: Option<&Verdict>,
     policy: &records::Policy,
-) -> Finding {
+) -> Option<Fault> {
     match (member, verdict) {
-        (Some(member), Some(Verdict::Accepted(_))) => match records::check(record, member, policy) {
-            Ok(()) => Finding::good("Accepted", "Accepted", "it is imported"),
-            Err((reason, message)) => Finding::bad("Accepted", reason, message),
-        },
+        (Some(member), Some(Verdict::Accepted(_))) => records::check(record, member, policy),
         (Some(_), Some(Verdict::Refused(refusal))) => {
             let message = format!("its Member is refused ({}): {}", refusal.reason, refusal.message);
-            Finding::bad("Accepted", "MemberRefused", message)
+            Some(Fault::Whole("MemberRefused", message))
         }
-        _ => Finding::bad("Accepted", "NoMember", "its cluster is not a Member"),
+        _ => Some(Fault::Whole("NoMember", "its cluster is not a Member".to_owned())),
     }
 }
 

@@ -65,7 +65,7 @@ pub async fn cluster_uid(client: &Client) -> Result<String, kube::Error> {
 }
 
 /// An API error for people: what the server said, or the innermost cause.
-fn describe(error: &kube::Error) -> String {
+pub(crate) fn describe(error: &kube::Error) -> String {
     if let kube::Error::Api(status) = error {
         return status.message.clone();
     }

@@ -43,7 +43,7 @@ pub struct RecordCounts {
     pub own_refused: u64,
     /// Copies of others'.
     pub copied: u64,
-    /// Others' that are refused here.
+    /// Others' that are refused here, whole or in part.
     pub refused: u64,
 }
 

@@ -82,7 +82,7 @@ pub(super) struct World {
     pub dirty: BTreeSet<Key>,
     /// Whether a ClusterProperty has changed since it was last looked at.
     pub properties_changed: bool,
-    /// Refused records of others by name, with the reason.
+    /// Records of others that are refused, whole or in part, by name, with the reason.
     pub refused: BTreeMap<String, String>,
     /// Why the broker refuses own records, by name.
     pub refused_upward: BTreeMap<String, String>,
@@ -224,21 +224,24 @@ impl World {
         self.mark_records(names);
     }
 
+    /// A heartbeat of who is alive anyhow changes nothing: with 500 clusters there are 50 of them a second.
     fn take_broker_lease(&mut self, event: Event<Lease>, now: Timestamp) {
-        match event {
-            Event::Apply(lease) | Event::InitApply(lease) => {
-                if let Some(member) = member_of(&lease) {
-                    self.remote.liveness.hear(&member, &lease, now);
-                }
-            }
-            Event::Delete(lease) => {
-                if let Some(member) = member_of(&lease) {
-                    self.remote.liveness.forget(&member);
-                }
-            }
-            Event::Init | Event::InitDone => {}
+        let (lease, is_there) = match event {
+            Event::Apply(lease) | Event::InitApply(lease) => (lease, true),
+            Event::Delete(lease) => (lease, false),
+            Event::Init | Event::InitDone => return,
+        };
+        let Some(member) = member_of(&lease) else { return };
+        let liveness = &mut self.remote.liveness;
+        let before = (liveness.is_alive(&member, now), liveness.last(&member).is_some());
+        if is_there {
+            liveness.hear(&member, &lease, now)
+        } else {
+            liveness.forget(&member)
         }
-        self.mark([Key::Members]);
+        if (liveness.is_alive(&member, now), liveness.last(&member).is_some()) != before {
+            self.mark([Key::Members]);
+        }
     }
 
     fn mark_records(&mut self, names: impl IntoIterator<Item = String>) {

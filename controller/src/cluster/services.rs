@@ -5,7 +5,7 @@ mod leftovers;
 mod retries;
 mod watches;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::future::Future;
 
 use futures::StreamExt as _;
@@ -17,12 +17,12 @@ use tracing::{Instrument as _, debug, info};
 
 use self::apply::{Applied, Writer, apply};
 pub use self::leftovers::Leftovers;
-use self::retries::Retries;
+use self::retries::{Extent, Retries};
 use self::watches::{Event, watch_all};
 use super::lease::Holding;
 use crate::broker::status::WorkCounts;
 use crate::services::index::{Index, IndexConfig, Kind, Summary};
-use crate::services::plan::plan;
+use crate::services::plan::{Observed, plan};
 use crate::services::validate::Policy;
 use crate::services::{ClusterId, Family, ServiceKey};
 
@@ -80,7 +80,8 @@ impl ServicesConfig {
 ///
 /// # Guarantees
 /// Never ends by itself: failures are logged and tried again, ever more slowly. Nothing is written before all kinds
-/// have been listed, so that what is merely not seen yet is never taken for gone. What needs no change is not written.
+/// have been listed, so that what is merely not seen yet is never taken for gone. What needs no change is not written. A
+/// write that fails again and again keeps no other write of its service waiting for long.
 ///
 /// # Assumptions
 /// One such loop writes at a time; see [`ServicesConfig::leadership`].
@@ -141,7 +142,9 @@ struct World {
     leading: bool,
     /// Services that may need writes.
     dirty: BTreeSet<ServiceKey>,
-    in_flight: BTreeSet<ServiceKey>,
+    in_flight: BTreeMap<ServiceKey, Extent>,
+    /// Whether the API server has been asked for its version.
+    versioned: bool,
     retries: Retries,
     work: WorkCounts,
 }
@@ -153,7 +156,8 @@ impl World {
             unlisted: Kind::ALL.into(),
             leading: false,
             dirty: BTreeSet::new(),
-            in_flight: BTreeSet::new(),
+            in_flight: BTreeMap::new(),
+            versioned: false,
             retries: Retries::default(),
             work: WorkCounts::default(),
         }
@@ -186,14 +190,19 @@ impl World {
             }
             Event::There(object) => self.index.upsert(object),
             Event::Gone(object) => self.index.remove(&object),
+            Event::Version(version) => {
+                self.index.set_server(version);
+                self.versioned = true;
+            }
+            Event::Broken => {}
         }
     }
 
     fn handle_applied(&mut self, key: ServiceKey, applied: Applied, now: Instant) {
-        self.in_flight.remove(&key);
+        let extent = self.in_flight.remove(&key).unwrap_or(Extent::Whole);
         self.work.passes += 1;
         self.work.written += (applied.written.len() + applied.deleted.len()) as u64;
-        self.work.failed += applied.failed as u64;
+        self.work.failed += applied.failures.len() as u64;
         for object in applied.written {
             self.index.upsert(object);
         }
@@ -201,40 +210,59 @@ impl World {
             self.index.forget(kind, &object);
         }
         // What goes on from here is marked by the index: a write that changes nothing is not made again and again.
-        if applied.failed == 0 {
-            self.retries.forget(&key);
-        } else {
-            let delay = self.retries.postpone(key.clone(), now);
-            debug!(service = %key, failed = applied.failed, ?delay, "tried again later");
+        match extent {
+            Extent::Rest => self.retries.hold(&key, applied.failures),
+            Extent::Whole if applied.failures.is_empty() => self.forget(key),
+            Extent::Whole => {
+                let failed = applied.failures.len();
+                let delay = self.retries.postpone(key.clone(), applied.failures, now);
+                debug!(service = %key, failed, ?delay, "tried again later");
+            }
+        }
+    }
+
+    /// All is well with `key`. Where something else was told, that is to be mended.
+    fn forget(&mut self, key: ServiceKey) {
+        if self.retries.forget(&key) {
+            self.dirty.insert(key);
         }
     }
 
     /// Plans what is dirty, and starts to apply it.
     fn start(&mut self, now: Instant, tasks: &mut JoinSet<(ServiceKey, Applied)>, writer: &Writer) {
-        self.dirty.extend(self.index.take_dirty());
+        for key in self.index.take_dirty() {
+            if self.retries.is_waiting(&key) {
+                self.retries.hurry(&key, now);
+            } else {
+                self.dirty.insert(key);
+            }
+        }
         self.dirty.extend(self.retries.take_due(now));
-        if !self.leading || !self.unlisted.is_empty() {
+        if !self.leading || !self.versioned || !self.unlisted.is_empty() {
             return;
         }
         let mut later = BTreeSet::new();
         while let Some(key) = self.dirty.pop_first() {
-            if self.in_flight.contains(&key) {
+            if self.in_flight.contains_key(&key) {
                 later.insert(key);
-                continue;
-            }
-            if self.retries.is_waiting(&key) {
-                // Its time comes, and then it is planned by what is so then.
                 continue;
             }
             if self.in_flight.len() >= CONCURRENCY {
                 later.insert(key);
                 break;
             }
-            let actions = plan(&self.index.observe(&key), Timestamp::now());
+            let failures = self.retries.told(&key);
+            let mut actions = plan(&Observed { failures, ..self.index.observe(&key) }, Timestamp::now());
             if actions.is_empty() {
-                self.retries.forget(&key);
-            } else {
-                self.in_flight.insert(key.clone());
+                self.forget(key);
+                continue;
+            }
+            let extent = self.retries.extent(&key);
+            if extent == Extent::Rest {
+                actions.retain(|action| !self.retries.holds(&key, action));
+            }
+            if !actions.is_empty() {
+                self.in_flight.insert(key.clone(), extent);
                 let (writer, task) = (writer.clone(), key);
                 let span = tracing::debug_span!(target: crate::SPANS, "service pass", service = %task);
                 tasks.spawn(async move { (task, apply(&writer, actions).await) }.instrument(span));

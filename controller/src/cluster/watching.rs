@@ -103,14 +103,14 @@ impl Default for Patience {
 /// Twice as long each time, within bounds: an API server that comes back is found soon. From the beginning again after a while
 /// without failures; a single success means little, because a list that is only asked for counts as one.
 #[derive(Debug)]
-struct Growing {
+pub(super) struct Growing {
     next: Duration,
     failed: Option<Instant>,
 }
 
 impl Growing {
     const FIRST: Duration = Duration::from_millis(100);
-    const LONGEST: Duration = Duration::from_secs(5);
+    pub(super) const LONGEST: Duration = Duration::from_secs(5);
     /// So long without failures.
     const RECOVERED: Duration = Duration::from_secs(30);
 }

@@ -57,7 +57,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_cluster_id_is_one_dns_label() {
+    fn row_106_a_cluster_id_is_one_dns_label() {
         for good in ["a", "7", "paris-1", &"x".repeat(63)] {
             assert_eq!(good.parse::<ClusterId>().unwrap().as_str(), good);
         }

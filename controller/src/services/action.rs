@@ -35,6 +35,15 @@ pub enum Action {
     ApplyExportStatus(Box<ServiceExport>, Vec<News>),
 }
 
+/// A write that failed.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Failure {
+    /// What was to be written.
+    pub action: Action,
+    /// Why it failed, as people are told; nothing where only the world has moved on.
+    pub told: Option<String>,
+}
+
 /// An object that is there.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct ObjectRef {

@@ -1,5 +1,6 @@
 //! What this cluster makes of a merged service: the ServiceImport, the derived Service and the EndpointSlices.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 
@@ -10,6 +11,7 @@ use super::derived::{DerivedService, affinity_fields, derived_name, hash};
 use super::merge::Merged;
 use super::slices::{self, ImportedSlice, Usable};
 use super::value::{ClusterId, Family, Port, Record, ServiceKey};
+use super::version::ServerVersion;
 use crate::api::names::{ANNOTATION_DERIVED_SERVICE, LABEL_MANAGED_BY, MANAGED_BY};
 use crate::api::{
     ClusterStatus, EndpointSliceObjects, ImportPort, ImportType, ServiceImport, ServiceImportSpec, ServiceImportStatus,
@@ -35,6 +37,10 @@ pub struct Local<'a> {
     pub derived: Derived<'a>,
     /// Which clusters can be reached; one that is not in it can.
     pub reachability: &'a BTreeMap<String, Reachability>,
+    /// The version of its API server.
+    pub server: ServerVersion,
+    /// A write to the derived Service or an EndpointSlice that failed the last time, and why.
+    pub failure: Option<&'a str>,
 }
 
 /// What stands under the name of a derived Service.
@@ -80,15 +86,16 @@ pub struct DesiredImport {
 ///
 /// `observed` are the EndpointSlices that there are.
 pub fn import(merged: &Merged, records: &[&Record], local: Local<'_>, observed: &[&ImportedSlice]) -> Import {
+    let here = &*as_served(merged, local.server);
     let families: Vec<_> = merged.families.iter().copied().filter(|family| local.families.contains(family)).collect();
     let has_vip = merged.kind == ImportType::ClusterSetIP && !families.is_empty();
-    let derived = (has_vip && local.derived != Derived::Foreign).then(|| DerivedService::new(merged));
+    let derived = (has_vip && local.derived != Derived::Foreign).then(|| DerivedService::new(here));
     let ips = if derived.is_some() { pick_ips(&families, local.derived) } else { Vec::new() };
     let ready = ready(merged, local, &families, &ips);
     let slices = if families.is_empty() || (has_vip && derived.is_none()) {
         Vec::new()
     } else {
-        slices::slices(merged, &families, local.cluster, &usable(merged, records, local, &families), observed)
+        slices::slices(here, &families, local.cluster, &usable(merged, records, local, &families), observed)
     };
     // A family has to be told even where it is of no use.
     let told = if families.is_empty() { &merged.families } else { &families };
@@ -101,6 +108,15 @@ pub fn import(merged: &Merged, records: &[&Record], local: Local<'_>, observed: 
         ready,
     };
     Import { import, derived, slices }
+}
+
+/// `merged` as this cluster's API server takes it. The ServiceImport tells what was merged all the same.
+fn as_served(merged: &Merged, server: ServerVersion) -> Cow<'_, Merged> {
+    let traffic_distribution = server.serve(merged.traffic_distribution);
+    if traffic_distribution == merged.traffic_distribution {
+        return Cow::Borrowed(merged);
+    }
+    Cow::Owned(Merged { traffic_distribution, ..merged.clone() })
 }
 
 /// The address of each family, in their order; all of them or none.
@@ -118,12 +134,15 @@ fn ready(merged: &Merged, local: Local<'_>, families: &[Family], ips: &[IpAddr])
         return Verdict::new(READY, Truth::False, "IPFamilyNotSupported", message);
     }
     if merged.kind == ImportType::Headless || !ips.is_empty() {
-        return Verdict::new(READY, Truth::True, "Ready", "");
+        return Verdict::new(READY, Truth::True, "Ready", local.failure.unwrap_or_default());
     }
     let name = derived_name(&merged.service);
     let message = match local.derived {
         Derived::Foreign => format!("Service {name} exists and was not made by Linkspan."),
-        Derived::Absent => format!("Service {name} has yet to be made."),
+        Derived::Absent => match local.failure {
+            Some(failure) => failure.to_owned(),
+            None => format!("Service {name} has yet to be made."),
+        },
         Derived::Ours(_) => format!("Service {name} has no address of each of {}.", list(families)),
     };
     Verdict::new(READY, Truth::False, "Pending", message)

@@ -22,6 +22,7 @@ use super::record::{LocalExport, LocalService, Site, local_slice};
 use super::slices::ImportedSlice;
 use super::validate::{Policy, parse};
 use super::value::{ClusterId, Family, ServiceKey, Slice};
+use super::version::ServerVersion;
 use crate::api::names::{LABEL_CLUSTER, LABEL_SLICE_MANAGED_BY, LABEL_SLICE_SERVICE, MANAGED_BY};
 use crate::api::{GatewayNode, Member, ServiceExport, ServiceImport, ServiceRecord};
 use crate::members::View;
@@ -173,6 +174,7 @@ pub struct Index {
     families: Vec<Family>,
     membership: Membership,
     reach: Reach,
+    server: ServerVersion,
     /// Objects that have been seen since a list began.
     listing: BTreeMap<Kind, BTreeSet<Place>>,
     dirty: BTreeSet<ServiceKey>,
@@ -191,6 +193,7 @@ impl Index {
             families,
             membership: Membership::Outside,
             reach: Reach::default(),
+            server: ServerVersion::default(),
             listing: BTreeMap::new(),
             dirty: BTreeSet::new(),
         }
@@ -261,6 +264,14 @@ impl Index {
         std::mem::take(&mut self.dirty)
     }
 
+    /// The API server is of this version.
+    pub fn set_server(&mut self, server: ServerVersion) {
+        if server != self.server {
+            self.server = server;
+            self.mark_all();
+        }
+    }
+
     /// Looks at `key` again.
     #[cfg(test)]
     pub(super) fn mark(&mut self, key: &ServiceKey) {
@@ -293,6 +304,8 @@ impl Index {
             derived_name_taken: false,
             slices: Vec::new(),
             reachability: self.reach.clusters(),
+            server: self.server,
+            failures: &[],
         };
         for (kind, place) in self.by_key.get(key).into_iter().flatten() {
             match self.objects.get(kind).and_then(|objects| objects.get(place)).map(|entry| &entry.kept) {

@@ -8,6 +8,8 @@ const MAX_LABEL: usize = 63;
 const MAX_SUBDOMAIN: usize = 253;
 /// Labels that an export may have.
 pub const MAX_LABELS: usize = 64;
+/// Annotations that an export may have.
+pub const MAX_ANNOTATIONS: usize = 64;
 /// Bytes of all annotations of an export, keys and values. Kubernetes takes 256 KiB for a whole object.
 pub const MAX_ANNOTATION_BYTES: usize = 64 * 1024;
 
@@ -83,6 +85,9 @@ pub fn check_labels(labels: &BTreeMap<String, String>) -> Result<(), String> {
 
 /// What is wrong with annotations as a ServiceImport would carry them, if anything is.
 pub fn check_annotations(annotations: &BTreeMap<String, String>) -> Result<(), String> {
+    if annotations.len() > MAX_ANNOTATIONS {
+        return Err(format!("{} exported annotations, more than {MAX_ANNOTATIONS}", annotations.len()));
+    }
     let bytes: usize = annotations.iter().map(|(key, value)| key.len() + value.len()).sum();
     if bytes > MAX_ANNOTATION_BYTES {
         return Err(format!("exported annotations have {bytes} bytes, more than {MAX_ANNOTATION_BYTES}"));
@@ -150,6 +155,19 @@ mod tests {
             all(&keys, |key| !is_reserved(key)),
             ["app.kubernetes.io/name", "notlinkspan.dev/x", "team", "example.com/linkspan.dev"]
         );
+    }
+
+    #[test]
+    fn as_many_labels_and_annotations_are_taken_as_a_record_has_room_for() {
+        let pairs = |count: usize| (0..count).map(|n| (format!("k{n}"), String::new())).collect::<BTreeMap<_, _>>();
+        assert_eq!((check_labels(&pairs(64)), check_annotations(&pairs(64))), (Ok(()), Ok(())));
+        assert_eq!(check_labels(&pairs(65)).unwrap_err(), "65 exported labels, more than 64");
+        assert_eq!(check_annotations(&pairs(65)).unwrap_err(), "65 exported annotations, more than 64");
+        // What is refused by the schema is refused here first, where somebody is told.
+        let schema = serde_json::to_value(<crate::api::ServiceRecord as kube::CustomResourceExt>::crd()).unwrap();
+        let spec = &schema["spec"]["versions"][0]["schema"]["openAPIV3Schema"]["properties"]["spec"]["properties"];
+        assert_eq!(spec["exportedLabels"]["maxProperties"], MAX_LABELS);
+        assert_eq!(spec["exportedAnnotations"]["maxProperties"], MAX_ANNOTATIONS);
     }
 
     #[test]

@@ -31,6 +31,7 @@ pub mod slices;
 mod testing;
 pub mod validate;
 pub mod value;
+pub mod version;
 pub mod zone;
 
 pub use value::{

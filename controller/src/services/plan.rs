@@ -7,7 +7,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use k8s_openapi::jiff::Timestamp;
 use kube::api::ObjectMeta;
 
-use super::action::{Action, ObjectRef};
+use super::action::{Action, Failure, ObjectRef};
 use super::conditions::{Truth, Verdict, are_told, conditions};
 use super::derived::{DerivedService, derived_name};
 use super::events::news;
@@ -16,8 +16,9 @@ use super::merge::{Conflict, Export, Merged, merge};
 use super::reach::Exporter;
 use super::record::{LocalExport, LocalService, Outcome, Site, record};
 use super::slices::ImportedSlice;
-use super::validate::{Refusal, check_networks};
-use super::value::{Family, Record, ServiceKey, Slice};
+use super::validate::{MemberNetworks, Refusal, check_networks};
+use super::value::{ClusterId, Family, Record, ServiceKey, Slice};
+use super::version::ServerVersion;
 use crate::api::names::{LABEL_MANAGED_BY, MANAGED_BY, SYSTEM_NAMESPACE};
 use crate::api::{ServiceExport, ServiceExportSpec, ServiceExportStatus, ServiceImport};
 use crate::members::View;
@@ -65,6 +66,10 @@ pub struct Observed<'a> {
     pub slices: Vec<&'a SeenSlice>,
     /// Which clusters can be reached.
     pub reachability: &'a BTreeMap<String, Reachability>,
+    /// The version of the API server.
+    pub server: ServerVersion,
+    /// What failed the last time, and is tried again.
+    pub failures: &'a [Failure],
 }
 
 /// Whether this cluster is in a clusterset.
@@ -143,12 +148,14 @@ pub fn plan(observed: &Observed<'_>, now: Timestamp) -> Vec<Action> {
         .map(|export| record(observed.site, observed.key, &export.local, observed.service, &observed.native_slices));
     let joined = observed.membership == Membership::Joined;
     let own = outcome.as_ref().and_then(|outcome| outcome.record.as_ref()).filter(|_| joined);
-    let Exports { counted, refused } = if joined { exports(observed, own) } else { Exports::default() };
+    let Exports { counted, partly, refused } = if joined { exports(observed, own) } else { Exports::default() };
     let merged = merge(&counted);
     let mut actions = Vec::new();
     plan_record(observed, own, &mut actions);
     if observed.namespace == Namespace::Active {
-        let known: Vec<_> = counted.iter().map(|export| as_known(export.record, observed.views)).collect();
+        let counted = counted.iter().map(|export| export.record);
+        let known = counted.map(|record| as_known(record, partly.get(&record.cluster), observed.views));
+        let known: Vec<_> = known.collect();
         let records: Vec<_> = known.iter().map(Cow::as_ref).collect();
         let kept = || own_import(observed).and_then(|_| merge(&refused));
         match (&merged, merged.is_none().then(kept).flatten()) {
@@ -169,6 +176,8 @@ pub fn plan(observed: &Observed<'_>, now: Timestamp) -> Vec<Action> {
 struct Exports<'a> {
     /// Our own as it is now, and those of Members that speak for their own addresses.
     counted: Vec<Export<'a>>,
+    /// The addresses of those of whose endpoints only some are their Member's.
+    partly: BTreeMap<&'a ClusterId, &'a MemberNetworks>,
     /// Those that are refused, by whoever copied them or by what is known here of their Member. They have neither a vote
     /// nor endpoints. But when no others are left, what was imported stays, with its address: a Member may lose a prefix
     /// for a moment.
@@ -187,27 +196,35 @@ fn exports<'a>(observed: &'a Observed<'_>, own: Option<&'a Record>) -> Exports<'
             continue;
         }
         let refused = seen.accepted.as_ref().is_some_and(|accepted| accepted.status == "False");
-        let speaks = |networks| check_networks(record, networks).is_ok();
-        let counts = !refused && exporter.networks.as_ref().is_some_and(speaks);
-        let to = if counts { &mut exports.counted } else { &mut exports.refused };
+        let networks = exporter.networks.as_ref().filter(|_| !refused);
+        let checked = networks.and_then(|networks| Some((networks, check_networks(record, networks).ok()?)));
+        if let Some((networks, Some(_))) = checked {
+            exports.partly.insert(&record.cluster, networks);
+        }
+        let to = if checked.is_some() { &mut exports.counted } else { &mut exports.refused };
         to.push(Export::new(record, exporter.joined_at));
     }
     exports
 }
 
-/// A record with its endpoints as this cluster knows them. Those that it does not know are left out: their node has come
-/// just now, and has no virtual addresses yet.
-fn as_known<'a>(record: &'a Record, views: &BTreeMap<String, View>) -> Cow<'a, Record> {
-    let Some(table) = views.get(record.cluster.as_str()).and_then(View::table) else { return Cow::Borrowed(record) };
-    let mut known = record.clone();
-    for slice in &mut known.slices {
-        slice.endpoints.retain_mut(|endpoint| {
+/// A record with its endpoints as this cluster knows them. Those that it does not know are left out: they are outside of
+/// `networks`, the Member's, or their node has come just now, and has no virtual addresses yet.
+fn as_known<'a>(
+    record: &'a Record,
+    networks: Option<&&MemberNetworks>,
+    views: &BTreeMap<String, View>,
+) -> Cow<'a, Record> {
+    let mut known = Cow::Borrowed(record);
+    if let Some(networks) = networks {
+        known.to_mut().retain_endpoints(|endpoint| networks.hold(endpoint));
+    }
+    if let Some(table) = views.get(record.cluster.as_str()).and_then(View::table) {
+        known.to_mut().retain_endpoints(|endpoint| {
             endpoint.addresses = endpoint.addresses.iter().filter_map(|address| table.map(*address)).collect();
             !endpoint.addresses.is_empty()
         });
-        slice.endpoints.sort();
     }
-    Cow::Owned(known)
+    known
 }
 
 fn own_record<'a>(observed: &'a Observed<'_>) -> Option<&'a SeenRecord> {
@@ -245,6 +262,8 @@ fn plan_import(
             None => Derived::Absent,
         },
         reachability: observed.reachability,
+        server: observed.server,
+        failure: failure(observed, |action| matches!(action, Action::ApplyDerived(_) | Action::ApplySlice(_))),
     };
     let slices: Vec<_> = observed.slices.iter().map(|slice| &slice.content).collect();
     let Import { import: desired, derived: service, slices } = import(merged, records, local, &slices);
@@ -286,12 +305,18 @@ fn plan_import_object(observed: &Observed<'_>, desired: &DesiredImport, now: Tim
     }
 }
 
-/// The addresses that a lost derived Service had, primary family first: the import still tells them.
+/// Why the first write of those that `of` is true for failed the last time.
+fn failure<'a>(observed: &Observed<'a>, of: impl Fn(&Action) -> bool) -> Option<&'a str> {
+    observed.failures.iter().filter(|failure| of(&failure.action)).find_map(|failure| failure.told.as_deref())
+}
+
+/// The addresses that a lost derived Service had, primary family first: the import still tells them, but for one of a
+/// family that its exports do not have. The API server gives another one of that.
 fn ips_to_keep(observed: &Observed<'_>) -> Vec<std::net::IpAddr> {
     let told = observed.import.into_iter().flat_map(|import| &import.spec.ips);
     let told: Vec<std::net::IpAddr> = told.filter_map(|text| text.parse().ok()).collect();
     let of = |family: &Family| told.iter().copied().find(|ip| Family::of(ip) == *family);
-    observed.families.iter().map_while(of).collect()
+    observed.families.iter().filter_map(of).collect()
 }
 
 /// The import, unless it is somebody else's.
@@ -347,6 +372,9 @@ fn ready(observed: &Observed<'_>, outcome: &Outcome) -> Verdict {
     }
     if observed.membership == Membership::Outside {
         return Verdict::new(READY, Truth::False, "Pending", "this cluster is in no clusterset; see `linkspan join`");
+    }
+    if let Some(failure) = failure(observed, |action| matches!(action, Action::ApplyRecord(_))) {
+        return Verdict::new(READY, Truth::False, "Failed", failure);
     }
     match own_record(observed).and_then(|seen| seen.accepted.as_ref()) {
         Some(accepted) if accepted.status == "True" => Verdict::new(READY, Truth::True, "Exported", ""),

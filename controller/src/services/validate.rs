@@ -1,11 +1,13 @@
 //! From a ServiceRecord, which is what some API server let through, to a [`Record`], or to the reason why it is refused.
 //!
 //! Nobody is trusted here: a stolen credential of one Member writes whatever its API server takes. What passes can be
-//! imported without another look; what does not is refused as a whole, so that half of a service is never served.
+//! imported without another look; what does not is refused as a whole, so that half of a service is never served. Only
+//! endpoints that are not the Member's are left out one by one.
 
 mod refusal;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
 use std::net::IpAddr;
 
 use ipnet::IpNet;
@@ -66,16 +68,33 @@ impl MemberNetworks {
     pub fn contains(&self, address: &IpAddr) -> bool {
         self.prefixes.iter().any(|prefix| prefix.contains(address))
     }
+
+    /// Whether all addresses of `endpoint` are the Member's.
+    pub fn hold(&self, endpoint: &Endpoint) -> bool {
+        self.foreign(endpoint).is_none()
+    }
+
+    fn foreign(&self, endpoint: &Endpoint) -> Option<IpAddr> {
+        endpoint.addresses.iter().copied().find(|address| !self.contains(address))
+    }
 }
 
-/// Checks what the Member with `networks` says in `record`, its addresses too.
+/// Checks what the Member with `networks` says in `record`, its addresses too: endpoints that are not the Member's are left
+/// out of what passes, and named.
 ///
 /// # Errors
 /// The first thing that is wrong.
-pub fn check(record: &ServiceRecord, networks: &MemberNetworks, policy: &Policy) -> Result<Record, Refusal> {
-    let checked = parse(record, &networks.cluster, policy)?;
-    check_networks(&checked, networks)?;
-    Ok(checked)
+pub fn check(
+    record: &ServiceRecord,
+    networks: &MemberNetworks,
+    policy: &Policy,
+) -> Result<(Record, Option<Foreign>), Refusal> {
+    let mut checked = parse(record, &networks.cluster, policy)?;
+    let foreign = check_networks(&checked, networks)?;
+    if foreign.is_some() {
+        checked.retain_endpoints(|endpoint| networks.hold(endpoint));
+    }
+    Ok((checked, foreign))
 }
 
 /// [`check`] without the Member's CIDRs, for who does not know them yet: `cluster` is the Member's ID.
@@ -111,16 +130,33 @@ pub fn parse(record: &ServiceRecord, cluster: &str, policy: &Policy) -> Result<R
     })
 }
 
-/// Checks that all endpoints of `record` are the Member's.
+/// Endpoints of a record that are not its Member's, while others are.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Foreign {
+    /// How many.
+    pub count: usize,
+    /// The first of them.
+    pub first: Refusal,
+}
+
+impl fmt::Display for Foreign {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} of its endpoints are left out: {}", self.count, self.first)
+    }
+}
+
+/// Looks for endpoints of `record` that are not the Member's. They are never used, and do not take the others along: a
+/// Member that loses a node loses its prefix before its records have lost the node's pods.
 ///
 /// # Errors
-/// With the first that is not.
-pub fn check_networks(record: &Record, networks: &MemberNetworks) -> Result<(), Refusal> {
-    let endpoints = record.slices.iter().flat_map(|slice| &slice.endpoints);
-    match endpoints.flat_map(|endpoint| &endpoint.addresses).find(|address| !networks.contains(address)) {
-        Some(address) => Err(Refusal::ForeignAddress { address: *address, cluster: networks.cluster.clone() }),
-        None => Ok(()),
-    }
+/// When none of its endpoints is the Member's.
+pub fn check_networks(record: &Record, networks: &MemberNetworks) -> Result<Option<Foreign>, Refusal> {
+    let endpoints = || record.slices.iter().flat_map(|slice| &slice.endpoints);
+    let mut foreign = endpoints().filter_map(|endpoint| networks.foreign(endpoint));
+    let Some(address) = foreign.next() else { return Ok(None) };
+    let first = Refusal::ForeignAddress { address, cluster: networks.cluster.clone() };
+    let count = 1 + foreign.count();
+    if count == endpoints().count() { Err(first) } else { Ok(Some(Foreign { count, first })) }
 }
 
 /// What kind of address this is, if it is one that no endpoint in another cluster can have.

@@ -247,6 +247,14 @@ impl Record {
         }
     }
 
+    /// Keeps the endpoints that `keep` is true for, which may change them, in order.
+    pub fn retain_endpoints(&mut self, mut keep: impl FnMut(&mut Endpoint) -> bool) {
+        for slice in &mut self.slices {
+            slice.endpoints.retain_mut(&mut keep);
+            slice.endpoints.sort();
+        }
+    }
+
     fn to_spec(&self) -> ServiceRecordSpec {
         let (session_affinity, session_affinity_timeout_seconds) = match self.affinity {
             Affinity::None => (None, None),

@@ -167,8 +167,11 @@ async fn records_with_addresses_of_others_are_not_imported() {
     shop.remote("c2", "2020-01-01T00:00:00Z", slice("10.3.0.1")).await;
     shop.remote("c3", "2020-01-01T00:00:00Z", slice("10.3.0.1")).await;
     shop.imported_from(&["c3"]).await;
-    shop.remote("c2", "2020-01-01T00:00:00Z", slice("10.2.0.1")).await;
+    let mut mixed = slice("10.2.0.1");
+    mixed["slices"][0]["endpoints"].as_array_mut().unwrap().push(json!({ "addresses": ["10.3.0.7"] }));
+    shop.remote("c2", "2020-01-01T00:00:00Z", mixed).await;
     shop.imported_from(&["c2", "c3"]).await;
+    shop.endpoints_become(&["c2 10.2.0.1", "c3 10.3.0.1"]).await;
     shop.remote("c3", "2020-01-01T00:00:00Z", slice("127.0.0.1")).await;
     shop.imported_from(&["c2"]).await;
     until("the endpoints of c3 are gone", async || (shop.endpoints().await == ["c2 10.2.0.1"]).then_some(())).await;

@@ -98,7 +98,8 @@ async fn watches_and_requests_outlive_an_api_server_that_falls_silent() {
     sees(&mut beats, "its holder", |lease| holder(lease) == Some("before")).await;
     // Watches have begun, and some connections rest.
     let (one, other) = tokio::join!(maps.get("first"), leases.get("beat"));
-    (one.unwrap(), other.unwrap());
+    one.unwrap();
+    other.unwrap();
 
     relay.fall_silent();
     apply("after").await;

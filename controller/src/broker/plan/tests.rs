@@ -1,5 +1,6 @@
 //! What is written, from what is seen.
 
+use k8s_openapi::api::coordination::v1::Lease;
 use k8s_openapi::jiff::Timestamp;
 use kube::core::DynamicObject;
 use kube::runtime::watcher::Event;
@@ -192,4 +193,86 @@ fn of_two_that_come_at_the_same_time_one_gives_way() {
         "of the same second the first by name stays"
     );
     assert!(!gives_way_to_rome(Some(at(49)), Some("1970-01-01T00:00:49Z")));
+}
+
+/// The Lease of berlin, renewed in this second and for 40 s.
+fn lease(second: i64) -> Lease {
+    let spec =
+        json!({ "holderIdentity": "uid-berlin", "leaseDurationSeconds": 40, "renewTime": format!("{}", at(second)) });
+    serde_json::from_value(json!({ "metadata": { "name": "member-berlin" }, "spec": spec })).unwrap()
+}
+
+#[test]
+fn members_are_judged_anew_when_one_is_heard_first_is_back_or_loses_its_lease_and_by_no_other_heartbeat() {
+    let mut seen = world(&[member("paris"), member("berlin")], &[]);
+    let mut judges = |event: Event<Lease>, second: i64| {
+        seen.dirty.clear();
+        seen.take(Input::BrokerLease(event), at(second));
+        seen.dirty.contains(&Key::Members)
+    };
+    assert!(judges(Event::InitApply(lease(1)), 1), "it is heard of for the first time");
+    assert!(!judges(Event::Apply(lease(11)), 11));
+    assert!(!judges(Event::InitApply(lease(21)), 21), "a watch begins anew");
+    assert!(judges(Event::Apply(lease(70)), 70), "it had been silent since second 61");
+    assert!(!judges(Event::Apply(lease(80)), 80));
+    assert!(judges(Event::Delete(lease(80)), 81));
+    assert!(!judges(Event::Delete(lease(80)), 81));
+    assert!(judges(Event::Apply(lease(90)), 90));
+}
+
+#[test]
+fn endpoints_outside_of_a_members_prefixes_are_left_out_and_told_and_take_no_others_along() {
+    let mut berlin = member("berlin");
+    berlin["spec"]["podCIDRs"] = json!(["10.9.0.0/24", "10.9.1.0/24"]);
+    let mut web = record("berlin");
+    web["spec"]["ipFamilies"] = json!(["IPv4"]);
+    web["spec"]["ports"] = json!([{ "name": "", "protocol": "TCP", "port": 80 }]);
+    let addresses = ["10.9.0.7", "10.9.1.7", "8.8.8.8"].map(|address| json!({ "addresses": [address] }));
+    web["spec"]["slices"] = json!([{ "addressType": "IPv4", "ports": [], "endpoints": addresses }]);
+    // What the copy has, and what is said of it and of its Member.
+    let copied = |member_of: &Value, web: &Value| {
+        let (mut court, mut seen) = (None, world(&[member("paris"), member_of.clone()], &[web.clone()]));
+        let mut actions = planned(&mut seen, &mut court);
+        actions.extend(planned(&mut seen, &mut court));
+        let mut addresses = Vec::new();
+        let mut told = Vec::new();
+        for action in &actions {
+            match action {
+                Action::CopyRecord(copy) => {
+                    let endpoints = copy.spec.slices.iter().flat_map(|slice| &slice.endpoints);
+                    addresses = endpoints.flat_map(|endpoint| endpoint.addresses.clone()).collect();
+                }
+                Action::TellRecord(_, findings) => told.extend(findings.clone()),
+                Action::TellMember(_, findings) => {
+                    told.extend(findings.iter().filter(|finding| finding.kind == "Records").cloned());
+                }
+                _ => {}
+            }
+        }
+        (addresses, told)
+    };
+    let left_out = "1 of its endpoints are left out: endpoint address 8.8.8.8 is outside the Pod CIDRs and Service CIDRs of berlin";
+    let (addresses, told) = copied(&berlin, &web);
+    assert_eq!(addresses, ["10.9.0.7", "10.9.1.7"]);
+    assert!(
+        told.contains(&Finding::good("Accepted", "ForeignAddress", format!("it is imported, but {left_out}"))),
+        "{told:?}"
+    );
+    let of_member =
+        format!("1 of its ServiceRecords are refused, whole or in part; the first: berlin.default.web: {left_out}");
+    assert!(told.contains(&Finding::bad("Records", "Refused", of_member)), "{told:?}");
+    // A node is gone, and its prefix with it; the record still tells its pod.
+    berlin["spec"]["podCIDRs"] = json!(["10.9.0.0/24"]);
+    let (addresses, told) = copied(&berlin, &web);
+    assert_eq!(addresses, ["10.9.0.7"]);
+    assert!(told.iter().any(|finding| finding.message.contains("2 of its endpoints are left out")), "{told:?}");
+    // Where none of them is the Member's, nothing of the record counts.
+    berlin["spec"]["podCIDRs"] = json!(["10.10.0.0/24"]);
+    let (addresses, told) = copied(&berlin, &web);
+    assert_eq!(addresses, [""; 0]);
+    assert!(
+        told.iter().any(|finding| finding.kind == "Accepted"
+            && *finding == Finding::bad("Accepted", "ForeignAddress", finding.message.clone())),
+        "{told:?}"
+    );
 }

@@ -6,6 +6,8 @@ use k8s_openapi::NamespaceResourceScope;
 use k8s_openapi::api::core::v1::Service;
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 use kube::api::{Api, DeleteParams, Patch, PatchParams, Preconditions};
+use kube::core::Status;
+use kube::core::response::StatusCause;
 use kube::{Client, Error, Resource, ResourceExt as _};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -14,8 +16,9 @@ use tracing::{debug, info, warn};
 
 use crate::api::names::{FIELD_MANAGER, REPORTER};
 use crate::api::{ServiceImport, ServiceRecord};
+use crate::broker::describe;
 use crate::events::{News, Teller};
-use crate::services::action::{Action, ObjectRef};
+use crate::services::action::{Action, Failure, ObjectRef};
 use crate::services::index::{Kind, Object};
 
 /// How long one write may take.
@@ -32,8 +35,8 @@ pub(super) struct Applied {
     pub written: Vec<Object>,
     /// The objects that are gone.
     pub deleted: Vec<(Kind, ObjectRef)>,
-    /// How many actions failed, or were not needed any more: what is so now has not been seen yet.
-    pub failed: usize,
+    /// The actions that failed, or were not needed any more: what is so now has not been seen yet.
+    pub failures: Vec<Failure>,
 }
 
 /// What came of one write.
@@ -68,7 +71,7 @@ impl Writer {
 pub(super) async fn apply(writer: &Writer, actions: Vec<Action>) -> Applied {
     let mut applied = Applied::default();
     for action in actions {
-        match timeout(PATIENCE, write(&writer.client, &action)).await {
+        let why = match timeout(PATIENCE, write(&writer.client, &action)).await {
             Ok(Ok(written)) => {
                 info!("{action}");
                 if let (Action::ApplyExportStatus(_, news), Written::Now(object)) = (&action, &written) {
@@ -78,20 +81,18 @@ pub(super) async fn apply(writer: &Writer, actions: Vec<Action>) -> Applied {
                     Written::Now(object) => applied.written.push(object),
                     Written::Gone(kind, object) => applied.deleted.push((kind, object)),
                 }
+                continue;
             }
             Ok(Err(error)) if is_vain(&error) => {
                 debug!(%error, "not needed any more: {action}");
-                applied.failed += 1;
+                None
             }
-            Ok(Err(error)) => {
-                warn!(%error, "failed to {action}");
-                applied.failed += 1;
-            }
-            Err(_) => {
-                warn!("failed to {action}: no answer within {PATIENCE:?}");
-                applied.failed += 1;
-            }
-        }
+            Ok(Err(error)) => Some(describe(&error)),
+            Err(_) => Some(format!("no answer within {PATIENCE:?}")),
+        };
+        let told = why.map(|why| format!("failed to {action}: {why}"));
+        told.iter().for_each(|told| warn!("{told}"));
+        applied.failures.push(Failure { action, told });
     }
     applied
 }
@@ -112,18 +113,19 @@ async fn write(client: &Client, action: &Action) -> Result<Written, Error> {
 }
 
 /// The addresses of a lost derived Service are asked for again, for a while: the API server frees them a moment after
-/// the Service is gone. When somebody else has them, new ones are taken.
+/// the Service is gone. When somebody else has them, new ones are taken. Whatever else is wrong, they are kept for the next
+/// try.
 async fn put_derived(client: &Client, service: &Service) -> Result<Written, Error> {
     let asks = service.spec.as_ref().is_some_and(|spec| spec.cluster_ips.is_some());
-    let mut tries = if asks { TRIES_FOR_ADDRESS } else { 0 };
+    let mut tries = TRIES_FOR_ADDRESS;
     loop {
         match put(client, service, Object::Service).await {
-            Err(Error::Api(status)) if tries > 0 && matches!(status.code, 422 | 500) => {
+            Err(Error::Api(status)) if asks && is_about_addresses(&status) => {
+                if tries == 0 {
+                    warn!(service = service.name_any(), reason = status.message, "a clusterset IP is lost for good");
+                    break;
+                }
                 debug!(service = service.name_any(), reason = status.message, "the address is not free yet");
-            }
-            Err(Error::Api(status)) if asks && matches!(status.code, 422 | 500) => {
-                warn!(service = service.name_any(), reason = status.message, "a clusterset IP is lost for good");
-                break;
             }
             written => return written,
         }
@@ -135,6 +137,15 @@ async fn put_derived(client: &Client, service: &Service) -> Result<Written, Erro
         (spec.cluster_ip, spec.cluster_ips) = (None, None);
     }
     put(client, &service, Object::Service).await
+}
+
+/// Whether a Service is refused for the addresses that it asks for, and for nothing else. An API server that has just
+/// started refuses all addresses for a moment ("allocator not ready").
+fn is_about_addresses(status: &Status) -> bool {
+    let causes = status.details.as_ref().map_or(&[][..], |details| &details.causes);
+    let of_address =
+        |cause: &StatusCause| cause.field.starts_with("spec.clusterIP") && !cause.message.ends_with("not ready");
+    status.code == 422 && !causes.is_empty() && causes.iter().all(of_address)
 }
 
 async fn put<K>(client: &Client, object: &K, keep: fn(Box<K>) -> Object) -> Result<Written, Error>
@@ -196,5 +207,38 @@ fn is_vain(error: &Error) -> bool {
         403 => terminating(),
         409 => terminating() || other_uid(),
         _ => false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    fn status(code: u16, fields: &[&str]) -> Status {
+        refused(code, fields.iter().map(|field| (*field, "provided IP is already allocated")))
+    }
+
+    fn refused<'a>(code: u16, causes: impl IntoIterator<Item = (&'a str, &'a str)>) -> Status {
+        let cause = |(field, message)| json!({ "field": field, "message": message });
+        let causes: Vec<Value> = causes.into_iter().map(cause).collect();
+        serde_json::from_value(json!({
+            "status": "Failure", "code": code, "message": "no", "details": { "kind": "Service", "causes": causes }
+        }))
+        .unwrap()
+    }
+
+    #[test]
+    fn row_62_an_address_is_given_up_only_where_the_api_server_refuses_the_address() {
+        assert!(is_about_addresses(&status(422, &["spec.clusterIPs"])));
+        assert!(is_about_addresses(&status(422, &["spec.clusterIPs[0]", "spec.clusterIPs[1]"])));
+        assert!(!is_about_addresses(&status(422, &["spec.trafficDistribution"])));
+        assert!(!is_about_addresses(&status(422, &["spec.clusterIPs", "spec.ports[0].port"])));
+        assert!(!is_about_addresses(&status(422, &[""])), "a policy denies it");
+        assert!(!is_about_addresses(&status(422, &[])));
+        assert!(!is_about_addresses(&status(500, &["spec.clusterIPs"])), "a webhook does not answer");
+        let starting = refused(422, [("spec.clusterIPs", "failed to allocate IP 10.43.0.9: allocator not ready")]);
+        assert!(!is_about_addresses(&starting));
     }
 }

@@ -1,21 +1,29 @@
 //! One stream of what happens to all kinds of objects that services are made of.
 
 use std::fmt::Debug;
+use std::sync::Arc;
 
-use futures::stream::{BoxStream, SelectAll, Stream, StreamExt as _, select_all};
+use futures::stream::{self, BoxStream, SelectAll, Stream, StreamExt as _, select_all};
 use k8s_openapi::NamespaceResourceScope;
 use k8s_openapi::api::core::v1::{Namespace, Secret, Service};
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 use kube::api::{Api, PartialObjectMeta};
 use kube::runtime::{WatchStreamExt as _, watcher};
-use kube::{Client, Resource, ResourceExt as _};
+use kube::{Client, Error, Resource, ResourceExt as _};
 use serde::de::DeserializeOwned;
-use tracing::warn;
+use tokio::sync::Notify;
+use tokio::time::{Duration, sleep, timeout};
+use tracing::{debug, warn};
 
 use crate::api::names::{LEASE_GATEWAY, SECRET_BROKER, SYSTEM_NAMESPACE};
 use crate::api::{GatewayNode, Member, ServiceExport, ServiceImport, ServiceRecord};
-use crate::cluster::watching::{self, bulky, prompt};
+use crate::cluster::watching::{self, Growing, bulky, prompt};
 use crate::services::index::{Kind, Object};
+use crate::services::version::ServerVersion;
+
+/// How long an answer about the version may take, and after what time it is asked for again.
+const PATIENCE: Duration = Duration::from_secs(10);
+const ASK_AGAIN: Duration = Duration::from_secs(600);
 
 /// What happened.
 #[derive(Debug)]
@@ -28,13 +36,19 @@ pub(super) enum Event {
     There(Object),
     /// An object is gone.
     Gone(Object),
+    /// The API server is of this version.
+    Version(ServerVersion),
+    /// A watch broke off and begins anew.
+    Broken,
 }
 
 /// Watches everything. The stream never ends; broken watches begin anew.
 pub(super) fn watch_all(client: &Client) -> SelectAll<BoxStream<'static, Event>> {
+    let broken = Arc::new(Notify::new());
+    let versions = versions(client.clone(), Arc::clone(&broken));
     let client = || client.clone();
     let credential = prompt().fields(&format!("metadata.name={SECRET_BROKER}"));
-    select_all([
+    let watches = [
         watch_all_of::<Namespace>(Api::all(client()), Kind::Namespace, Object::Namespace),
         watch_all_of::<Service>(Api::all(client()), Kind::Service, Object::Service),
         watch_all_of::<EndpointSlice>(Api::all(client()), Kind::Slice, Object::Slice),
@@ -46,7 +60,47 @@ pub(super) fn watch_all(client: &Client) -> SelectAll<BoxStream<'static, Event>>
         events(watching::watch_lease(ours(client()), LEASE_GATEWAY), Kind::Lease, Object::Lease),
         // The credential itself is not read.
         watch::<PartialObjectMeta<Secret>>(ours(client()), credential, Kind::Credential, Object::Credential),
-    ])
+    ];
+    let noting = watches.map(|watch| {
+        let broken = Arc::clone(&broken);
+        let note = move |event: &Event| {
+            if matches!(event, Event::Broken) {
+                broken.notify_one();
+            }
+        };
+        watch.inspect(note).boxed()
+    });
+    select_all(noting.into_iter().chain([versions]))
+}
+
+/// The version of the API server: at the start, after a watch has broken off, since another one may answer then, and now
+/// and then, since several may.
+fn versions(client: Client, broken: Arc<Notify>) -> BoxStream<'static, Event> {
+    let ask = |(client, broken, first): (Client, Arc<Notify>, bool)| async move {
+        if !first {
+            // Whichever comes first.
+            let _ = timeout(ASK_AGAIN, broken.notified()).await;
+        }
+        Some((Event::Version(version(&client).await), (client, broken, false)))
+    };
+    stream::unfold((client, broken, true), ask).boxed()
+}
+
+/// Asks until there is an answer. Who may not ask is told nothing, and takes the oldest.
+async fn version(client: &Client) -> ServerVersion {
+    let mut delays = Growing::default();
+    loop {
+        match timeout(PATIENCE, client.apiserver_version()).await {
+            Ok(Ok(info)) => return ServerVersion::of(&info).unwrap_or_default(),
+            Ok(Err(Error::Api(status))) if (400..500).contains(&status.code) && status.code != 429 => {
+                warn!(error = status.message, "the API server does not tell its version");
+                return ServerVersion::default();
+            }
+            Ok(Err(error)) => debug!(%error, "failed to ask for the API server's version, trying again"),
+            Err(_) => debug!("failed to ask for the API server's version, trying again: no answer"),
+        }
+        sleep(delays.next().unwrap_or(Growing::LONGEST)).await;
+    }
 }
 
 fn ours<K>(client: Client) -> Api<K>
@@ -78,20 +132,15 @@ fn events<K: Resource + Send + 'static>(
     kind: Kind,
     object: fn(Box<K>) -> Object,
 ) -> BoxStream<'static, Event> {
-    let event = move |event| {
-        let event = match event {
-            Ok(watcher::Event::Init) => Some(Event::Begin(kind)),
-            Ok(watcher::Event::InitDone) => Some(Event::Listed(kind)),
-            Ok(watcher::Event::InitApply(seen) | watcher::Event::Apply(seen)) => {
-                Some(Event::There(object(Box::new(seen))))
-            }
-            Ok(watcher::Event::Delete(gone)) => Some(Event::Gone(object(Box::new(gone)))),
-            Err(error) => {
-                warn!(?kind, %error, "a watch broke off and begins anew");
-                None
-            }
-        };
-        std::future::ready(event)
+    let event = move |event| match event {
+        Ok(watcher::Event::Init) => Event::Begin(kind),
+        Ok(watcher::Event::InitDone) => Event::Listed(kind),
+        Ok(watcher::Event::InitApply(seen) | watcher::Event::Apply(seen)) => Event::There(object(Box::new(seen))),
+        Ok(watcher::Event::Delete(gone)) => Event::Gone(object(Box::new(gone))),
+        Err(error) => {
+            warn!(?kind, %error, "a watch broke off and begins anew");
+            Event::Broken
+        }
     };
-    events.modify(|object| object.managed_fields_mut().clear()).filter_map(event).boxed()
+    events.modify(|object| object.managed_fields_mut().clear()).map(event).boxed()
 }

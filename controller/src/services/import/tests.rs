@@ -9,13 +9,27 @@ struct Case {
     families: Vec<Family>,
     ips: Option<Vec<IpAddr>>,
     reachability: BTreeMap<String, Reachability>,
+    server: ServerVersion,
+    failure: Option<&'static str>,
 }
 
 impl Case {
     /// An IPv4 cluster that has its derived Service.
     fn new(records: Vec<Record>) -> Self {
         let ips = Some(vec!["10.43.0.9".parse().unwrap()]);
-        Self { records, families: vec![Family::V4], ips, reachability: BTreeMap::new() }
+        let server = ServerVersion::new(1, 34);
+        Self { records, families: vec![Family::V4], ips, reachability: BTreeMap::new(), server, failure: None }
+    }
+
+    fn local<'a>(&'a self, cluster: &'a ClusterId, derived: Derived<'a>) -> Local<'a> {
+        Local {
+            cluster,
+            families: &self.families,
+            derived,
+            reachability: &self.reachability,
+            server: self.server,
+            failure: self.failure,
+        }
     }
 
     fn import(&self) -> Import {
@@ -23,7 +37,7 @@ impl Case {
         let merged = merge(&records.iter().map(|record| Export::new(record, None)).collect::<Vec<_>>()).unwrap();
         let cluster = ClusterId::new("c1").unwrap();
         let derived = self.ips.as_ref().map_or(Derived::Absent, |ips| Derived::Ours(ips));
-        let local = Local { cluster: &cluster, families: &self.families, derived, reachability: &self.reachability };
+        let local = self.local(&cluster, derived);
         let result = import(&merged, &records, local, &[]);
         let reversed: Vec<_> = self.records.iter().rev().collect();
         assert_eq!(import(&merged, &reversed, local, &[]), result);
@@ -193,9 +207,8 @@ fn a_foreign_service_under_the_derived_name_is_left_alone_and_told() {
     let records: Vec<_> = records.iter().collect();
     let merged = merge(&records.iter().map(|record| Export::new(record, None)).collect::<Vec<_>>()).unwrap();
     let cluster = ClusterId::new("c1").unwrap();
-    let local =
-        Local { cluster: &cluster, families: &[Family::V4], derived: Derived::Foreign, reachability: &BTreeMap::new() };
-    let import = import(&merged, &records, local, &[]);
+    let case = Case::new(Vec::new());
+    let import = import(&merged, &records, case.local(&cluster, Derived::Foreign), &[]);
     assert_eq!((import.derived, import.slices), (None, vec![]));
     assert!(import.import.ready.message.ends_with("exists and was not made by Linkspan."));
 }
@@ -213,4 +226,35 @@ fn row_81_endpoints_of_a_lost_cluster_go_and_its_import_stays() {
     case.records.remove(0);
     let alone = case.import();
     assert_eq!((shown(&alone), alone.import.spec.ips), (vec![], vec!["10.43.0.9".to_owned()]));
+}
+
+#[test]
+fn row_45_an_older_api_server_is_asked_for_what_it_takes_and_the_import_tells_what_was_merged() {
+    use super::super::Distribution;
+    use super::super::slices::Hints;
+    let mut one =
+        Record { traffic_distribution: Some(Distribution::PreferSameNode), ..with_endpoint("c1", 0, "10.1.0.1") };
+    one.slices[0].endpoints[0].zone = Some("z1".into());
+    one.slices[0].endpoints[0].node = Some("n1".into());
+    let mut case = Case::new(vec![one]);
+    let mut served = |minor| {
+        case.server = ServerVersion::new(1, minor);
+        let Import { import, derived, slices } = case.import();
+        assert_eq!(import.spec.traffic_distribution.as_deref(), Some("PreferSameNode"));
+        (derived.unwrap().traffic_distribution, slices[0].hints)
+    };
+    assert_eq!(served(34), (Some(Distribution::PreferSameNode), Hints::Node));
+    assert_eq!(served(33), (Some(Distribution::PreferClose), Hints::Zone));
+    assert_eq!(served(30), (None, Hints::None));
+}
+
+#[test]
+fn row_26_a_failure_is_told_and_takes_nothing_from_who_has_an_address() {
+    let mut case = Case::new(vec![with_endpoint("c1", 0, "10.1.0.1")]);
+    case.failure = Some("failed to apply EndpointSlice");
+    let ready = case.import().import.ready;
+    assert_eq!((ready.status, ready.message.as_str()), (Truth::True, "failed to apply EndpointSlice"));
+    case.ips = None;
+    let pending = case.import().import.ready;
+    assert_eq!((pending.status, pending.message.as_str()), (Truth::False, "failed to apply EndpointSlice"));
 }

@@ -100,7 +100,7 @@ impl Index {
         }
     }
 
-    fn mark_all(&mut self) {
+    pub(super) fn mark_all(&mut self) {
         let all: Vec<_> = self.by_key.keys().cloned().collect();
         self.dirty.extend(all);
     }

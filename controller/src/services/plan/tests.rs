@@ -18,8 +18,11 @@ struct Case {
     records: Vec<SeenRecord>,
     namespace: Namespace,
     export: Option<SeenExport>,
+    service: Option<LocalService>,
     membership: Membership,
     taken: bool,
+    families: Vec<Family>,
+    failures: Vec<Failure>,
 }
 
 impl Case {
@@ -39,13 +42,26 @@ impl Case {
             records: vec![seen("c2", content)],
             namespace: Namespace::Active,
             export: None,
+            service: None,
             membership: Membership::Joined,
             taken: false,
+            families: vec![Family::V4],
+            failures: Vec::new(),
         }
     }
 
     fn plan(&self) -> Vec<String> {
         self.actions().iter().map(ToString::to_string).collect()
+    }
+
+    /// The addresses of all imported endpoints.
+    fn addresses(&self) -> Vec<String> {
+        let actions = self.actions();
+        let slices = actions.iter().filter_map(|action| match action {
+            Action::ApplySlice(slice) => Some(slice),
+            _ => None,
+        });
+        slices.flat_map(|slice| &slice.endpoints).flat_map(|endpoint| endpoint.addresses.clone()).collect()
     }
 
     fn actions(&self) -> Vec<Action> {
@@ -54,10 +70,10 @@ impl Case {
             key: &key,
             site: Site { cluster: &self.cluster, networks: None, policy: &self.policy },
             membership: self.membership,
-            families: &[Family::V4],
+            families: &self.families,
             namespace: self.namespace,
             export: self.export.as_ref(),
-            service: None,
+            service: self.service.as_ref(),
             native_slices: Vec::new(),
             records: self.records.iter().collect(),
             members: &self.members,
@@ -67,6 +83,8 @@ impl Case {
             derived_name_taken: self.taken,
             slices: Vec::new(),
             reachability: &BTreeMap::new(),
+            server: ServerVersion::default(),
+            failures: &self.failures,
         };
         plan(&observed, Timestamp::UNIX_EPOCH)
     }
@@ -101,17 +119,23 @@ fn endpoints_have_the_addresses_that_this_cluster_knows_them_by() {
     record.slices = vec![slice(&["http 8080/TCP"], &["10.2.0.1", "10.2.1.1", "10.2.7.1"])];
     let blocks = vec![block("10.2.0.0/24", "100.64.9.0/24"), block("10.2.1.0/24", "100.64.5.0/24")];
     case.views.insert("c2".into(), View::Virtual(blocks));
-    let addresses: Vec<String> = case
-        .actions()
-        .iter()
-        .filter_map(|action| match action {
-            Action::ApplySlice(slice) => Some(&slice.endpoints),
-            _ => None,
-        })
-        .flatten()
-        .flat_map(|endpoint| endpoint.addresses.clone())
-        .collect();
-    assert_eq!(addresses, ["100.64.5.1", "100.64.9.1"], "the third one's node has no block yet");
+    assert_eq!(case.addresses(), ["100.64.5.1", "100.64.9.1"], "the third one's node has no block yet");
+}
+
+#[test]
+fn a_lost_prefix_takes_the_endpoints_in_it_and_no_others() {
+    let mut case = Case::new();
+    let Ok(record) = &mut case.records[0].content else { panic!() };
+    record.slices = vec![slice(&["http 8080/TCP"], &["10.2.0.1", "10.2.1.1", "10.3.0.1"])];
+    assert_eq!(case.addresses(), ["10.2.0.1", "10.2.1.1"], "not those of another Member");
+    // A node is gone: its Member is heard of before its records are.
+    case.members.get_mut("c2").unwrap().networks.as_mut().unwrap().prefixes = vec!["10.2.0.0/24".parse().unwrap()];
+    assert_eq!(case.addresses(), ["10.2.0.1"]);
+    // What is another's is never used under a virtual address either.
+    let blocks =
+        vec![Translation { native: "10.2.0.0/23".parse().unwrap(), r#virtual: "100.64.8.0/23".parse().unwrap() }];
+    case.views.insert("c2".into(), View::Virtual(blocks));
+    assert_eq!(case.addresses(), ["100.64.8.1"]);
 }
 
 #[test]
@@ -161,6 +185,59 @@ fn row_62_an_import_keeps_its_address_while_all_its_exports_are_refused() {
     let mut gone = Case { import: Some(imported()), ..Case::new() };
     gone.members.clear();
     assert_eq!(gone.plan(), ["delete ServiceImport shop/web"]);
+}
+
+#[test]
+fn row_62_a_lost_derived_service_asks_for_the_address_of_whatever_family_it_had() {
+    let mut import = imported();
+    import.spec.ips = vec!["fd43::9".into()];
+    let families = vec![Family::V4, Family::V6];
+    let case = Case { import: Some(import), families, ..Case::new() };
+    let ips = case.actions().into_iter().find_map(|action| match action {
+        Action::ApplyDerived(service) => service.spec.unwrap().cluster_ips,
+        _ => None,
+    });
+    assert_eq!(ips.unwrap(), ["fd43::9"], "although the cluster's first family is IPv4");
+}
+
+#[test]
+fn a_write_that_fails_is_told_on_the_import_and_on_the_export() {
+    let mut case = Case::new();
+    let local = LocalExport { created: Timestamp::UNIX_EPOCH, labels: BTreeMap::new(), annotations: BTreeMap::new() };
+    case.export = Some(SeenExport { local, generation: Some(1), conditions: Vec::new() });
+    case.service = Some(LocalService::of(
+        &serde_json::from_value(serde_json::json!({
+            "spec": { "clusterIP": "10.43.0.1", "ipFamilies": ["IPv4"], "ports": [{ "name": "http", "port": 80 }] }
+        }))
+        .unwrap(),
+    ));
+    let mut import = imported();
+    import.spec.ips.clear();
+    import.spec.session_affinity = Some("None".into());
+    import.spec.internal_traffic_policy = Some("Cluster".into());
+    import.spec.ip_families = vec!["IPv4".into()];
+    let derived = derived_name(&ServiceKey::new("shop", "web"));
+    import.metadata.annotations = Some([("multicluster.kubernetes.io/derived-service".into(), derived)].into());
+    case.import = Some(import);
+    let failed = |action: &Action| matches!(action, Action::ApplyRecord(_) | Action::ApplyDerived(_));
+    let failed: Vec<_> = case.actions().into_iter().filter(failed).collect();
+    assert_eq!(failed.len(), 2);
+    case.failures = failed.into_iter().map(|action| Failure { told: Some(format!("{action}: no")), action }).collect();
+    let mut told = Vec::new();
+    for action in case.actions() {
+        let conditions = match action {
+            Action::ApplyImportStatus(import) => import.status.unwrap().conditions,
+            Action::ApplyExportStatus(export, _) => export.status.unwrap().conditions,
+            _ => continue,
+        };
+        let ready = conditions.into_iter().find(|condition| condition.type_ == "Ready").unwrap();
+        told.push(format!("{}/{}: {}", ready.status, ready.reason, ready.message.split('/').next_back().unwrap()));
+    }
+    let name = derived_name(&ServiceKey::new("shop", "web"));
+    assert_eq!(told, [format!("False/Pending: {name}: no"), "False/Failed: c1.shop.web: no".to_owned()]);
+    // That only the world has moved on is nothing to tell.
+    case.failures.iter_mut().for_each(|failure| failure.told = None);
+    assert!(!format!("{:?}", case.actions()).contains(": no"));
 }
 
 fn condition() -> Condition {

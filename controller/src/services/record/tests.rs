@@ -49,7 +49,7 @@ impl Case {
         assert_eq!(record(site, &self.key, &self.export, self.service.as_ref(), &reversed), outcome);
         if let (Some(record), Some(networks)) = (&outcome.record, &self.networks) {
             let object = record.to_object(SYSTEM_NAMESPACE);
-            assert_eq!(check_record(&object, networks, &policy).as_ref(), Ok(record), "others would refuse it");
+            assert_eq!(check_record(&object, networks, &policy), Ok((record.clone(), None)), "others would refuse it");
         }
         outcome
     }
@@ -178,6 +178,21 @@ fn illegal_labels_are_left_out_and_told() {
     let Outcome { record, valid } = case.outcome();
     assert_eq!(record.unwrap().exported_labels, BTreeMap::new());
     assert_eq!(valid.message, "no label is exported: exported label `a b` has no legal key");
+}
+
+#[test]
+fn more_labels_or_annotations_than_a_record_has_room_for_are_left_out_and_told() {
+    let mut case = Case::new(json!({}));
+    case.export.labels = (0..65).map(|n| (format!("l{n}"), String::new())).collect();
+    case.export.annotations = (0..65).map(|n| (format!("a{n}"), String::new())).collect();
+    let Outcome { record, valid } = case.outcome();
+    let record = record.unwrap();
+    assert_eq!((record.exported_labels.len(), record.exported_annotations.len()), (0, 0));
+    assert_eq!(
+        valid.message,
+        "no label is exported: 65 exported labels, more than 64; no annotation is exported: 65 exported annotations, more \
+         than 64"
+    );
 }
 
 #[test]

@@ -77,7 +77,7 @@ fn address_refusal(family: &str, addresses: Value) -> String {
 
 #[test]
 fn a_good_record_becomes_a_value_with_its_endpoints_sorted() {
-    let checked = check(&record(json!({})), &berlin(), &Policy::default()).unwrap();
+    let (checked, _) = check(&record(json!({})), &berlin(), &Policy::default()).unwrap();
     assert_eq!(checked.cluster.as_str(), "berlin");
     assert_eq!(checked.service, ServiceKey::new("shop", "web"));
     assert_eq!(checked.exported_at.to_string(), "2026-01-02T03:04:05Z");
@@ -98,8 +98,8 @@ fn a_checked_record_written_and_checked_again_is_the_same() {
         "ipFamilies": ["IPv6", "IPv4"], "sessionAffinity": "ClientIP", "sessionAffinityTimeoutSeconds": 10,
         "internalTrafficPolicy": "Local", "trafficDistribution": "PreferClose", "exportedAnnotations": { "a": "b" }
     } });
-    let checked = check(&record(changes), &berlin(), &Policy::default()).unwrap();
-    let again = check(&checked.to_object("linkspan-system"), &berlin(), &Policy::default()).unwrap();
+    let (checked, _) = check(&record(changes), &berlin(), &Policy::default()).unwrap();
+    let (again, _) = check(&checked.to_object("linkspan-system"), &berlin(), &Policy::default()).unwrap();
     assert_eq!(again, checked);
 }
 
@@ -255,6 +255,22 @@ fn loopback_link_local_multicast_and_foreign_addresses_are_refused() {
 }
 
 #[test]
+fn foreign_endpoints_among_others_are_left_out_and_counted() {
+    let endpoints = [vec!["10.52.0.1"], vec!["10.42.0.1"], vec!["10.52.0.2", "8.8.8.8"]];
+    let endpoints = endpoints.map(|addresses| json!({ "addresses": addresses }));
+    let slice = json!({ "addressType": "IPv4", "endpoints": endpoints });
+    let changes = json!({ "spec": { "slices": [slice] } });
+    let (checked, foreign) = check(&record(changes), &berlin(), &Policy::default()).unwrap();
+    let left: Vec<_> = checked.slices[0].endpoints.iter().map(|endpoint| endpoint.addresses[0].to_string()).collect();
+    assert_eq!(left, ["10.52.0.1"], "one address of another's is enough");
+    let told = foreign.unwrap().to_string();
+    assert_eq!(
+        told,
+        "2 of its endpoints are left out: endpoint address 10.42.0.1 is outside the Pod CIDRs and Service CIDRs of berlin"
+    );
+}
+
+#[test]
 fn addresses_must_be_of_their_slices_family_and_parse() {
     assert_eq!(
         address_refusal("IPv4", json!(["fd52::1"])),
@@ -290,7 +306,7 @@ fn row_60_reserved_keys_are_left_out_of_what_passes() {
         "exportedLabels": { "multicluster.kubernetes.io/service-name": "x", "linkspan.dev/cluster": "y" },
         "exportedAnnotations": { "multicluster.kubernetes.io/derived-service": "x", "note": "kept" }
     } });
-    let checked = check(&record(changes), &berlin(), &Policy::default()).unwrap();
+    let (checked, _) = check(&record(changes), &berlin(), &Policy::default()).unwrap();
     assert_eq!(checked.exported_labels, [("team".to_owned(), "a".to_owned())].into());
     assert_eq!(checked.exported_annotations, [("note".to_owned(), "kept".to_owned())].into());
 }

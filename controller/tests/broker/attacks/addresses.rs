@@ -4,7 +4,7 @@ use controller::api::{Member, ServiceRecord};
 use kube::Api;
 
 use super::key;
-use crate::support::{BROKER, Cluster, apply, joined, member, new_token, record};
+use crate::support::{BROKER, Cluster, apply, eventually, joined, member, new_token, record};
 
 #[tokio::test]
 async fn evil_addresses_are_refused_by_every_importer_with_a_reason() {
@@ -27,6 +27,11 @@ async fn evil_addresses_are_refused_by_every_importer_with_a_reason() {
         apply(&records, &record("mallory-addresses", "default", name, address)).await.unwrap();
     }
     apply(&records, &record("mallory-addresses", "default", "honest", "10.115.1.9")).await.unwrap();
+    let mut mixed = record("mallory-addresses", "default", "mixed", "10.115.1.9");
+    let mut foreign = mixed.spec.slices[0].endpoints[0].clone();
+    foreign.addresses = vec!["10.115.0.9".to_owned()];
+    mixed.spec.slices[0].endpoints.push(foreign);
+    apply(&records, &mixed).await.unwrap();
     for (name, _, reason) in attempts {
         let copy = format!("mallory-addresses.default.{name}");
         importer.wait_for_record(&copy, "False", reason).await;
@@ -34,7 +39,16 @@ async fn evil_addresses_are_refused_by_every_importer_with_a_reason() {
         assert_eq!(copy.spec.slices, [], "nothing of it can be used");
     }
     importer.wait_for_record("mallory-addresses.default.honest", "True", "Accepted").await;
-    let message = importer.wait_for("mallory-addresses", "Records", "False", "Refused").await;
-    assert!(message.starts_with("6 of its ServiceRecords are refused"), "{message}");
+    let message = importer.wait_for_record("mallory-addresses.default.mixed", "True", "ForeignAddress").await;
+    assert!(message.contains("1 of its endpoints are left out: endpoint address 10.115.0.9 is outside"), "{message}");
+    let mixed = importer.records().get("mallory-addresses.default.mixed").await.unwrap();
+    let endpoints: Vec<_> = mixed.spec.slices.iter().flat_map(|slice| &slice.endpoints).collect();
+    assert_eq!(endpoints.len(), 1, "the honest one");
+    assert_eq!(endpoints[0].addresses, ["10.115.1.9"]);
+    eventually("all seven are told", async || {
+        let message = importer.wait_for("mallory-addresses", "Records", "False", "Refused").await;
+        message.starts_with("7 of its ServiceRecords are refused, whole or in part")
+    })
+    .await;
     importer.stop().await;
 }
