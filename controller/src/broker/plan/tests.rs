@@ -231,7 +231,7 @@ fn endpoints_outside_of_a_members_prefixes_are_left_out_and_told_and_take_no_oth
     web["spec"]["slices"] = json!([{ "addressType": "IPv4", "ports": [], "endpoints": addresses }]);
     // What the copy has, and what is said of it and of its Member.
     let copied = |member_of: &Value, web: &Value| {
-        let (mut court, mut seen) = (None, world(&[member("paris"), member_of.clone()], &[web.clone()]));
+        let (mut court, mut seen) = (None, world(&[member("paris"), member_of.clone()], std::slice::from_ref(web)));
         let mut actions = planned(&mut seen, &mut court);
         actions.extend(planned(&mut seen, &mut court));
         let mut addresses = Vec::new();
