@@ -8,7 +8,7 @@ use testbed::Run;
 use crate::Step;
 use crate::joined::{BROKER, CLUSTERS, Joined, SYSTEM, deploy, pack};
 use crate::steps::{
-    exports_are_imported, headless_services_answer, members_are_ready, pods_reach_pods, services_are_reached,
+    exports_are_imported, headless_services_answer, members_are_ready, pods_reach_pods, row_65_services_are_reached,
 };
 
 /// Where the tree of the earlier build is, with its program under `target/debug`.
@@ -19,7 +19,7 @@ pub const ALL: [Step; 9] = [
     ("an earlier build joins the broker of this one", members_are_ready),
     ("pods reach each other", pods_reach_pods),
     ("what the earlier build exports this one imports", exports_are_imported),
-    ("it is reached by name and by clusterset IP", services_are_reached),
+    ("it is reached by name and by clusterset IP", row_65_services_are_reached),
     ("headless services answer", headless_services_answer),
     ("the earlier build is upgraded, and all goes on", upgraded),
     ("the other cluster is rolled back, and all goes on", rolled_back),
@@ -83,7 +83,7 @@ fn all_goes_on(joined: &mut Joined) -> Result<()> {
         CLUSTERS.iter().try_for_each(|member| joined.wait_ready(viewer, member))?;
     }
     pods_reach_pods(joined)?;
-    services_are_reached(joined)
+    row_65_services_are_reached(joined)
 }
 
 fn upgraded(joined: &mut Joined) -> Result<()> {

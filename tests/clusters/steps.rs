@@ -16,7 +16,7 @@ pub const ALL: [Step; 16] = [
     ("pods of one cluster reach those of the other with their own addresses", pods_reach_pods),
     ("nodes reach pods of the other cluster", nodes_reach_pods),
     ("a service that is exported has one address in the other cluster", exports_are_imported),
-    ("it is reached by name and by clusterset IP from pods on both nodes", services_are_reached),
+    ("it is reached by name and by clusterset IP from pods on both nodes", row_65_services_are_reached),
     ("a headless service answers with its pods", headless_services_answer),
     ("verify proves all of it, over a restart of gateways too", commands::verify_restarts_gateways),
     ("bench measures it", commands::bench_measures),
@@ -95,7 +95,7 @@ fn clusterset_ip(joined: &Joined, cluster: &str) -> Result<String> {
     joined.cluster(cluster)?.kubectl(["get", "serviceimport", "web", "-o", "jsonpath={.spec.ips[0]}"])?.stdout()
 }
 
-pub fn services_are_reached(joined: &mut Joined) -> Result<()> {
+pub fn row_65_services_are_reached(joined: &mut Joined) -> Result<()> {
     let servers: Vec<String> = joined.cluster("berlin")?.nodes.iter().map(|node| pods::name(&node.name)).collect();
     for name in CLUSTERS {
         let cluster = joined.cluster(name)?;

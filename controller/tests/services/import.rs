@@ -1,9 +1,12 @@
 //! Imports: rows 18 to 30 and 59 to 64.
 
+use std::collections::BTreeSet;
+
 use controller::api::{EndpointSliceObjects, ImportType, ServiceImport};
 use controller::services::derived::derived_name;
 use k8s_openapi::api::core::v1::{Namespace, Service};
-use kube::api::{Api, DeleteParams, Patch, PatchParams};
+use k8s_openapi::api::networking::v1::IPAddress;
+use kube::api::{Api, DeleteParams, ListParams, Patch, PatchParams};
 use kube::runtime::{WatchStreamExt as _, watcher};
 use serde_json::json;
 
@@ -175,6 +178,37 @@ async fn row_56_57_59_and_60_exported_labels_follow_and_others_never_leak() {
         (labels.get("dummy-label")? == "false" && !labels.contains_key("other")).then_some(())
     })
     .await;
+}
+
+#[tokio::test]
+async fn row_63_addresses_are_unique_and_of_the_clusters_range_and_are_given_back() {
+    const SERVICES: usize = 100;
+    let shop = Shop::open("row-63").await;
+    let names: Vec<_> = (0..SERVICES).map(|n| format!("s{n}")).collect();
+    for name in &names {
+        shop.remote_of(name, "c2", OLD, json!({})).await;
+    }
+    let ips = until("all have an address", async || {
+        let imports = shop.api::<ServiceImport>().list(&ListParams::default()).await.unwrap().items;
+        let ips: Vec<_> = imports.into_iter().flat_map(|import| import.spec.ips).collect();
+        (ips.len() == SERVICES).then_some(ips)
+    })
+    .await;
+    let unique: BTreeSet<_> = ips.iter().cloned().collect();
+    assert_eq!(unique.len(), SERVICES);
+    assert!(ips.iter().all(|ip| ip.starts_with("10.43.")), "{ips:?}");
+    // The API server's own book of addresses.
+    let book = Api::<IPAddress>::all(shop.client.clone());
+    let taken = async || {
+        let all = book.list_metadata(&ListParams::default()).await.unwrap().items;
+        all.into_iter().filter(|ip| unique.contains(ip.metadata.name.as_deref().unwrap_or_default())).count()
+    };
+    assert_eq!(taken().await, SERVICES);
+    for name in &names {
+        shop.withdraw_of(name, "c2").await;
+    }
+    until("all are given back", async || (taken().await == 0).then_some(())).await;
+    assert_eq!(shop.api::<ServiceImport>().list(&ListParams::default()).await.unwrap().items.len(), 0);
 }
 
 #[tokio::test]

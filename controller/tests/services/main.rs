@@ -3,7 +3,9 @@
 
 #![allow(clippy::unwrap_used, clippy::panic, missing_docs, reason = "a test that cannot go on has failed")]
 
+mod api;
 mod export;
+mod failures;
 mod import;
 mod lease;
 mod leave;

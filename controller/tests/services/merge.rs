@@ -138,6 +138,35 @@ async fn row_47_50_conflicts_are_told_together_and_clear() {
 }
 
 #[tokio::test]
+async fn row_49_a_conflict_is_told_on_all_exports_whoever_disagrees() {
+    let shop = Shop::open("row-49").await;
+    let other = || json!({ "ports": [{ "name": "http", "protocol": "TCP", "port": 81 }] });
+    let told = async |disagree: usize| {
+        let message = shop.export_says("Conflict=True/PortConflict").await;
+        assert!(message.ends_with(&format!("{disagree}/3 clusters disagree.")), "{message}");
+    };
+    shop.open_for_sale().await;
+    shop.export_says("Conflict=False/NoConflicts").await;
+    // This cluster is the oldest, and only the youngest disagrees with it.
+    shop.remote("c2", NEW, json!({})).await;
+    shop.remote("c3", NEW, other()).await;
+    shop.imported_from(&["c1", "c2", "c3"]).await;
+    told(1).await;
+    // It agrees with the oldest.
+    shop.remote("c2", OLD, json!({})).await;
+    until("the oldest is another one", async || {
+        let message = shop.export_says("Conflict=True/PortConflict").await;
+        message.contains("where \"c2\" has the oldest").then_some(())
+    })
+    .await;
+    told(1).await;
+    // It disagrees itself.
+    shop.remote("c2", OLD, other()).await;
+    until("the port of the oldest counts", async || (ports(&shop.import().await?) == ["http 81"]).then_some(())).await;
+    told(1).await;
+}
+
+#[tokio::test]
 async fn row_51_a_younger_conflicting_export_leaves_the_derived_service_alone() {
     let shop = Shop::open("row-51").await;
     shop.open_for_sale().await;

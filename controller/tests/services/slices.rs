@@ -47,6 +47,32 @@ async fn row_71_73_74_75_and_76_slices_are_labelled_and_complete_and_go_by_name(
     assert_eq!(names(api.list(&ListParams::default()).await.unwrap()), ["web-1"]);
 }
 
+/// What kube-proxy goes by: connections themselves are not made here.
+#[tokio::test]
+async fn row_67_and_68_kube_proxy_is_told_of_affinity_and_of_endpoints_on_its_own_nodes_only() {
+    let shop = Shop::open("row-67").await;
+    shop.service(json!({
+        "sessionAffinity": "ClientIP", "sessionAffinityConfig": { "clientIP": { "timeoutSeconds": 10 } },
+        "internalTrafficPolicy": "Local"
+    }))
+    .await;
+    shop.slice("web-1", http(8080), json!([{ "addresses": ["10.1.0.1"], "nodeName": "n1" }])).await;
+    shop.export().await;
+    // A node of the same name in another cluster is another one.
+    let endpoints = json!([{ "addresses": ["10.2.0.1"], "nodeName": "n1" }]);
+    let slices = json!([{ "addressType": "IPv4", "ports": http(8080), "endpoints": endpoints }]);
+    shop.remote("c2", NEW, json!({ "slices": slices })).await;
+    shop.endpoints_become(&["c1 10.1.0.1", "c2 10.2.0.1"]).await;
+    let derived = shop.derived().await.unwrap().spec.unwrap();
+    assert_eq!(derived.session_affinity.as_deref(), Some("ClientIP"));
+    assert_eq!(derived.session_affinity_config.unwrap().client_ip.unwrap().timeout_seconds, Some(10));
+    assert_eq!(derived.internal_traffic_policy.as_deref(), Some("Local"));
+    let endpoints = shop.slices().await.into_iter().flat_map(|slice| slice.endpoints);
+    let mut nodes: Vec<_> = endpoints.map(|endpoint| (endpoint.addresses[0].clone(), endpoint.node_name)).collect();
+    nodes.sort();
+    assert_eq!(nodes, [("10.1.0.1".to_owned(), Some("n1".to_owned())), ("10.2.0.1".to_owned(), None)]);
+}
+
 #[tokio::test]
 async fn row_72_and_78_endpoints_of_one_cluster_are_together_and_apart_from_others() {
     let shop = Shop::open("row-72").await;

@@ -162,6 +162,11 @@ impl Shop {
         Self::open_on(client(SHARED.kubeconfig()).await, namespace).await
     }
 
+    /// What kubectl prints about the shared API server.
+    pub fn kubectl(&self, args: &[&str]) -> String {
+        SHARED.kubectl(args).unwrap().stdout().unwrap()
+    }
+
     pub async fn open_on(client: Client, namespace: &str) -> Self {
         create_namespace(&client, namespace).await;
         Self { client, namespace: namespace.to_owned() }
@@ -243,9 +248,14 @@ impl Shop {
 
     /// A record of another cluster, with the port `http` 80, one endpoint `10.N.0.1`, and these fields of its spec.
     pub async fn remote(&self, cluster: &str, exported_at: &str, spec: Value) {
+        self.remote_of("web", cluster, exported_at, spec).await;
+    }
+
+    /// [`Shop::remote`], of another service.
+    pub async fn remote_of(&self, service: &str, cluster: &str, exported_at: &str, spec: Value) {
         let address = format!("10.{}.0.1", &cluster[1..]);
         let mut whole = json!({
-            "clusterID": cluster, "namespace": self.namespace, "name": "web", "type": "ClusterSetIP",
+            "clusterID": cluster, "namespace": self.namespace, "name": service, "type": "ClusterSetIP",
             "exportedAt": exported_at, "ports": [{ "name": "http", "protocol": "TCP", "port": 80 }], "ipFamilies": ["IPv4"],
             "slices": [{
                 "addressType": "IPv4", "ports": [{ "name": "http", "protocol": "TCP", "port": 8080 }],
@@ -253,7 +263,7 @@ impl Shop {
             }]
         });
         whole.as_object_mut().unwrap().extend(spec.as_object().unwrap().clone());
-        let name = self.record_name(cluster);
+        let name = record_name(cluster, &self.namespace, service);
         let record = json!({
             "apiVersion": "linkspan.dev/v1alpha1", "kind": "ServiceRecord",
             "metadata": { "name": name, "labels": { "linkspan.dev/cluster": cluster } }, "spec": whole
@@ -263,7 +273,13 @@ impl Shop {
     }
 
     pub async fn withdraw(&self, cluster: &str) {
-        self.system::<ServiceRecord>().delete(&self.record_name(cluster), &DeleteParams::default()).await.unwrap();
+        self.withdraw_of("web", cluster).await;
+    }
+
+    /// [`Shop::withdraw`], of another service.
+    pub async fn withdraw_of(&self, service: &str, cluster: &str) {
+        let name = record_name(cluster, &self.namespace, service);
+        self.system::<ServiceRecord>().delete(&name, &DeleteParams::default()).await.unwrap();
     }
 
     /// What the mirror to the broker says of our own record.
