@@ -264,14 +264,6 @@ impl Index {
         std::mem::take(&mut self.dirty)
     }
 
-    /// The API server is of this version.
-    pub fn set_server(&mut self, server: ServerVersion) {
-        if server != self.server {
-            self.server = server;
-            self.mark_all();
-        }
-    }
-
     /// Looks at `key` again.
     #[cfg(test)]
     pub(super) fn mark(&mut self, key: &ServiceKey) {

@@ -11,6 +11,7 @@ use crate::members::{Verdict, View, judge};
 use crate::services::derived::derived_name;
 use crate::services::plan::Membership;
 use crate::services::value::{Family, ServiceKey};
+use crate::services::version::ServerVersion;
 
 /// The Service that tells the families of a cluster when nothing else does.
 const KUBERNETES: (&str, &str) = ("default", "kubernetes");
@@ -100,7 +101,15 @@ impl Index {
         }
     }
 
-    pub(super) fn mark_all(&mut self) {
+    /// The API server is of this version.
+    pub fn set_server(&mut self, server: ServerVersion) {
+        if server != self.server {
+            self.server = server;
+            self.mark_all();
+        }
+    }
+
+    fn mark_all(&mut self) {
         let all: Vec<_> = self.by_key.keys().cloned().collect();
         self.dirty.extend(all);
     }
