@@ -92,7 +92,9 @@ fn segmented_sends_that_vanish_are_given_up_and_traffic_flows() {
     assert_eq!(gso["active"], false, "{gso}: {rates:?}");
     assert!(gso["reason"].as_str().expect("text").contains("given up towards berlin"), "{gso}");
     assert!(gso["fallbacks"].as_u64() > Some(0), "{gso}");
-    assert!(rates.last().expect("seconds").as_f64() > Some(1e8), "{rates:?}");
+    // Broken, it is some hundred kbit/s; how much it is otherwise depends on what else the machine does.
+    let late = rates.iter().rev().take(4).filter_map(|rate| rate.as_f64()).fold(0.0, f64::max);
+    assert!(late > 1e7, "{rates:?}");
     let other = status(&lab, "berlin/gw").pointer("/tunnel/offloads/2").expect("offloads").clone();
     assert_eq!(other["active"], true, "{other}: only the broken direction");
 }
