@@ -59,7 +59,7 @@ test: ## Run all tests (needs root: they build network namespaces)
 
 faults: ## Break two joined clusters in nineteen ways, and ask diagnose and why what is wrong (needs root; about 8 min)
 	@$(SETUP) root packages $(CLUSTER_STEPS)
-	$(CARGO) test --workspace --locked --test clusters faults -- --ignored --nocapture
+	CARGO=$(CARGO) tests/run.sh faults --ignored --nocapture
 
 skew: ## Join a cluster of the build PREVIOUS (a commit) to one of this build, upgrade it, roll the other back (needs root)
 	@[[ -n "$(PREVIOUS)" ]] || { echo 'make skew: name a commit: make skew PREVIOUS=v0.1.0' >&2; exit 1; }
@@ -67,7 +67,7 @@ skew: ## Join a cluster of the build PREVIOUS (a commit) to one of this build, u
 	mkdir -p target/previous && find target/previous -mindepth 1 -maxdepth 1 ! -name target -exec rm -rf {} +
 	git archive $(PREVIOUS) | tar -x -C target/previous
 	$(CARGO) build --locked --manifest-path target/previous/Cargo.toml --bin linkspan
-	LINKSPAN_PREVIOUS=$(CURDIR)/target/previous $(CARGO) test --workspace --locked --test clusters earlier -- --ignored --nocapture
+	LINKSPAN_PREVIOUS=$(CURDIR)/target/previous CARGO=$(CARGO) tests/run.sh earlier --ignored --nocapture
 
 lint: fmt clippy doc deny ## Run every check that is not a test
 
