@@ -6,7 +6,7 @@ cd "$(dirname "${BASH_SOURCE[0]}")/.."
 cargo=("${CARGO:-cargo}" test --workspace --locked)
 
 # By its path: a choice of targets has cargo build dependencies anew.
-built=$("${cargo[@]}" --no-run 2> >(tee /dev/stderr | sed -n 's|^ *Executable tests/clusters/main.rs (\(.*\))$|\1|p')) || exit
+built=$("${cargo[@]}" --no-run --color never 2> >(tee >(cat >&2) | sed -n 's|^ *Executable tests/clusters/main.rs (\(.*\))$|\1|p')) || exit
 [[ -x $built ]] || { echo "tests: cargo named no program of tests/clusters but '$built'" >&2; exit 1; }
 (($#)) && exec "$built" "$@"
 ("$built" 2>&1 | sed -u 's/^/clusters| /') &
