@@ -47,9 +47,7 @@ pub fn start(cluster: &Cluster) -> Result<()> {
 /// # Errors
 /// It has none.
 pub fn address(cluster: &Cluster, node: &str) -> Result<String> {
-    let address = cluster.kubectl(["get", "pod", &name(node), "-o", "jsonpath={.status.podIP}"])?.stdout()?;
-    ensure!(!address.is_empty(), "pod {} has no address", name(node));
-    Ok(address)
+    Ok(addresses(cluster, node)?[0].to_string())
 }
 
 /// The addresses of a node's pod in all families, that of [`address`] first.

@@ -32,10 +32,8 @@ pub(super) enum ApplyError {
     Timeout,
     #[error("not joined")]
     NotJoined,
-    #[error("the broker does not confirm that it still is one: {0}")]
-    Unconfirmed(String),
-    #[error("the own Member, which tells what must rest after it, is not written yet")]
-    Unremembered,
+    #[error("{0}")]
+    Withheld(String),
 }
 
 impl ApplyError {

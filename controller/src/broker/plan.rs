@@ -109,9 +109,7 @@ impl Court {
             }
         }
         let metadata = own_metadata(world, pass);
-        let own = world.knows_itself().then(|| {
-            describe(world, pass, &metadata, &neighbours(&copies, &metadata), &departed(world, &copies, own_name))
-        });
+        let own = world.knows_itself().then(|| describe(world, pass, &copies, &metadata));
         let own_copy = |own: &OwnMember| Member { metadata, spec: own.spec.clone(), status: None };
         copies.extend(own.as_ref().map(|own| (own_name.to_owned(), own_copy(own))));
         let list: Vec<Member> = copies.values().cloned().collect();
@@ -166,14 +164,9 @@ fn before(world: &World, own: &str) -> Option<MemberSpec> {
     Some(before)
 }
 
-fn describe(
-    world: &World,
-    pass: &Pass<'_>,
-    metadata: &ObjectMeta,
-    neighbours: &[Neighbour],
-    departed: &[IpNet],
-) -> OwnMember {
+fn describe(world: &World, pass: &Pass<'_>, copies: &BTreeMap<String, Member>, metadata: &ObjectMeta) -> OwnMember {
     let own = pass.config.cluster.as_str();
+    let published = published(world, own);
     let joined = metadata.annotations.as_ref().is_some_and(|all| all.contains_key(ANNOTATION_JOINED_AT));
     fn all<T: Clone>(store: &super::store::Store<T>) -> Vec<T> {
         store.iter().map(|(_, object)| object.clone()).collect()
@@ -189,10 +182,10 @@ fn describe(
         selector: &pass.config.gateways,
         lease: world.gateway_lease(),
         before: before(world, own).as_ref(),
-        published: published(world, own),
-        heard: !joined || published(world, own).is_some(),
-        neighbours,
-        departed,
+        published,
+        heard: !joined || published.is_some(),
+        neighbours: &neighbours(copies, metadata),
+        departed: &departed(world, copies, own),
         now: pass.now,
     })
 }

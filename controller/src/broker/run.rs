@@ -151,26 +151,28 @@ impl Shell {
         if forgets.is_empty() {
             return outcomes;
         }
-        if outcomes.iter().any(|outcome| self.is_own_copy(&outcome.action) && outcome.result.is_err()) {
-            // It is the one memory of what those who go had, and what must rest.
-            let unconfirmed = || Err(ApplyError::Unremembered);
-            outcomes.extend(forgets.into_iter().map(|(key, action)| Outcome { key, action, result: unconfirmed() }));
-            return outcomes;
-        }
-        let broker = self.session.as_ref().map(|session| (session.client.clone(), session.namespace().to_owned()));
-        let confirmed = match broker {
-            Some((client, namespace)) => confirm(&client, &namespace, &self.config.cluster).await,
-            None => Err("not joined".to_owned()),
-        };
-        match confirmed {
+        match self.may_forget(&outcomes).await {
             Ok(()) => outcomes.extend(self.apply(forgets, now).await),
-            Err(error) => outcomes.extend(forgets.into_iter().map(|(key, action)| Outcome {
+            Err(why) => outcomes.extend(forgets.into_iter().map(|(key, action)| Outcome {
                 key,
                 action,
-                result: Err(ApplyError::Unconfirmed(error.clone())),
+                result: Err(ApplyError::Withheld(why.clone())),
             })),
         }
         outcomes
+    }
+
+    /// Whether what is known of others may go now, after these writes; if not, why.
+    async fn may_forget(&mut self, outcomes: &[Outcome]) -> Result<(), String> {
+        // It is the one memory of what those who go had, and what must rest.
+        if outcomes.iter().any(|outcome| self.is_own_copy(&outcome.action) && outcome.result.is_err()) {
+            return Err("the own Member, which tells what must rest after it, is not written yet".to_owned());
+        }
+        let confirmed = match &self.session {
+            Some(session) => confirm(&session.client, session.namespace(), &self.config.cluster).await,
+            None => Err("not joined".to_owned()),
+        };
+        confirmed.map_err(|error| format!("the broker does not confirm that it still is one: {error}"))
     }
 
     fn is_own_copy(&self, action: &Action) -> bool {

@@ -16,7 +16,7 @@ use super::properties;
 use super::world::Input;
 use crate::api::names::{LEASE_GATEWAY, SECRET_BROKER, SECRET_JOIN};
 use crate::api::{GatewayNode, Member, ServiceRecord};
-use crate::cluster::watching::{self, bulky, prompt};
+use crate::cluster::watching::{self, bulky, named, prompt};
 
 /// All watches of one API server.
 pub(super) type Inputs = SelectAll<BoxStream<'static, Input>>;
@@ -29,7 +29,6 @@ pub(super) fn local(client: &Client, namespace: &str) -> Inputs {
     {
         Api::namespaced(client.clone(), namespace)
     }
-    let named = |name: &str| prompt().fields(&format!("metadata.name={name}"));
     let lease = watching::watch_lease(namespaced(client, namespace), LEASE_GATEWAY);
     select_all([
         watch("Nodes", Api::<Node>::all(client.clone()), prompt(), |event| Input::Node(Box::new(event))),

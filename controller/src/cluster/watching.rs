@@ -29,6 +29,11 @@ pub fn prompt() -> Config {
     Config::default().timeout(PROMPT)
 }
 
+/// Of the one of this name.
+pub fn named(name: &str) -> Config {
+    prompt().fields(&format!("metadata.name={name}"))
+}
+
 /// Of what may be many, or has many watchers.
 pub fn bulky() -> Config {
     Config::default().timeout(BULKY)
@@ -45,7 +50,7 @@ where
 /// Watches the Lease of this name, which somebody renews every moment. When it is not renewed any more, either its holder is
 /// gone or the watch is: it is listed anew.
 pub fn watch_lease(leases: Api<Lease>, name: &str) -> impl Stream<Item = Result<Event<Lease>>> + Send + use<> {
-    let config = prompt().fields(&format!("metadata.name={name}"));
+    let config = named(name);
     beating(move || watch(leases.clone(), config.clone()).boxed())
 }
 

@@ -9,7 +9,7 @@ use sha2::{Digest as _, Sha256};
 use tunnel::config::Translation;
 
 use super::id::ClusterId;
-use super::prefixes::Holders;
+use super::prefixes::{Holders, overlap};
 
 /// Bits of a prefix that its block keeps if it can: a stock K3s pod `10.42.7.9` becomes `100.x.7.9`.
 const KEPT_BITS: u8 = 8;
@@ -42,9 +42,10 @@ pub enum NoBlock {
 /// Blocks for all of `natives` that can have one, sorted, and why others cannot: one failure for all of a length.
 ///
 /// `held` are the blocks that this cluster has now: they stay as long as their prefix is in use, they are in the pool, and
-/// nothing of `taken` overlaps them. One that is no longer in the pool gives way to one that is, if there is room. `taken` is what no block may overlap: own prefixes and nodes, and what older Members have. `avoided` is
-/// what new ones keep out of as well: what younger Members have. Which slot is looked at first depends on the cluster ID,
-/// so that clusters that choose at the same time, and one that follows another that has left, hardly ever choose the same.
+/// nothing of `taken` overlaps them. One that is no longer in the pool gives way to one that is, if there is room. `taken`
+/// is what no block may overlap: own prefixes and nodes, and what older Members have. `avoided` is what new ones keep out
+/// of as well: what younger Members have. Which slot is looked at first depends on the cluster ID, so that clusters that
+/// choose at the same time, and one that follows another that has left, hardly ever choose the same.
 pub fn allocate(
     cluster: &ClusterId,
     natives: &[IpNet],
@@ -72,19 +73,21 @@ pub fn allocate(
     let mut hopeless = BTreeSet::new();
     for native in natives.difference(&has).copied() {
         let kind = (native.addr().is_ipv4(), native.prefix_len());
-        let found = if hopeless.contains(&kind) { None } else { Some(choose(cluster, native, &used, pool)) };
-        let r#virtual = match found {
-            Some(Ok(r#virtual)) => Some(r#virtual),
-            // One outside of the pool is better than none.
-            None | Some(Err(_)) => held
-                .iter()
-                .find(|old| old.native == native && old.is_one_to_one() && used.overlapping(old.r#virtual).is_none())
-                .map(|old| old.r#virtual),
-        };
-        if let Some(Err(failure)) = found {
-            hopeless.insert(kind);
-            failures.push(failure);
+        let mut found = None;
+        if !hopeless.contains(&kind) {
+            match choose(cluster, native, &used, pool) {
+                Ok(r#virtual) => found = Some(r#virtual),
+                Err(failure) => {
+                    hopeless.insert(kind);
+                    failures.push(failure);
+                }
+            }
         }
+        // One outside of the pool is better than none.
+        let fits = |old: &&Translation| {
+            old.native == native && old.is_one_to_one() && used.overlapping(old.r#virtual).is_none()
+        };
+        let r#virtual = found.or_else(|| Some(held.iter().find(fits)?.r#virtual));
         if let Some(r#virtual) = r#virtual {
             used.insert(r#virtual, ());
             blocks.insert(Translation { native, r#virtual });
@@ -97,10 +100,6 @@ pub fn allocate(
 fn widest(nets: &[IpNet]) -> BTreeSet<IpNet> {
     let inside = |net: &IpNet| nets.iter().any(|other| other != net && other.contains(net));
     nets.iter().filter(|net| !inside(net)).copied().collect()
-}
-
-fn overlap(a: IpNet, b: IpNet) -> bool {
-    a.contains(&b) || b.contains(&a)
 }
 
 /// The first free slot for `native`: those that keep its last bits first, then all.

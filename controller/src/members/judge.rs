@@ -227,7 +227,8 @@ impl<'a> Court<'a> {
         if claim.virtual_only {
             return Self::lacks_blocks(claim);
         }
-        let fix = "its controller takes virtual addresses instead where it can; see condition Virtual of its own Member there";
+        let fix = "its controller takes virtual addresses instead where it can; see condition Virtual of its own Member \
+                   there";
         for net in &claim.pod_cidrs {
             if let Some((other, holder)) = self.prefixes.overlapping(*net) {
                 return overlap(format!("{net} overlaps {other} of cluster {holder}, which was here first; {fix}"));

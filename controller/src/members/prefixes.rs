@@ -71,6 +71,11 @@ pub(super) fn special(address: IpAddr) -> Option<&'static str> {
     }
 }
 
+/// Whether two prefixes have an address in common.
+pub(super) fn overlap(a: IpNet, b: IpNet) -> bool {
+    a.contains(&b) || b.contains(&a)
+}
+
 /// Whether one of `some` overlaps one of `others`.
 pub(super) fn any_overlap(some: impl IntoIterator<Item = IpNet>, others: &[IpNet]) -> bool {
     let held: Holders<()> = some.into_iter().collect();

@@ -11,7 +11,7 @@ use super::blocks::{NoBlock, allocate};
 use super::claim::Stakes;
 use super::condition::Finding;
 use super::own::{Discovery, list};
-use super::prefixes::{self, any_overlap};
+use super::prefixes::{self, any_overlap, overlap};
 use super::resting;
 use crate::api::{Member, MemberSpec, VirtualCidr};
 
@@ -194,7 +194,7 @@ fn must_be_virtual(seen: &Discovery<'_>, natives: &Natives<'_>) -> bool {
 fn inside_anothers(neighbours: &[Neighbour], own: &[IpNet]) -> Option<Finding> {
     let blocks = neighbours.iter().flat_map(|neighbour| neighbour.blocks.iter().map(move |block| (neighbour, *block)));
     let mut overlaps = blocks.filter_map(|(neighbour, block)| {
-        let net = own.iter().find(|net| net.contains(&block) || block.contains(*net))?;
+        let net = own.iter().find(|net| overlap(**net, block))?;
         Some((neighbour, block, net))
     });
     let (neighbour, block, net) = overlaps.next()?;
@@ -208,7 +208,7 @@ fn inside_anothers(neighbours: &[Neighbour], own: &[IpNet]) -> Option<Finding> {
 
 fn finding(blocks: &[Translation], failures: &[NoBlock], shared: bool, own: &[IpNet], pool: &[IpNet]) -> Finding {
     let inside = own.iter().find_map(|net| {
-        let pool = pool.iter().find(|pool| pool.contains(net) || net.contains(*pool))?;
+        let pool = pool.iter().find(|pool| overlap(**pool, *net))?;
         Some(format!(
             "the pool {pool} overlaps {net} of this cluster, which then cannot reach those whose addresses are there; set \
              LINKSPAN_VIRTUAL_POOL in all clusters to prefixes that none of them uses"
@@ -220,12 +220,8 @@ fn finding(blocks: &[Translation], failures: &[NoBlock], shared: bool, own: &[Ip
         (None, Some(message)) => Finding::bad("Virtual", "PoolOverlaps", message),
         (None, None) => {
             let nets: Vec<IpNet> = blocks.iter().map(|block| block.r#virtual).collect();
-            let why = if shared {
-                "others share the addresses of its pods"
-            } else {
-                "others shared the addresses of its pods"
-            };
-            let message = format!("{why}, and know them by {}", list(&nets));
+            let share = if shared { "share" } else { "shared" };
+            let message = format!("others {share} the addresses of its pods, and know them by {}", list(&nets));
             Finding::good("Virtual", "Allocated", message)
         }
     }

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use controller::api::names::{FIELD_MANAGER, LABEL_MANAGED_BY, MANAGED_BY, SECRET_BROKER, SYSTEM_NAMESPACE};
-use controller::cluster::watching::prompt;
+use controller::cluster::watching::named;
 use controller::coredns::{Action, Custom, KEY_OVERRIDE, KEY_SERVER, Observed, plan};
 use futures::TryStreamExt as _;
 use futures::stream::{BoxStream, SelectAll};
@@ -77,12 +77,11 @@ struct Watched {
 
 impl Watched {
     fn start(client: &Client) -> Self {
-        let one = |name: &str| prompt().fields(&format!("metadata.name={name}"));
         let mut events = SelectAll::new();
-        events.push(events_of(Api::namespaced(client.clone(), NAMESPACE), one(COREDNS), Seen::Corefile));
-        events.push(events_of(Api::namespaced(client.clone(), NAMESPACE), one(CUSTOM), Seen::Custom));
-        events.push(events_of(Api::namespaced(client.clone(), SYSTEM_NAMESPACE), one(DNS), Seen::Service));
-        events.push(events_of(Api::namespaced(client.clone(), SYSTEM_NAMESPACE), one(SECRET_BROKER), Seen::Secret));
+        events.push(events_of(Api::namespaced(client.clone(), NAMESPACE), named(COREDNS), Seen::Corefile));
+        events.push(events_of(Api::namespaced(client.clone(), NAMESPACE), named(CUSTOM), Seen::Custom));
+        events.push(events_of(Api::namespaced(client.clone(), SYSTEM_NAMESPACE), named(DNS), Seen::Service));
+        events.push(events_of(Api::namespaced(client.clone(), SYSTEM_NAMESPACE), named(SECRET_BROKER), Seen::Secret));
         Self {
             events,
             corefile: Kind::default(),

@@ -4,6 +4,8 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use anyhow::Context as _;
+
 use super::facts::Facts;
 use super::observe::Watched;
 use super::plan::{Paths, Planned, candidates, plan};
@@ -11,7 +13,6 @@ use super::{Shared, kept};
 use crate::roles::watched::Contact;
 use crate::run::Context;
 use crate::site::{Loaded, Secrets};
-use anyhow::Context as _;
 
 /// How long a start waits for the API server before it goes on with what was kept on disk.
 const COLD: Duration = Duration::from_secs(5);

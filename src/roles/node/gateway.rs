@@ -43,7 +43,9 @@ pub(super) async fn follow(context: Context, shared: Shared) -> anyhow::Result<(
     let mut down = DownSince::default();
     let mut told = String::new();
     loop {
-        let holder = facts.borrow_and_update().as_ref().and_then(|facts| facts.active.clone());
+        let me = &context.options.node;
+        let candidate = |facts: &&Facts| candidates(facts).contains(me);
+        let holder = facts.borrow_and_update().as_ref().filter(candidate).and_then(|facts| facts.active.clone());
         listen(&nodes, holder, written.as_ref(), &mut down).await;
         let wanted = wanted(&context, &facts.borrow_and_update(), written.as_ref(), &down);
         paths.mark_unchanged();

@@ -17,7 +17,7 @@ use tracing::{debug, warn};
 
 use crate::api::names::{LEASE_GATEWAY, SECRET_BROKER, SYSTEM_NAMESPACE};
 use crate::api::{GatewayNode, Member, ServiceExport, ServiceImport, ServiceRecord};
-use crate::cluster::watching::{self, Growing, bulky, prompt};
+use crate::cluster::watching::{self, Growing, bulky, named};
 use crate::services::index::{Kind, Object};
 use crate::services::version::ServerVersion;
 
@@ -47,7 +47,6 @@ pub(super) fn watch_all(client: &Client) -> SelectAll<BoxStream<'static, Event>>
     let broken = Arc::new(Notify::new());
     let versions = versions(client.clone(), Arc::clone(&broken));
     let client = || client.clone();
-    let credential = prompt().fields(&format!("metadata.name={SECRET_BROKER}"));
     let watches = [
         watch_all_of::<Namespace>(Api::all(client()), Kind::Namespace, Object::Namespace),
         watch_all_of::<Service>(Api::all(client()), Kind::Service, Object::Service),
@@ -59,7 +58,7 @@ pub(super) fn watch_all(client: &Client) -> SelectAll<BoxStream<'static, Event>>
         watch_all_of::<GatewayNode>(ours(client()), Kind::Gateway, Object::Gateway),
         events(watching::watch_lease(ours(client()), LEASE_GATEWAY), Kind::Lease, Object::Lease),
         // The credential itself is not read.
-        watch::<PartialObjectMeta<Secret>>(ours(client()), credential, Kind::Credential, Object::Credential),
+        watch::<PartialObjectMeta<Secret>>(ours(client()), named(SECRET_BROKER), Kind::Credential, Object::Credential),
     ];
     let noting = watches.map(|watch| {
         let broken = Arc::clone(&broken);
