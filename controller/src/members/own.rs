@@ -14,10 +14,10 @@ use super::claim::{OLDEST_PROTOCOL, PROTOCOL};
 use super::condition::Finding;
 use super::id::ClusterId;
 use super::prefixes;
-use super::resting::resting;
+use super::resting::{resting, told};
 use super::selector::Selector;
 use super::virtuals::{self, Neighbour};
-use crate::api::{Gateway, GatewayNode, MemberSpec};
+use crate::api::{Gateway, GatewayNode, MemberSpec, VirtualCidr};
 
 /// Most prefixes and gateways that a Member may have, as its CRD says.
 const MAX_POD_CIDRS: usize = 1024;
@@ -112,6 +112,7 @@ pub fn own(seen: &Discovery<'_>) -> OwnMember {
         virtuals::Natives { pods: &pods, services: &services, parts: &parts(seen), nodes: &node_addresses(seen) };
     let virtuals = virtuals::choose(seen, &natives);
     let texts = |nets: &[IpNet]| nets.iter().map(IpNet::to_string).collect();
+    let freed = [seen.departed, &given_up(seen, &virtuals.blocks)].concat();
     let spec = MemberSpec {
         cluster_id: seen.cluster.to_string(),
         cluster_uid: seen.cluster_uid.to_owned(),
@@ -119,7 +120,7 @@ pub fn own(seen: &Discovery<'_>) -> OwnMember {
         service_cidrs: texts(&services),
         virtual_cidrs: virtuals.blocks,
         virtual_only: virtuals.only,
-        resting_cidrs: resting(seen.before, seen.departed, seen.now),
+        resting_cidrs: resting(seen.before, &freed, seen.now),
         gateways,
         version: seen.version.to_owned(),
         protocol: PROTOCOL,
@@ -127,6 +128,14 @@ pub fn own(seen: &Discovery<'_>) -> OwnMember {
         min_protocol: (OLDEST_PROTOCOL < PROTOCOL).then_some(OLDEST_PROTOCOL),
     };
     OwnMember { spec, findings: vec![networks, virtuals.finding, gateway_finding] }
+}
+
+/// The blocks by which others have known this cluster, and which it gives up now.
+fn given_up(seen: &Discovery<'_>, kept: &[VirtualCidr]) -> Vec<IpNet> {
+    let known = seen.published.into_iter().flat_map(|published| &published.virtual_cidrs);
+    let gone = known.filter(|known| !kept.iter().any(|kept| kept.r#virtual == known.r#virtual));
+    let resting: Vec<IpNet> = seen.before.into_iter().flat_map(told).collect();
+    gone.filter_map(|cidr| prefixes::claimed(&cidr.r#virtual)).filter(|net| !resting.contains(net)).collect()
 }
 
 /// Reason and message of a condition.

@@ -1,5 +1,6 @@
-//! Virtual prefixes of Members that have left rest for a while before anybody takes them again, so that what still calls
-//! the one that was there does not reach another. Whoever sees a Member go tells those who come; there is no other memory.
+//! Virtual prefixes of Members that have left, and of nodes that have gone, rest for a while before anybody takes them
+//! again, so that what still calls the one that was there does not reach another. Whoever sees a Member go, or gives a
+//! prefix up, tells those who come; there is no other memory.
 
 use std::collections::BTreeMap;
 
@@ -15,14 +16,14 @@ const REST: SignedDuration = SignedDuration::from_hours(1);
 /// Most that a Member may tell, as its CRD says.
 const MAX_RESTING: usize = 1024;
 
-/// What the own Member tells of prefixes at rest: what it has told and is not over, and those of `departed`.
-pub(super) fn resting(before: Option<&MemberSpec>, departed: &[IpNet], now: Timestamp) -> Vec<RestingCidr> {
+/// What the own Member tells of prefixes at rest: what it has told and is not over, and those that are `freed` now.
+pub(super) fn resting(before: Option<&MemberSpec>, freed: &[IpNet], now: Timestamp) -> Vec<RestingCidr> {
     let told = before.into_iter().flat_map(|before| &before.resting_cidrs);
     let told = told.filter(|cidr| cidr.until.0 > now).map(|cidr| (cidr.r#virtual.clone(), cidr.until.0));
     let until = now.checked_add(REST).unwrap_or(Timestamp::MAX);
     // Whole seconds, as the API server keeps them.
     let until = Timestamp::from_second(until.as_second()).unwrap_or(until);
-    let new = departed.iter().map(|net| (net.to_string(), until));
+    let new = freed.iter().map(|net| (net.to_string(), until));
     let all: BTreeMap<String, Timestamp> = told.chain(new).collect();
     let all = all.into_iter().map(|(net, until)| RestingCidr { r#virtual: net, until: Time(until) });
     all.take(MAX_RESTING).collect()

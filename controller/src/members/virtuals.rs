@@ -9,7 +9,7 @@ use tunnel::config::Translation;
 
 use super::blocks::{NoBlock, allocate};
 use super::claim::Stakes;
-use super::condition::Finding;
+use super::condition::{Finding, Holds};
 use super::own::{Discovery, list};
 use super::prefixes::{self, any_overlap, overlap};
 use super::resting;
@@ -134,6 +134,10 @@ pub(super) fn choose(seen: &Discovery<'_>, natives: &Natives<'_>) -> Virtuals {
     let finding = too_many
         .or_else(|| inside_anothers(seen.neighbours, &own).filter(|_| failures.is_empty()))
         .unwrap_or_else(|| finding(&blocks, &failures, shared, &own, pool));
+    let finding = match of_another_pool(seen.neighbours, pool) {
+        Some(differs) if finding.holds == Holds::True => differs,
+        _ => finding,
+    };
     Virtuals { blocks: blocks.iter().map(text).collect(), only, finding }
 }
 
@@ -204,6 +208,21 @@ fn inside_anothers(neighbours: &[Neighbour], own: &[IpNet]) -> Option<Finding> {
         neighbour.name
     );
     Some(Finding::bad("Virtual", "PoolOverlaps", message))
+}
+
+/// A cluster that takes its blocks from elsewhere: it takes for free what this one may have as something else, and when its
+/// pool is corrected all its blocks change.
+fn of_another_pool(neighbours: &[Neighbour], pool: &[IpNet]) -> Option<Finding> {
+    let outside = |block: &&IpNet| !pool.iter().any(|pool| pool.contains(*block));
+    let (neighbour, block) =
+        neighbours.iter().find_map(|neighbour| Some((neighbour, neighbour.blocks.iter().find(outside)?)))?;
+    let message = format!(
+        "{block}, by which others know pods of cluster {}, is not in the pool {} of this cluster; set \
+         LINKSPAN_VIRTUAL_POOL alike in all clusters",
+        neighbour.name,
+        list(pool)
+    );
+    Some(Finding::bad("Virtual", "PoolDiffers", message))
 }
 
 fn finding(blocks: &[Translation], failures: &[NoBlock], shared: bool, own: &[IpNet], pool: &[IpNet]) -> Finding {

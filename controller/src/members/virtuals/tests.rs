@@ -351,6 +351,37 @@ fn more_nodes_than_there_may_be_blocks_leave_the_rest_of_the_member_alone() {
 }
 
 #[test]
+fn a_block_that_a_living_cluster_gives_up_rests_and_a_node_that_comes_gets_another() {
+    let mut fleet = Fleet::of(&[("paris", K3S.0, K3S.1), ("berlin", K3S.0, K3S.1)]);
+    let freed = fleet.claim(1).blocks[1];
+    assert_eq!(freed.native.to_string(), "10.42.1.0/24");
+    fleet.clusters[1].pods.pop();
+    fleet.settle(1);
+    let resting = |fleet: &Fleet| -> Vec<String> {
+        fleet.broker["berlin"].spec.resting_cidrs.iter().map(|cidr| cidr.r#virtual.clone()).collect()
+    };
+    assert_eq!(resting(&fleet), [freed.r#virtual.to_string()]);
+    fleet.clusters[1].pods.push("10.42.1.0/24");
+    fleet.settle(1);
+    assert!(!fleet.claim(1).blocks.contains(&freed), "{:?}", fleet.claim(1).blocks);
+    assert_eq!(resting(&fleet), [freed.r#virtual.to_string()], "the new one is in use");
+}
+
+#[test]
+fn clusters_with_different_pools_are_told_of_each_other() {
+    let mut fleet = Fleet::of(&[("paris", K3S.0, K3S.1), ("berlin", K3S.0, K3S.1)]);
+    fleet.clusters[1].pool = vec!["100.96.0.0/11".parse().unwrap()];
+    fleet.settle(1);
+    let block = fleet.claim(0).blocks[0].r#virtual;
+    let inside = fleet.clusters[1].pool[0].contains(&block);
+    assert!(!inside, "the test needs a block of paris outside of the pool of berlin, and not {block}");
+    let finding = fleet.clusters[1].finding.clone().unwrap();
+    assert_eq!((finding.holds, finding.reason), (Holds::False, "PoolDiffers"));
+    assert!(finding.message.contains(&block.to_string()) && finding.message.contains("paris"), "{}", finding.message);
+    assert_eq!(fleet.clusters[0].finding.as_ref().unwrap().reason, "Allocated", "berlin's are in the pool of paris");
+}
+
+#[test]
 fn a_pool_that_is_of_no_use_is_told_and_the_others_say_what_they_miss() {
     for (pool, reason) in
         [("100.64.0.0/25", "PoolTooSmall"), ("100.64.0.0/24", "PoolExhausted"), ("10.40.0.0/13", "PoolOverlaps")]
