@@ -135,7 +135,7 @@ impl Claim {
 }
 
 /// Both sides speak a range of versions, and the newest that both know is used.
-fn check_protocol(spec: &MemberSpec) -> Result<(), InvalidMember> {
+pub(super) fn check_protocol(spec: &MemberSpec) -> Result<(), InvalidMember> {
     let oldest = spec.min_protocol.unwrap_or(spec.protocol);
     if oldest <= PROTOCOL && spec.protocol >= OLDEST_PROTOCOL {
         return Ok(());

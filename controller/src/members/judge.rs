@@ -9,7 +9,7 @@ use k8s_openapi::jiff::Timestamp;
 use kube::ResourceExt as _;
 use tunnel::config::PublicKey;
 
-use super::claim::{Claim, Stakes};
+use super::claim::{Claim, Stakes, check_protocol};
 use super::id::ClusterId;
 use super::prefixes::Holders;
 use super::view::View;
@@ -157,7 +157,10 @@ impl<'a> Court<'a> {
                     None => Verdict::Accepted(admitted),
                 }
             }
-            Err(error) => Verdict::Refused(Refusal { reason: "Invalid", message: error.to_string() }),
+            Err(error) => {
+                let reason = if check_protocol(&member.spec).is_err() { "Protocol" } else { "Invalid" };
+                Verdict::Refused(Refusal { reason, message: error.to_string() })
+            }
         };
         self.note(member);
         verdict
@@ -524,7 +527,7 @@ mod tests {
             change(&mut bad);
             let verdicts = judge(&own(), &[bad], &[]);
             let (reason, message) = refusal(&verdicts, "a");
-            assert_eq!(reason, "Invalid");
+            assert_eq!(reason, if message.contains("protocol") { "Protocol" } else { "Invalid" });
             message
         };
         assert!(bad(|member| member.spec.pod_cidrs = vec!["127.0.0.0/8".into()]).contains("loopback"));

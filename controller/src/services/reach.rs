@@ -11,7 +11,7 @@ use crate::members::ANNOTATION_JOINED_AT;
 use crate::names::Reachability;
 
 /// Reasons of a Member's condition `Ready` for which nothing that it says counts. Others pass by themselves.
-const REFUSED: [&str; 5] = ["Overlap", "DuplicateID", "DuplicateKey", "Invalid", "NotAllowed"];
+const REFUSED: [&str; 6] = ["Overlap", "DuplicateID", "DuplicateKey", "Invalid", "NotAllowed", "Protocol"];
 
 /// How long a cluster must have been down until its endpoints are taken away, in seconds: KEP-1645 recommends a lease on
 /// them, and leaves its length open.

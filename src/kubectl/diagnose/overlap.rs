@@ -10,6 +10,8 @@ pub(super) fn check(_: &Picture, cluster: &ClusterPicture) -> Vec<Finding> {
     for (id, verdict) in &cluster.known().verdicts {
         let object = format!("cluster/{id}");
         match verdict {
+            // Check `version` tells it, and whom to upgrade.
+            Verdict::Refused(refusal) if refusal.reason == "Protocol" => {}
             Verdict::Refused(refusal) => {
                 findings.push(Finding::bad(Check::Overlap, cluster, object, refused(id, cluster, refusal)));
             }
@@ -31,17 +33,29 @@ pub(super) fn check(_: &Picture, cluster: &ClusterPicture) -> Vec<Finding> {
 
 fn refused(id: &str, cluster: &ClusterPicture, refusal: &Refusal) -> Fault {
     let who = if cluster.id() == Some(id) { "this cluster" } else { id };
-    let (reason, cause) = match refusal.reason {
-        "Overlap" => ("Overlap", format!("{who} claims addresses that are somebody else's, and is not used")),
-        "DuplicateKey" => ("DuplicateKey", format!("{who} has the key of another cluster's gateway, and is not used")),
-        _ => ("Invalid", format!("what {who} says of itself cannot be used")),
+    let (reason, cause, fix) = match refusal.reason {
+        "Overlap" => (
+            "Overlap",
+            format!("{who} claims addresses that are somebody else's, and is not used"),
+            "change the addresses of one of them, or set LINKSPAN_POD_CIDRS; see README, \"Clusters with the same addresses\"",
+        ),
+        "DuplicateKey" => (
+            "DuplicateKey",
+            format!("{who} has the key of another cluster's gateway, and is not used"),
+            "give each gateway a key of its own: delete Secrets that were copied between clusters, and restart linkspan-node there",
+        ),
+        "NotAllowed" => (
+            "NotAllowed",
+            format!("{who} has addresses that this cluster does not allow others, and is not used"),
+            "change its addresses, or add them to LINKSPAN_ALLOWED_PREFIXES in ConfigMap linkspan of this cluster",
+        ),
+        _ => (
+            "Invalid",
+            format!("what {who} says of itself cannot be used"),
+            "see the log of linkspan-controller in that cluster, and upgrade it if it is the older one",
+        ),
     };
-    Fault::failed(
-        reason,
-        refusal.message.clone(),
-        cause,
-        "change the addresses of one of them, or set LINKSPAN_POD_CIDRS; see README, \"Clusters with the same addresses\"",
-    )
+    Fault::failed(reason, refusal.message.clone(), cause, fix)
 }
 
 /// A cluster that shares addresses, and whose pods have no virtual ones that could stand for them.
@@ -66,6 +80,7 @@ fn own_virtuals(cluster: &ClusterPicture) -> Option<Finding> {
     let evidence = format!("{}: {}", bad.reason, bad.message);
     let cause = match bad.reason.as_str() {
         "PoolOverlaps" => "addresses of this cluster are where virtual ones of clusters are",
+        "PoolDiffers" => "another cluster takes its virtual addresses from a pool that is not this cluster's",
         _ => "this cluster shares addresses with another one, and cannot have virtual ones for all its pods",
     };
     let fault = Fault::failed(
