@@ -19,18 +19,45 @@ pub(super) fn merging(segmentation: Segmentation, checksums: Checksums) -> Confi
     }
 }
 
-/// Gives a packet the destination that its receiver has here, whichever peer it comes from.
-#[inline]
-pub(super) fn translate(packet: &mut [u8], inward: &Table, last: &mut LastHit, links: &Links) {
-    if let Ok(view) = View::parse(packet)
-        && translate::translate(packet, &view, &VnetHeader::default(), Direction::Inward, inward, last)
-    {
-        links.wire.shared.translated.inward.add(1);
+/// What frames go through on their way to the queue.
+#[derive(Debug)]
+pub(super) struct Delivery {
+    /// Frames go to the queue without a virtio header.
+    plain: bool,
+    last: LastHit,
+}
+
+impl Delivery {
+    pub(super) fn new(segmentation: Segmentation) -> Self {
+        Self { plain: segmentation == Segmentation::None, last: LastHit::default() }
+    }
+
+    /// Forgets the cached translation.
+    pub(super) fn routes_changed(&mut self) {
+        self.last.clear();
+    }
+
+    /// Gives a frame the destination that its receiver has here, and writes it. What is merged has one header, so that it
+    /// is translated once.
+    pub(super) fn deliver(&mut self, frame: &mut [u8], inward: &Table, links: &Links) {
+        if !inward.is_empty() {
+            self.translate(frame, inward, links);
+        }
+        write(frame, self.plain, links);
+    }
+
+    fn translate(&mut self, frame: &mut [u8], inward: &Table, links: &Links) {
+        let (header, packet) = frame.split_at_mut(vnet::LEN);
+        if let (Ok(header), Ok(view)) = (VnetHeader::parse(header), View::parse(packet))
+            && translate::translate(packet, &view, &header, Direction::Inward, inward, &mut self.last)
+        {
+            links.wire.shared.translated.inward.add(1);
+        }
     }
 }
 
 /// Writes one frame. A merged one that the kernel refuses (some kernels misjudge valid headers) is written piece by piece.
-pub(super) fn write(frame: &mut [u8], plain: bool, links: &Links) {
+fn write(frame: &mut [u8], plain: bool, links: &Links) {
     if plain {
         if links.queue.write(&frame[vnet::LEN..]).is_err() {
             links.drops().count(Reason::TunWrite);

@@ -7,7 +7,7 @@ use boringtun::noise::errors::WireGuardError;
 use boringtun::noise::handshake::parse_handshake_anon;
 use boringtun::noise::{Packet, TunnResult};
 
-use super::deliver::{merging, translate, write};
+use super::deliver::{Delivery, merging};
 use super::peer::LanePeer;
 use super::tx::Progress;
 use super::wire::Port;
@@ -15,11 +15,11 @@ use super::{COOKIE, DATA, INITIATION, Links, Peers, RESPONSE};
 use crate::drops::Reason;
 use crate::io::tun::Segmentation;
 use crate::io::udp::{MAX_RECEIVES, Received, lacks_call};
+use crate::packet::assemble::Assembler;
 use crate::packet::coalesce::Checksums;
 use crate::packet::ecn::{self, Decapsulated, Ecn};
 use crate::packet::mss;
 use crate::packet::vnet::VnetHeader;
-use crate::packet::{self, assemble::Assembler};
 use crate::probe;
 use crate::routes::{LastHit, Slot};
 
@@ -47,13 +47,34 @@ pub(crate) struct Rx {
     receive: Receive,
     /// Room for one receive, or for [`MAX_RECEIVES`] of the same size; pages that are never written cost no memory.
     buffer: Box<[u8]>,
-    /// Frames from Linkspan peers, whose gateways have made sure of the inner checksums.
-    assembler: Assembler,
-    /// Frames from vanilla peers, whose inner checksums are verified before they are merged away.
-    vanilla: Option<Assembler>,
+    assemblers: Assemblers,
+    delivery: Delivery,
     last: LastHit,
-    translated: packet::translate::LastHit,
     segmentation: Segmentation,
+}
+
+/// Frames under way, by where their packets come from.
+#[derive(Debug)]
+struct Assemblers {
+    /// From Linkspan peers, whose gateways have made sure of the inner checksums.
+    linkspan: Assembler,
+    /// From vanilla peers, whose inner checksums are verified before they are merged away.
+    vanilla: Option<Assembler>,
+}
+
+impl Assemblers {
+    fn new(segmentation: Segmentation, vanilla: bool) -> Self {
+        let verified = || Assembler::new(merging(segmentation, Checksums::Verify));
+        Self { linkspan: Assembler::new(merging(segmentation, Checksums::Trust)), vanilla: vanilla.then(verified) }
+    }
+
+    #[inline]
+    fn of(&mut self, port: Port) -> &mut Assembler {
+        match (port, &mut self.vanilla) {
+            (Port::Vanilla, Some(assembler)) => assembler,
+            _ => &mut self.linkspan,
+        }
+    }
 }
 
 /// What became of one datagram.
@@ -70,28 +91,22 @@ impl Rx {
         Self {
             receive,
             buffer: vec![0; BUFFER * receives].into_boxed_slice(),
-            assembler: Assembler::new(merging(segmentation, Checksums::Trust)),
-            vanilla: vanilla.then(|| Assembler::new(merging(segmentation, Checksums::Verify))),
+            assemblers: Assemblers::new(segmentation, vanilla),
+            delivery: Delivery::new(segmentation),
             last: LastHit::default(),
-            translated: packet::translate::LastHit::default(),
             segmentation,
         }
     }
 
-    /// Whether frames go to the queue without a virtio header.
-    fn plain(&self) -> bool {
-        self.segmentation == Segmentation::None
-    }
-
     /// Makes room for frames from vanilla peers, or gives it back.
     pub(crate) fn serve_vanilla(&mut self, vanilla: bool) {
-        self.vanilla = vanilla.then(|| Assembler::new(merging(self.segmentation, Checksums::Verify)));
+        self.assemblers = Assemblers::new(self.segmentation, vanilla);
     }
 
     /// Forgets cached routes and translations.
     pub(crate) fn routes_changed(&mut self) {
         self.last.clear();
-        self.translated.clear();
+        self.delivery.routes_changed();
     }
 
     /// Receives up to a burst from one of the lane's sockets.
@@ -125,14 +140,14 @@ impl Rx {
             self.take(&bytes[..received.length], received, port, links, peers);
         }
         self.buffer = buffer;
-        self.flush(port, links);
+        self.flush(port, links, peers);
         if count < MAX_RECEIVES { Progress::Dry } else { Progress::More }
     }
 
     /// Handles what one receive has brought.
     pub(crate) fn feed(&mut self, bytes: &[u8], received: &Received, port: Port, links: &mut Links, peers: &mut Peers) {
         self.take(bytes, received, port, links, peers);
-        self.flush(port, links);
+        self.flush(port, links, peers);
     }
 
     fn take(&mut self, bytes: &[u8], received: &Received, port: Port, links: &mut Links, peers: &mut Peers) {
@@ -147,16 +162,9 @@ impl Rx {
     }
 
     /// Writes what has been merged.
-    fn flush(&mut self, port: Port, links: &mut Links) {
-        let plain = self.plain();
-        self.assembler(port).flush(|frame| write(frame, plain, links));
-    }
-
-    fn assembler(&mut self, port: Port) -> &mut Assembler {
-        match (port, &mut self.vanilla) {
-            (Port::Vanilla, Some(assembler)) => assembler,
-            _ => &mut self.assembler,
-        }
+    fn flush(&mut self, port: Port, links: &Links, peers: &Peers) {
+        let inward = &peers.orders.inward;
+        self.assemblers.of(port).flush(|frame| self.delivery.deliver(frame, inward, links));
     }
 
     fn datagram(
@@ -187,7 +195,7 @@ impl Rx {
         };
         peer.freshen(now, &mut links.wire);
         let mtu = peer.path.mtu();
-        let outcome = match peer.tunn.decapsulate(None, datagram, self.assembler(port).room()) {
+        let outcome = match peer.tunn.decapsulate(None, datagram, self.assemblers.of(port).room()) {
             TunnResult::WriteToTunnelV4(packet, source) => inner(packet, source.into(), from.tos, mtu),
             TunnResult::WriteToTunnelV6(packet, source) => inner(packet, source.into(), from.tos, mtu),
             TunnResult::Err(error) => Inner::Refused(refusal(&error)),
@@ -233,13 +241,8 @@ impl Rx {
         if let Some(peer) = peers.get(slot) {
             peer.received(length);
         }
-        if !peers.orders.inward.is_empty() {
-            let mut last = std::mem::take(&mut self.translated);
-            translate(self.assembler(port).lent(length), &peers.orders.inward, &mut last, links);
-            self.translated = last;
-        }
-        let plain = self.plain();
-        self.assembler(port).push(length, |frame| write(frame, plain, links));
+        let inward = &peers.orders.inward;
+        self.assemblers.of(port).push(length, |frame| self.delivery.deliver(frame, inward, links));
         Outcome::Done
     }
 }

@@ -60,14 +60,6 @@ impl Assembler {
         &mut self.buf[at..]
     }
 
-    /// The first `len` bytes of the last [`Assembler::room`] once more, to look at or change before they are pushed; none
-    /// without a `room` before.
-    #[inline]
-    pub fn lent(&mut self, len: usize) -> &mut [u8] {
-        let at = self.lent.map_or(self.buf.len(), |lent| lent.at);
-        self.buf[at..].get_mut(..len).unwrap_or_default()
-    }
-
     /// Takes the first `len` bytes of the last [`Assembler::room`] as an IP packet without padding behind it. Gives
     /// `sink` the frames that are complete by now, up to two: each must be written at once.
     ///
