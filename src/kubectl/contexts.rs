@@ -14,6 +14,7 @@ use kube::config::{KubeConfigOptions, Kubeconfig, KubeconfigError};
 use kube::{Client, Config};
 use tower::{BoxError, service_fn};
 
+use super::proxy::proxy;
 use super::timeout::RequestTimeout;
 
 /// Contexts that are prepared at a time: each may start a program that gets a token.
@@ -149,7 +150,9 @@ impl Contexts {
         let told = || format!("context {context} of {} is of no use", file.name);
         let options = KubeConfigOptions { context: Some(context.to_owned()), ..KubeConfigOptions::default() };
         let config = Config::from_custom_kubeconfig(file.content.clone(), &options).await.map_err(outermost);
-        let (config, this) = (config.with_context(told)?, self.clone());
+        let (mut config, this) = (config.with_context(told)?, self.clone());
+        let own = file.cluster(context).and_then(|cluster| cluster.proxy_url.as_deref());
+        config.proxy_url = proxy(own, &config.cluster_url, |name| std::env::var(name).ok()).with_context(told)?;
         // A program that gets a token is waited for in here.
         let target = tokio::task::spawn_blocking(move || this.target(name, config)).await;
         target.context("the context was not prepared to the end")?.with_context(told)
@@ -246,6 +249,11 @@ struct File {
 impl File {
     fn contexts(&self) -> impl Iterator<Item = &str> {
         self.content.contexts.iter().map(|context| context.name.as_str())
+    }
+
+    fn cluster(&self, context: &str) -> Option<&kube::config::Cluster> {
+        let name = &self.context(context)?.cluster;
+        self.content.clusters.iter().find(|cluster| cluster.name == *name)?.cluster.as_ref()
     }
 
     fn context(&self, name: &str) -> Option<&kube::config::Context> {

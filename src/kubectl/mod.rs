@@ -14,6 +14,7 @@ pub mod inspect;
 pub mod install;
 pub mod output;
 pub mod picture;
+pub mod proxy;
 pub mod show;
 pub mod stage;
 pub mod timeout;

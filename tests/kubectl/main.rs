@@ -6,6 +6,7 @@ mod gather;
 mod install;
 mod manifests;
 mod plugin;
+mod proxied;
 mod show;
 mod silent;
 mod stage;
