@@ -2,6 +2,8 @@
 
 use std::sync::LazyLock;
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD as BASE64;
 use testbed::ApiServer;
 
 use crate::{kubeconfig, kubectl, linkspan};
@@ -230,6 +232,36 @@ fn a_token_is_made_listed_and_taken_back() {
     assert!(token(&["list", "-o", "name"]).done().lines().any(|line| line == "token/vienna"));
     token(&["revoke", "vienna"]).done();
     assert!(!token(&["list", "-o", "yaml"]).done().contains("vienna"));
+}
+
+#[test]
+fn a_broker_of_an_unknown_authority_gives_no_token_that_nobody_could_use() {
+    let mut content: serde_json::Value = serde_json::from_str(SHARED.0.kubeconfig()).unwrap();
+    let cluster = content["clusters"][0]["cluster"].as_object_mut().unwrap();
+    cluster.retain(|key, _| key == "server");
+    cluster.insert("insecure-skip-tls-verify".to_owned(), true.into());
+    let file = kubeconfig(&[("broker", &content.to_string())]);
+    let create = ["token", "create", "vienna", "--kubeconfig", file.to_str().unwrap()];
+    let url = SHARED.0.url();
+    let said = linkspan([&create[..], &["--server", &url]].concat()).failed();
+    assert!(said.contains("give --certificates") && said.contains(&url), "{said}");
+    let tokens = linkspan(["token", "list", "-o", "name", "--kubeconfig", file.to_str().unwrap()]).done();
+    assert!(!tokens.contains("vienna"), "{tokens}");
+
+    let authority = file.with_extension("pem");
+    std::fs::write(&authority, testbed_authority()).unwrap();
+    let made = linkspan([&create[..], &["--server", &url, "--certificates", authority.to_str().unwrap()]].concat());
+    assert!(!made.done().trim().is_empty());
+}
+
+/// The certificate of the authority that has signed the broker's.
+fn testbed_authority() -> String {
+    let content: serde_json::Value = serde_json::from_str(SHARED.0.kubeconfig()).unwrap();
+    let cluster = &content["clusters"][0]["cluster"];
+    match (cluster["certificate-authority-data"].as_str(), cluster["certificate-authority"].as_str()) {
+        (Some(data), _) => String::from_utf8(BASE64.decode(data).unwrap()).unwrap(),
+        (None, file) => std::fs::read_to_string(file.unwrap()).unwrap(),
+    }
 }
 
 #[test]

@@ -39,11 +39,17 @@ pub struct Order {
 /// The broker's address cannot be told, a cluster of that ID is alive, or the API server refused.
 pub async fn create(broker: &Target, order: &Order) -> anyhow::Result<JoinToken> {
     let server = server_of(broker, order).await?;
+    let Some(ca) = order.certificates.clone().or_else(|| server::certificates(&broker.config)) else {
+        bail!(
+            "the kubeconfig names no certificate authority of the broker's API server, and Linkspan's pods trust none by \
+             themselves: give --certificates with a PEM file of the authority that has signed the certificate of {server}"
+        );
+    };
     let wanted = Wanted {
         cluster: order.cluster.clone(),
         broker: BrokerAddress {
             server,
-            ca: order.certificates.clone().or_else(|| server::certificates(&broker.config)),
+            ca: Some(ca),
             namespace: order.namespace.clone(),
             clusterset: order.clusterset.clone(),
         },
