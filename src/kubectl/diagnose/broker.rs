@@ -6,8 +6,8 @@ use kube::ResourceExt as _;
 use super::{Check, Fault, Finding};
 use crate::kubectl::picture::{ClusterPicture, Picture};
 
-/// Reasons of `Joined` when the credential is of no use any more.
-const CREDENTIAL: [&str; 2] = ["CredentialRefused", "InvalidCredential"];
+/// Reasons of `Joined` when the credential is of no use, or not any more.
+const CREDENTIAL: [&str; 4] = ["CredentialRefused", "CredentialExpired", "ForeignCredential", "InvalidCredential"];
 
 pub(super) fn check(_: &Picture, cluster: &ClusterPicture) -> Vec<Finding> {
     let (Some(members), Some(_)) = (cluster.members.seen(), cluster.id.seen()) else { return Vec::new() };
@@ -87,4 +87,34 @@ fn silent(cluster: &ClusterPicture, other: &controller::api::Member) -> Option<F
         "diagnose that cluster",
     );
     Some(Finding::bad(Check::Broker, cluster, format!("cluster/{}", other.name_any()), fault))
+}
+
+#[cfg(test)]
+mod tests {
+    use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+    use k8s_openapi::jiff::Timestamp;
+
+    use super::*;
+
+    #[test]
+    fn a_credential_that_is_of_no_use_is_named_however_it_came_to_that() {
+        for (reason, named) in [
+            ("CredentialRefused", "CredentialRefused"),
+            ("CredentialExpired", "CredentialRefused"),
+            ("ForeignCredential", "CredentialRefused"),
+            ("InvalidCredential", "CredentialRefused"),
+            ("TokenExpired", "NotJoined"),
+        ] {
+            let condition = Condition {
+                type_: "Joined".to_owned(),
+                status: "False".to_owned(),
+                reason: reason.to_owned(),
+                message: "why".to_owned(),
+                last_transition_time: Time(Timestamp::UNIX_EPOCH),
+                observed_generation: None,
+            };
+            let fault = judge(&condition).unwrap();
+            assert_eq!((fault.reason, fault.evidence), (named, format!("{reason}: why")));
+        }
+    }
 }

@@ -11,8 +11,8 @@ use crate::kubectl::picture::{ClusterPicture, Picture};
 
 /// Minor versions that work together, on either side.
 const SKEW: u64 = 2;
-/// Oldest minor version of Kubernetes 1 (`deploy/member/admission.yaml` says why).
-const KUBERNETES: u64 = 30;
+/// Oldest minor version of Kubernetes 1: that of the charts' `kubeVersion`.
+const KUBERNETES: u64 = 31;
 
 pub(super) fn check(_: &Picture, cluster: &ClusterPicture) -> Vec<Finding> {
     let mut findings = Vec::new();

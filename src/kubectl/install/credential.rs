@@ -12,9 +12,10 @@ use crate::kubectl::errors::{Told as _, is_not_found};
 
 /// Reasons of condition `Joined` that no waiting mends: the broker does not know the credential any more, it is too old, or
 /// it is broken; and the same of a token that was to replace it.
-const LOST: [&str; 7] = [
+const LOST: [&str; 8] = [
     "CredentialRefused",
     "CredentialExpired",
+    "ForeignCredential",
     "InvalidCredential",
     "InvalidToken",
     "TokenExpired",

@@ -263,10 +263,10 @@ fn roles() -> Vec<String> {
     let names =
         |kind: &str, names: &[&str]| names.iter().map(|name| format!("{kind}/linkspan-{name}")).collect::<Vec<_>>();
     [
-        names("ClusterRole", &["controller", "node", "view", "edit"]),
-        names("ClusterRoleBinding", &["controller", "node"]),
-        names("Role", &["controller", "coredns", "node"]),
-        names("RoleBinding", &["controller", "coredns", "node"]),
+        names("ClusterRole", &["controller", "dns", "node", "viewer", "edit"]),
+        names("ClusterRoleBinding", &["controller", "dns", "node"]),
+        names("Role", &["controller", "coredns", "dns", "node"]),
+        names("RoleBinding", &["controller", "coredns", "dns", "node"]),
     ]
     .concat()
 }
