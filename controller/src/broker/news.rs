@@ -12,7 +12,8 @@ const LATER: [&str; 2] = ["Alive", "Records"];
 /// Reasons that say only that another condition is to be looked at, or that something is on its way.
 const QUIET: [&str; 2] = ["NotJoined", "Pending"];
 
-/// What has changed from the conditions `before` to `findings`. That something is well is told where it was not before.
+/// What has changed from the conditions `before` to `findings`. That something is well is told where it was not before; what
+/// two conditions say with the same words is told once.
 pub(super) fn news(before: &[Condition], findings: &[Finding]) -> Vec<News> {
     let tell = |finding: &Finding| {
         let known = before.iter().find(|known| known.type_ == finding.kind);
@@ -26,7 +27,13 @@ pub(super) fn news(before: &[Condition], findings: &[Finding]) -> Vec<News> {
         };
         Some(News::new(weight, reason, finding.kind, &finding.message))
     };
-    findings.iter().filter(|finding| TOLD.contains(&finding.kind)).filter_map(tell).collect()
+    let mut all: Vec<News> = Vec::new();
+    for news in findings.iter().filter(|finding| TOLD.contains(&finding.kind)).filter_map(tell) {
+        if !all.iter().any(|known| (known.reason, &known.note) == (news.reason, &news.note)) {
+            all.push(news);
+        }
+    }
+    all
 }
 
 #[cfg(test)]
@@ -60,6 +67,13 @@ mod tests {
         assert_eq!(change(None, &silent), [""; 0], "before its first heartbeat");
         assert_eq!(change(Some(&alive), &silent), ["Warning Silent (Alive): since"]);
         assert_eq!(change(Some(&silent), &alive), ["Normal Alive (Alive): heard"]);
+    }
+
+    #[test]
+    fn what_is_wrong_for_two_conditions_is_told_once() {
+        let joined = Finding::bad("Joined", "InvalidToken", "it is no token");
+        let ready = Finding::bad("Ready", "InvalidToken", "it is no token");
+        assert_eq!(told(&[], &[joined, ready]), ["Warning InvalidToken (Joined): it is no token"]);
     }
 
     #[test]
