@@ -1,8 +1,15 @@
-//! The most that this machine could carry: all its cores busy with nothing but cryptography and the bare network stack.
+//! The most that this machine could carry, all its cores busy with nothing but cryptography and the bare network stack; and
+//! the least that a round trip takes, of nothing but the bare network stack and the wake-ups that no tunnel in userspace is
+//! without.
 
 use std::hint::black_box;
-use std::time::Instant;
+use std::io::{Read as _, Write as _};
+use std::os::unix::net::UnixStream;
+use std::time::{Duration, Instant};
 
+use anyhow::{Context as _, Result};
+use nix::sched::{CpuSet, sched_setaffinity};
+use nix::unistd::Pid;
 use ring::aead::{Aad, CHACHA20_POLY1305, LessSafeKey, Nonce, UnboundKey};
 
 /// Inner bytes of a full packet, as the tunnels carry it.
@@ -20,6 +27,48 @@ pub fn seal_and_open_seconds_per_bit() -> f64 {
 /// Gbit/s of `cores` that do only what must be done: `aead` and `stack` are core-seconds per bit.
 pub fn gbps(cores: usize, aead: f64, stack: f64) -> f64 {
     cores as f64 / (aead + stack) / 1e9
+}
+
+/// Wake-ups in one round trip: of the near tunnel and the far one, of the near one again, and of ping.
+const WAKE_UPS: f64 = 4.0;
+/// How often a thread is woken to see how long it takes.
+const TRIES: usize = 200;
+/// Between two of them, so that the processor of the sleeping thread goes idle.
+const PAUSE: Duration = Duration::from_millis(3);
+
+/// Seconds from a write by a thread on one core until a thread that waits for it on another, idle one runs: the median.
+pub fn wake_up_seconds() -> Result<f64> {
+    let (mut caller, mut sleeper) = UnixStream::pair().context("making a socket pair")?;
+    let woken = std::thread::spawn(move || -> Result<Vec<Instant>> {
+        pin(1)?;
+        let mut byte = [0];
+        (0..TRIES).map(|_| sleeper.read_exact(&mut byte).map(|()| Instant::now()).context("waiting")).collect()
+    });
+    let called = std::thread::spawn(move || -> Result<Vec<Instant>> {
+        pin(0)?;
+        let mut call = || {
+            std::thread::sleep(PAUSE);
+            let now = Instant::now();
+            caller.write_all(&[0]).map(|()| now).context("waking")
+        };
+        (0..TRIES).map(|_| call()).collect()
+    });
+    let (called, woken) = (called.join().expect("it does not panic")?, woken.join().expect("it does not panic")?);
+    let mut seconds: Vec<f64> = called.iter().zip(&woken).map(|(from, to)| (*to - *from).as_secs_f64()).collect();
+    seconds.sort_by(f64::total_cmp);
+    Ok(seconds[TRIES / 2])
+}
+
+/// Milliseconds of a round trip that takes `bare_ms` without a tunnel, when each wake-up takes `wake_up` seconds.
+pub fn rtt_ms(bare_ms: f64, wake_up: f64) -> f64 {
+    bare_ms + WAKE_UPS * wake_up * 1e3
+}
+
+/// Keeps this thread on one core, or anywhere on a machine that has only one.
+fn pin(core: usize) -> Result<()> {
+    let mut set = CpuSet::new();
+    set.set(core % crate::measure::cores())?;
+    sched_setaffinity(Pid::from_raw(0), &set).context("choosing a core")
 }
 
 fn seal_and_open_batch() -> f64 {

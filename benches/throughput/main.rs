@@ -4,7 +4,10 @@
 //! an inner MTU of 1420, and carries the same traffic: TCP with one and four streams and both ways at once (iperf3),
 //! UDP of 1300 and 64 bytes (a sender of our own, see [`flood`]), and pings, idle and under a full TCP stream.
 //! The contenders take turns over several rounds, since the machine may be shared; what is reported are medians over
-//! rounds, and ratios as medians of the ratios within each round.
+//! rounds, and ratios as medians of the ratios within each round. Every second round goes backwards, so that none always
+//! runs after the same other: a machine may give less to whoever comes after a busy one.
+//!
+//! Two bounds say what this machine could do at best: [`bound`].
 //!
 //! The last line is `RESULT` and `key=value` pairs; the same and more goes to `target/bench/throughput.json`.
 
@@ -80,9 +83,8 @@ fn main() -> Result<()> {
     let mut record = report::Record::new(plan);
     for round in 0..plan.rounds {
         record.aead(bound::seal_and_open_seconds_per_bit());
-        // A different one begins each round, so that none always runs after the same other.
-        for turn in 0..contenders.len() {
-            let contender = contenders[(turn + round) % contenders.len()];
+        record.wake_up(bound::wake_up_seconds()?);
+        for contender in order(&contenders, round) {
             let sample = measure::turn(contender, plan).with_context(|| format!("measuring {}", contender.name()))?;
             println!("round {} {:22} {}", round + 1, contender.name(), sample.summary());
             record.add(contender, sample);
@@ -96,6 +98,17 @@ fn main() -> Result<()> {
     }
     record.print();
     record.save()
+}
+
+/// Each round begins with another one, every second one goes backwards.
+fn order(contenders: &[Contender], round: usize) -> Vec<Contender> {
+    let mut order = contenders.to_vec();
+    let count = order.len();
+    order.rotate_left(round / 2 % count);
+    if round % 2 == 1 {
+        order.reverse();
+    }
+    order
 }
 
 fn plan(options: &Options) -> Plan {

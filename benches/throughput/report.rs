@@ -19,6 +19,7 @@ const SUBJECT: Contender = Contender::Linkspan2;
 pub struct Record {
     plan: Plan,
     aead: Vec<f64>,
+    wake_ups: Vec<f64>,
     rss100: Option<f64>,
     idle: BTreeMap<Contender, f64>,
     samples: BTreeMap<Contender, Vec<Sample>>,
@@ -29,12 +30,24 @@ type Figure = fn(&Sample) -> f64;
 impl Record {
     /// Nothing yet.
     pub fn new(plan: Plan) -> Self {
-        Self { plan, aead: Vec::new(), rss100: None, idle: BTreeMap::new(), samples: BTreeMap::new() }
+        Self {
+            plan,
+            aead: Vec::new(),
+            wake_ups: Vec::new(),
+            rss100: None,
+            idle: BTreeMap::new(),
+            samples: BTreeMap::new(),
+        }
     }
 
     /// Adds a measurement of the AEAD library, in core-seconds per bit.
     pub fn aead(&mut self, seconds_per_bit: f64) {
         self.aead.push(seconds_per_bit);
+    }
+
+    /// Adds a measurement of how long a thread on an idle core takes to wake up, in seconds.
+    pub fn wake_up(&mut self, seconds: f64) {
+        self.wake_ups.push(seconds);
     }
 
     /// Adds the resident memory of Linkspan with 100 peers, in MiB.
@@ -100,6 +113,7 @@ impl Record {
             "rounds": self.plan.rounds,
             "seconds": self.plan.seconds,
             "aead_seconds_per_bit": self.aead,
+            "wake_up_seconds": self.wake_ups,
             "samples": samples,
         });
         let path = folder.join("throughput.json");
@@ -110,7 +124,7 @@ impl Record {
     fn result(&self) -> Vec<(&'static str, f64)> {
         let bound = self.bound_gbps();
         let tcp1 = self.median(SUBJECT, |sample| sample.tcp1_gbps);
-        let figures: [(&str, Option<f64>); 22] = [
+        let figures: [(&str, Option<f64>); 24] = [
             ("tcp1_gbps", tcp1),
             ("tcp4_gbps", self.median(SUBJECT, |sample| sample.tcp4_gbps)),
             ("bidir_gbps", self.median(SUBJECT, |sample| sample.bidir_gbps)),
@@ -127,6 +141,8 @@ impl Record {
             ("udp64_vs_go", self.ratio_to_best_go(|sample| sample.udp64_kpps)),
             ("udp1300_vs_go", self.ratio_to_best_go(|sample| sample.udp1300_gbps)),
             ("rtt_ms", self.median(SUBJECT, |sample| sample.rtt_ms)),
+            ("rtt_bound_ms", self.rtt_bound_ms()),
+            ("wake_up_us", median(self.wake_ups.clone()).map(|seconds| seconds * 1e6)),
             ("rtt_load_ms", self.median(SUBJECT, |sample| sample.rtt_load_ms)),
             ("cpu_s_per_gb", self.median(SUBJECT, |sample| sample.cpu_s_per_gb)),
             ("rss_mib", self.median(SUBJECT, |sample| sample.rss_mib)),
@@ -142,6 +158,11 @@ impl Record {
         // Per gigabyte to per bit.
         let stack = self.median(Contender::Bare, |sample| sample.cpu_s_per_gb)? / 8e9;
         Some(bound::gbps(cores(), median(self.aead.clone())?, stack))
+    }
+
+    fn rtt_bound_ms(&self) -> Option<f64> {
+        let bare = self.median(Contender::Bare, |sample| sample.rtt_ms)?;
+        Some(bound::rtt_ms(bare, median(self.wake_ups.clone())?))
     }
 
     fn median(&self, contender: Contender, figure: Figure) -> Option<f64> {
