@@ -31,24 +31,13 @@ case $(uname -m) in
 esac
 nft=$(PATH=/usr/sbin:/sbin:$PATH command -v nft) || fail 'nft is missing: install the Debian package nftables'
 
-# musl where its standard library is installed, else glibc, linked statically as well.
-if [[ -z $binary ]]; then
-  cargo=${CARGO:-cargo}
-  sysroot=$(rustc --print sysroot)
-  target=$(uname -m)-unknown-linux-musl
-  flags="--remap-path-prefix=$top=/linkspan --remap-path-prefix=${CARGO_HOME:-$HOME/.cargo}=/cargo"
-  flags+=" --remap-path-prefix=$sysroot=/rust"
-  if [[ ! -d $sysroot/lib/rustlib/$target ]]; then
-    target=$(uname -m)-unknown-linux-gnu
-    flags+=' -C target-feature=+crt-static'
-  fi
-  note "building for $target"
-  (cd "$top" && RUSTFLAGS="${RUSTFLAGS:-} $flags" "$cargo" build --release --locked --target "$target" --bin linkspan)
-  binary=$top/target/$target/release/linkspan
-fi
 work=$(mktemp -d)
 : >"$work/packages"
 trap 'rm -rf "$work"' EXIT
+if [[ -z $binary ]]; then
+  binary=$work/linkspan
+  "$top/deploy/image/build.sh" "$binary"
+fi
 root=$work/root
 mkdir -p "$root"/{etc,run/linkspan,usr/bin,usr/sbin,usr/share/doc,var/lib/linkspan}
 mkdir -m 1777 "$root/tmp"

@@ -3,7 +3,7 @@
 #
 #   deploy/krew/render.sh AMD64.tar.gz ARM64.tar.gz > linkspan.yaml
 #
-# The archives hold kubectl-linkspan and LICENSE, as deploy/image/pack.sh builds the binary.
+# The archives are those of deploy/krew/pack.sh. They are to be found where the manifest says: at the release of this version.
 set -euo pipefail
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 amd64=${1:?usage: render.sh AMD64.tar.gz ARM64.tar.gz}

@@ -1,4 +1,4 @@
-//! K3s, Fleet, Argo CD, External Secrets and krew: what each of them would apply.
+//! K3s, Fleet, Argo CD and External Secrets: what each of them would apply.
 
 use serde_json::json;
 
@@ -141,20 +141,4 @@ fn the_external_secret_is_the_one_that_the_controller_reads() {
     assert_eq!(external["metadata"]["namespace"], SYSTEM_NAMESPACE);
     assert_eq!(external["spec"]["target"]["name"], SECRET_JOIN);
     assert_eq!(external["spec"]["data"][0]["secretKey"], controller::broker::TOKEN_KEY);
-}
-
-#[test]
-fn the_krew_manifest_of_a_release_has_its_digests() {
-    let folder = tempfile::tempdir().unwrap();
-    let [amd64, arm64] = ["amd64.tar.gz", "arm64.tar.gz"].map(|name| folder.path().join(name));
-    std::fs::write(&amd64, "abc").unwrap();
-    std::fs::write(&arm64, "").unwrap();
-    let text = ran(Command::new(tree().join("deploy/krew/render.sh")).args([&amd64, &arm64])).unwrap();
-    assert!(!text.contains('@'), "{text}");
-    let manifest = &documents(&text)[0];
-    assert_eq!(manifest["spec"]["version"], concat!("v", env!("CARGO_PKG_VERSION")));
-    let digests: Vec<_> = manifest["spec"]["platforms"].as_array().unwrap().iter().map(|one| &one["sha256"]).collect();
-    // SHA-256 of "abc" (FIPS 180-2, B.1) and of nothing.
-    assert_eq!(digests[0], "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad");
-    assert_eq!(digests[1], "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855");
 }

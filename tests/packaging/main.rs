@@ -7,6 +7,7 @@ mod charts;
 mod files;
 mod gitops;
 mod image;
+mod krew;
 mod observability;
 
 use std::collections::BTreeMap;

@@ -1,0 +1,44 @@
+#!/usr/bin/env bash
+# Packs the archive that krew installs the plugin from: kubectl-linkspan and LICENSE.
+#
+#   deploy/krew/pack.sh FOLDER [BINARY]
+#
+# In FOLDER it makes kubectl-linkspan-linux-amd64.tar.gz or kubectl-linkspan-linux-arm64.tar.gz, by what BINARY is for.
+# BINARY should be static and is packed as it is; when it is not given, deploy/image/build.sh builds one for this machine's
+# architecture. So a release runs this on a machine of each, and then deploy/krew/render.sh over both archives.
+#
+# The same binary gives the same bytes; SOURCE_DATE_EPOCH (default: the last commit) dates it.
+set -euo pipefail
+# What others have set must not show.
+umask 022
+export LC_ALL=C TZ=UTC
+top=$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd)
+
+fail() { printf 'pack.sh: %s\n' "$*" >&2; exit 1; }
+
+folder=${1:?usage: pack.sh FOLDER [BINARY]}
+binary=${2:-}
+epoch=${SOURCE_DATE_EPOCH:-$(git -C "$top" log -1 --format=%ct 2>/dev/null || echo 0)}
+
+work=$(mktemp -d)
+trap 'rm -rf "$work"' EXIT
+if [[ -z $binary ]]; then
+  binary=$work/built
+  "$top/deploy/image/build.sh" "$binary"
+fi
+
+# The ELF header: the magic number, and behind it e_machine, little-endian on both.
+[[ $(head -c 4 "$binary" | od -An -tx1) == ' 7f 45 4c 46' ]] || fail "$binary is no program for Linux"
+case $(od -An -tx1 -j 18 -N 2 "$binary") in
+  ' 3e 00') architecture=amd64 ;;
+  ' b7 00') architecture=arm64 ;;
+  *) fail "$binary is neither for amd64 nor for arm64" ;;
+esac
+
+install -m 755 "$binary" "$work/kubectl-linkspan"
+install -m 644 "$top/LICENSE" "$work/LICENSE"
+mkdir -p "$folder"
+output=$folder/kubectl-linkspan-linux-$architecture.tar.gz
+tar --sort=name --mtime="@$epoch" --owner=0 --group=0 --numeric-owner --format=ustar -C "$work" -cf - LICENSE kubectl-linkspan |
+  gzip -n -9 >"$output"
+printf 'pack.sh: %s, %s kB\n' "$output" $(($(stat -c %s "$output") / 1000)) >&2
