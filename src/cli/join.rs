@@ -54,7 +54,7 @@ pub(super) struct Join {
     /// File with the join token. Default without a broker: standard input.
     #[arg(long, value_name = "FILE", conflicts_with_all = ["broker_context", "broker_kubeconfig"])]
     token_file: Option<PathBuf>,
-    /// Linkspan's image, in place of linkspan/linkspan of this version.
+    /// Linkspan's image. Default: that of this version, from the repository from which the cluster has it, else linkspan/linkspan.
     #[arg(long, value_name = "IMAGE", conflicts_with = "keep_manifests")]
     image: Option<String>,
     /// Apply Linkspan's manifests although it is there.

@@ -89,6 +89,9 @@ fn a_cluster_gets_everything_by_one_command() {
     let system = |arguments: &[&str]| kubectl(&home, &[arguments, &["-n", "linkspan-system"]].concat());
     let image = "jsonpath={.spec.template.spec.containers[0].image}";
     assert_eq!(system(&["get", "daemonset", "linkspan-node", "-o", image]), "registry.example/linkspan:7");
+    join(&["--upgrade"]).done();
+    let upgraded = concat!("registry.example/linkspan:", env!("CARGO_PKG_VERSION"));
+    assert_eq!(system(&["get", "daemonset", "linkspan-node", "-o", image]), upgraded, "the registry stays");
     assert_eq!(system(&["get", "configmap", "linkspan", "-o", "jsonpath={.data.LINKSPAN_CLUSTER_ID}"]), "rome");
     let secret = system(&["get", "secret", "linkspan-join", "-o", "go-template={{.data.token | base64decode}}"]);
     assert!(secret.starts_with("lsj1."), "the token is where the controller looks for it");

@@ -19,7 +19,7 @@ use super::credential::{self, Held};
 use super::manifests::Base;
 use super::objects::DryRun;
 use super::steps::Steps;
-use super::{tokens, wait};
+use super::{image, tokens, wait};
 use crate::kubectl::MANAGER;
 use crate::kubectl::contexts::Target;
 use crate::kubectl::errors::{Told as _, is_not_found};
@@ -54,7 +54,7 @@ pub struct Order {
     pub source: Source,
     /// Whether the manifests are applied.
     pub install: Install,
-    /// Linkspan's image, if not its own.
+    /// Linkspan's image; where it is not given, that of this version from where the cluster has it now.
     pub image: Option<String>,
     /// How long the joining is watched, in seconds; 0 does not wait.
     pub wait: u64,
@@ -84,13 +84,17 @@ pub async fn join(target: Target, order: Order) -> anyhow::Result<()> {
         }
         steps.say(&format!("this cluster was {other} and is {cluster} from now on"))?;
     }
-    let present = is_installed(&client).await?;
+    let nodes = nodes(&client).await?;
+    let present = nodes.is_some();
     let (before, after) = match (order.install, present) {
         (Install::Never, false) => {
             bail!("Linkspan is not in this cluster: apply deploy/crds and deploy/member, or leave --keep-manifests out")
         }
         (Install::Never, true) | (Install::IfAbsent, true) => (Vec::new(), Vec::new()),
-        (Install::Always, _) | (Install::IfAbsent, false) => manifests(order.image.as_deref())?,
+        (Install::Always, _) | (Install::IfAbsent, false) => {
+            let running = || image::successor(nodes.as_ref(), env!("CARGO_PKG_VERSION"));
+            manifests(order.image.clone().map_or_else(running, |given| Ok(Some(given)))?.as_deref())?
+        }
     };
     let right = right(&client, &order.source, &cluster).await?;
     steps.apply(&before).await?;
@@ -126,9 +130,10 @@ pub(super) async fn known_id(client: &Client) -> anyhow::Result<Option<String>> 
     Ok(id.filter(|id| !id.trim().is_empty()))
 }
 
-async fn is_installed(client: &Client) -> anyhow::Result<bool> {
+/// What runs on the nodes, if Linkspan is there.
+async fn nodes(client: &Client) -> anyhow::Result<Option<DaemonSet>> {
     let daemons: Api<DaemonSet> = Api::namespaced(client.clone(), SYSTEM_NAMESPACE);
-    Ok(daemons.get_opt("linkspan-node").await.told("look for Linkspan")?.is_some())
+    daemons.get_opt("linkspan-node").await.told("look for Linkspan")
 }
 
 /// What gives a cluster the right to join.

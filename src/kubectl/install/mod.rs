@@ -5,6 +5,7 @@
 pub mod broker;
 mod credential;
 pub mod exports;
+mod image;
 pub mod join;
 pub mod leave;
 pub mod manifests;
