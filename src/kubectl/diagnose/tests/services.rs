@@ -1,0 +1,80 @@
+//! Names, exports and imports.
+
+use super::*;
+
+#[test]
+fn cluster_dns_that_does_not_forward_is_told() {
+    let mut picture = healthy();
+    let Part::Seen(configs) = &mut paris(&mut picture).configs else { panic!() };
+    configs.remove("kube-system/coredns-custom");
+    assert_eq!(told(&picture), [is(Check::Dns, "paris", "cluster-dns", State::Failed, "CoreDnsNotWired")]);
+    assert!(found(&picture, "paris", "CoreDnsNotWired").evidence.contains("coredns-custom"));
+}
+
+#[test]
+fn a_wrong_answer_of_cluster_dns_is_told_with_the_right_one() {
+    let mut picture = healthy();
+    alter(paris(&mut picture), "paris-2", |node| {
+        node.inspection.names[0].addresses.clear();
+        node.inspection.names[0].answer = "NXDOMAIN".to_owned();
+    });
+    let finding = found(&picture, "paris", "WrongAnswer");
+    assert!(finding.evidence.ends_with("NXDOMAIN with no address, where 10.43.0.77 belongs"), "{}", finding.evidence);
+}
+
+fn alter_export(picture: &mut Picture, new: k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition) {
+    let Part::Seen(exports) = &mut berlin(picture).exports else { panic!() };
+    let conditions = &mut exports[0].status.as_mut().unwrap().conditions;
+    conditions.retain(|condition| condition.type_ != new.type_);
+    conditions.push(new);
+}
+
+#[test]
+fn an_export_in_conflict_and_one_without_a_service_are_told() {
+    let mut picture = healthy();
+    alter_export(&mut picture, condition("Conflict", "True", "PortConflict", "port http is 80 here and 8080 in paris"));
+    assert_eq!(
+        told(&picture),
+        [is(Check::Services, "berlin", "serviceexport/default/web", State::Failed, "ExportConflict")]
+    );
+    let mut picture = healthy();
+    alter_export(&mut picture, condition("Valid", "False", "NoService", "there is no Service web"));
+    assert_eq!(found(&picture, "berlin", "ExportInvalid").evidence, "NoService: there is no Service web");
+}
+
+#[test]
+fn an_export_without_endpoints_is_told_where_it_is_and_where_it_is_imported() {
+    let mut picture = healthy();
+    for cluster in &mut picture.clusters {
+        let Part::Seen(slices) = &mut cluster.slices else { panic!() };
+        for endpoint in slices
+            .iter_mut()
+            .filter(|slice| slice.metadata.name.as_deref() != Some("linkspan-dns-x"))
+            .flat_map(|slice| &mut slice.endpoints)
+        {
+            endpoint.conditions.as_mut().unwrap().ready = Some(false);
+        }
+    }
+    let finding = found(&picture, "berlin", "ExportWithoutEndpoints");
+    assert_eq!(
+        (finding.object.as_str(), finding.evidence.as_str()),
+        ("serviceexport/default/web", "Service default/web has 2 endpoints, none of them ready")
+    );
+    assert_eq!(
+        found(&picture, "paris", "ImportWithoutEndpoints").evidence,
+        "2 endpoints of berlin, none of them ready"
+    );
+}
+
+#[test]
+fn policies_that_let_no_other_cluster_in_are_a_warning() {
+    let mut picture = healthy();
+    berlin(&mut picture).policies = objects(json!([{
+        "metadata": { "name": "own-only", "namespace": "default" },
+        "spec": { "podSelector": { "matchLabels": { "app": "web" } }, "ingress": [{ "from": [{ "ipBlock": { "cidr": "10.52.0.0/16" } }] }] },
+    }]));
+    assert_eq!(
+        told(&picture),
+        [is(Check::Firewall, "berlin", "serviceexport/default/web", State::Warning, "PolicyDrops")]
+    );
+}
