@@ -3,6 +3,8 @@
 
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test that cannot go on has failed")]
 
+mod alert_faults;
+mod alerts;
 mod charts;
 mod files;
 mod gitops;
