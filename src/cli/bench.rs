@@ -2,10 +2,8 @@
 
 use clap::Args as ClapArgs;
 
-use super::verify::{afterwards, run_id};
+use super::staged::{Staged, run_id};
 use crate::kubectl::bench::{self, Options};
-use crate::kubectl::contexts::Contexts;
-use crate::kubectl::output::Format;
 
 const LONG: &str = "\
 Measure what the way between clusters carries: throughput of one TCP connection, round trips over an open connection, and
@@ -26,18 +24,12 @@ pub(super) struct Args {
     /// Seconds for each throughput.
     #[arg(long, default_value_t = 10, value_parser = clap::value_parser!(u64).range(1..=3600))]
     seconds: u64,
-    /// Leave the test pods where they are, for people to look at; the next run without it takes them over and removes them.
-    #[arg(long)]
-    keep: bool,
-    /// How the figures are shown.
-    #[arg(short, long, value_enum, default_value_t, value_name = "FORMAT")]
-    output: Format,
     #[command(flatten)]
-    contexts: Contexts,
+    staged: Staged,
 }
 
 pub(super) async fn run(args: Args) -> anyhow::Result<()> {
-    let targets = args.contexts.targets().await?;
-    let options = Options { seconds: args.seconds, afterwards: afterwards(args.keep), output: args.output };
-    bench::bench(&targets, &run_id()?, options).await
+    let Args { seconds, staged } = args;
+    let options = Options { seconds, afterwards: staged.afterwards(), output: staged.output };
+    bench::bench(&staged.targets().await?, &run_id()?, options).await
 }

@@ -26,6 +26,7 @@ mod plugin;
 mod reference;
 mod run;
 mod show;
+mod staged;
 mod status;
 mod token;
 mod trace;

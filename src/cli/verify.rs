@@ -2,9 +2,7 @@
 
 use clap::Args as ClapArgs;
 
-use crate::kubectl::contexts::Contexts;
-use crate::kubectl::output::Format;
-use crate::kubectl::stage::{Afterwards, RunId};
+use super::staged::{Staged, run_id};
 use crate::kubectl::verify::{self, Options};
 
 const LONG: &str = "\
@@ -34,28 +32,12 @@ pub(super) struct Args {
     /// Also restart the active gateway of each cluster, and measure how long traffic stops. Connections of others feel it.
     #[arg(long)]
     failover: bool,
-    /// Leave the test pods where they are, for people to look at; the next run without it takes them over and removes them.
-    #[arg(long)]
-    keep: bool,
-    /// How the outcomes are shown; `name` lists what failed.
-    #[arg(short, long, value_enum, default_value_t, value_name = "FORMAT")]
-    output: Format,
     #[command(flatten)]
-    contexts: Contexts,
+    staged: Staged,
 }
 
 pub(super) async fn run(args: Args) -> anyhow::Result<()> {
-    let targets = args.contexts.targets().await?;
-    let options = Options { failover: args.failover, afterwards: afterwards(args.keep), output: args.output };
-    verify::verify(&targets, &run_id()?, options).await
-}
-
-/// What becomes of test pods, with `--keep` and without.
-pub(super) fn afterwards(keep: bool) -> Afterwards {
-    if keep { Afterwards::Keep } else { Afterwards::Remove }
-}
-
-/// By what this run knows its test pods.
-pub(super) fn run_id() -> anyhow::Result<RunId> {
-    RunId::draw(rand::rngs::OsRng)
+    let Args { failover, staged } = args;
+    let options = Options { failover, afterwards: staged.afterwards(), output: staged.output };
+    verify::verify(&staged.targets().await?, &run_id()?, options).await
 }

@@ -45,7 +45,7 @@ const RANDOM_EDGES: [(&str, &str); 7] = [
     ("src/otlp/mod.rs", "seeds the IDs of traces"),
     ("src/lab/mod.rs", "seeds the lab"),
     ("src/kubectl/ui/mod.rs", "draws the token of the page"),
-    ("src/cli/verify.rs", "draws the ID of a run"),
+    ("src/cli/staged.rs", "draws the ID of a run"),
 ];
 
 #[test]
