@@ -4,6 +4,7 @@ use controller::api::{
     GatewayNode, ImportPort, ImportType, Member, PeerState, PeerStatus, ServiceExport, ServiceImport,
 };
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
+use k8s_openapi::jiff::Timestamp;
 use kube::ResourceExt as _;
 use serde_json::{Value, json};
 
@@ -52,7 +53,7 @@ pub(super) fn sheet(topic: Topic, seen: &[Seen]) -> Sheet {
         Topic::Gateways => (&["NODE", "ACTIVE", "PEERS", "ENDPOINTS"], &["LANES", "PUBLIC KEY"], gateways),
         Topic::Connections => (
             &["GATEWAY", "CLUSTER", "STATE", "RTT", "LOSS", "MTU", "RX", "TX", "HANDSHAKE", "REASON"],
-            &["OBSERVED"],
+            &["DOWN SINCE", "OBSERVED"],
             connections,
         ),
         Topic::Exports => (&["NAMESPACE", "NAME", "VALID", "READY", "CONFLICT", "MESSAGE"], &[], exports),
@@ -158,13 +159,25 @@ fn gateways(seen: &Seen) -> Vec<Entry> {
 fn connections(seen: &Seen) -> Vec<Entry> {
     let active = seen.gateways.iter().filter_map(|gateway| {
         let status = gateway.status.as_ref().filter(|status| status.active)?;
-        let observed = status.observed.as_ref().map(|time| time.0.to_string());
-        Some(status.peers.iter().map(move |peer| connection(&gateway.name_any(), observed.clone(), peer)))
+        let observed = status.observed.as_ref().map(|time| time.0);
+        Some(status.peers.iter().map(move |peer| connection(&gateway.name_any(), observed, seen.now, peer)))
     });
     active.flatten().collect()
 }
 
-fn connection(node: &str, observed: Option<String>, peer: &PeerStatus) -> Entry {
+/// How long a cluster has not been reached: `down (5m3s)`, and `connecting (down 5m3s)` while it is called again.
+fn state(word: &str, peer: &PeerStatus, now: Option<Timestamp>) -> String {
+    let since = peer.down_since.as_ref().map(|since| since.0);
+    let Some((since, now)) = since.zip(now) else { return word.to_owned() };
+    // A clock that is behind makes nothing of it.
+    let lasted = span(now.duration_since(since).as_secs_f64());
+    match peer.state {
+        PeerState::Down => format!("{word} ({lasted})"),
+        _ => format!("{word} (down {lasted})"),
+    }
+}
+
+fn connection(node: &str, observed: Option<Timestamp>, now: Option<Timestamp>, peer: &PeerStatus) -> Entry {
     let (word, tone) = match peer.state {
         PeerState::Up => ("up", Tone::Good),
         PeerState::Idle => ("idle", Tone::Plain),
@@ -176,10 +189,12 @@ fn connection(node: &str, observed: Option<String>, peer: &PeerStatus) -> Entry 
     let loss = f64::from(peer.loss_permille) / 1000.0;
     let lossy = if peer.loss_permille > 0 { Tone::Warning } else { Tone::Plain };
     let handshake = peer.handshake_age_seconds.map(|age| format!("{} ago", span(age as f64)));
+    let since = peer.down_since.as_ref().map(|since| since.0.to_string());
+    let told = |time: Timestamp| time.to_string();
     let fields = vec![
         node.into(),
         peer.cluster.as_str().into(),
-        Field::new(word, tone),
+        Field::new(state(word, peer, now.or(observed)), tone),
         milliseconds(rtt).into(),
         Field::new(percent(loss), lossy),
         peer.mtu.into(),
@@ -187,7 +202,8 @@ fn connection(node: &str, observed: Option<String>, peer: &PeerStatus) -> Entry 
         bytes(peer.tx_bytes).into(),
         handshake.unwrap_or_else(|| "never".to_owned()).into(),
         peer.reason.as_str().into(),
-        observed.clone().unwrap_or_default().into(),
+        since.clone().unwrap_or_default().into(),
+        observed.map(told).unwrap_or_default().into(),
     ];
     let value = json!({
         "gateway": node,
@@ -200,7 +216,8 @@ fn connection(node: &str, observed: Option<String>, peer: &PeerStatus) -> Entry 
         "rxBytes": peer.rx_bytes,
         "txBytes": peer.tx_bytes,
         "handshakeSeconds": peer.handshake_age_seconds,
-        "observed": observed,
+        "downSince": since,
+        "observed": observed.map(told),
     });
     entry(format!("connection/{node}.{}", peer.cluster), fields, value)
 }

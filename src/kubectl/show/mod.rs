@@ -13,6 +13,7 @@ use std::time::Duration;
 use anyhow::bail;
 use clap::ValueEnum;
 use futures::future::join_all;
+use k8s_openapi::jiff::Timestamp;
 use serde_json::{Map, Value};
 
 pub use entries::{Entry, Sheet};
@@ -96,7 +97,7 @@ pub struct Order {
 pub async fn show(targets: &[Target], order: &Order) -> anyhow::Result<()> {
     let (text, missing) = {
         let _progress = output::Progress::start("asking the clusters");
-        render(targets, order).await?
+        render(targets, order, Some(Timestamp::now())).await?
     };
     output::print(&text)?;
     if !missing.is_empty() {
@@ -121,7 +122,9 @@ pub async fn watch(targets: &[Target], order: &Order) -> anyhow::Result<()> {
     let is_terminal = std::io::stdout().is_terminal();
     let mut before = (String::new(), Vec::new());
     loop {
-        let (mut text, missing) = render(targets, order).await?;
+        // Elsewhere than on a terminal, that time goes by is no change.
+        let now = is_terminal.then(Timestamp::now);
+        let (mut text, missing) = render(targets, order, now).await?;
         let is_screen = is_terminal && order.format.is_table();
         if is_screen {
             for line in &missing {
@@ -150,10 +153,10 @@ pub async fn watch(targets: &[Target], order: &Order) -> anyhow::Result<()> {
 }
 
 /// What is printed, and what could not be seen.
-async fn render(targets: &[Target], order: &Order) -> anyhow::Result<(String, Vec<String>)> {
+async fn render(targets: &[Target], order: &Order, now: Option<Timestamp>) -> anyhow::Result<(String, Vec<String>)> {
     let topics = order.topic.each();
     let asked = targets.iter().map(|target| seen::see(target, &topics, order.namespace.as_deref()));
-    let seen: Vec<Seen> = join_all(asked).await;
+    let seen: Vec<Seen> = join_all(asked).await.into_iter().map(|seen| Seen { now, ..seen }).collect();
     let missing = seen.iter().flat_map(|seen| seen.missing.iter().map(|why| format!("{}: {why}", seen.context)));
     Ok((draw(&seen, &topics, order.format, Screen::of_stdout())?, missing.collect()))
 }

@@ -8,6 +8,7 @@ use controller::broker::cluster_id;
 use k8s_openapi::NamespaceResourceScope;
 use k8s_openapi::api::apps::v1::{DaemonSet, Deployment};
 use k8s_openapi::api::core::v1::PodSpec;
+use k8s_openapi::jiff::Timestamp;
 use kube::api::ListParams;
 use kube::{Api, Client, Resource, ResourceExt as _};
 use serde::de::DeserializeOwned;
@@ -21,6 +22,8 @@ use crate::kubectl::errors::{explain, is_cut_off, is_not_found};
 pub struct Seen {
     /// What the cluster is called in the kubeconfig.
     pub context: String,
+    /// The time that ages are told for; without it, that of the observation.
+    pub now: Option<Timestamp>,
     /// Its cluster ID, once it has one.
     pub own: Option<String>,
     /// The clusters that it knows, itself among them.

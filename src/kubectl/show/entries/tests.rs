@@ -41,7 +41,10 @@ fn paris() -> Seen {
             "spec": { "publicKey": "k", "endpoints": ["192.0.2.1:51820"], "lanes": 2 },
             "status": {
                 "active": active, "summary": "1/2 up",
-                "peers": [berlin, { "cluster": "rome", "state": "Down", "reason": "it does not answer" }],
+                "peers": [berlin, {
+                    "cluster": "rome", "state": "Down", "reason": "it does not answer", "downSince": "2026-01-01T11:54:57Z",
+                }],
+                "observed": "2026-01-01T12:00:00Z",
             },
         }))
     };
@@ -81,14 +84,20 @@ fn connections_are_those_of_the_active_gateway_with_their_units() {
         [
             "GATEWAY CLUSTER STATE RTT LOSS MTU RX TX HANDSHAKE REASON",
             "n1 berlin up 1.50ms 2.0% 1420 2.0KiB 10B 7s ago probes come back",
-            "n1 rome down - 0% 0 0B 0B never it does not answer",
+            "n1 rome down (5m3s) - 0% 0 0B 0B never it does not answer",
         ]
     );
+    let now = "2026-01-01T14:54:57Z".parse().expect("a time");
+    let seen = Seen { now: Some(now), ..paris() };
+    assert!(table(Topic::Connections, &[seen])[2].starts_with("n1 rome down (3h0m) "), "ages are those of now");
     let json = draw(&[paris()], &[Topic::Connections], Format::Json, Screen::default()).expect("JSON");
     let list: Vec<Value> = serde_json::from_str(&json).expect("a list");
     assert_eq!(list.len(), 2);
     assert_eq!((&list[0]["context"], &list[0]["rttMilliseconds"]), (&json!("p"), &json!(1.5)));
     assert_eq!((&list[0]["loss"], &list[1]["state"]), (&json!(0.02), &json!("down")));
+    assert_eq!((&list[0]["downSince"], &list[1]["downSince"]), (&Value::Null, &json!("2026-01-01T11:54:57Z")));
+    let wide = draw(&[paris()], &[Topic::Connections], Format::Wide, Screen::default()).expect("a table");
+    assert!(wide.contains(" DOWN SINCE ") && wide.contains(" 2026-01-01T11:54:57Z "), "{wide}");
 }
 
 #[test]
@@ -155,4 +164,17 @@ fn all_topics_have_titles_and_say_when_there_is_nothing() {
     let lists: Value = serde_json::from_str(&json).expect("an object");
     let counts = ["members", "connections", "exports"].map(|topic| lists[topic].as_array().map(Vec::len));
     assert_eq!(counts, [Some(2), Some(2), Some(0)]);
+}
+
+#[test]
+fn a_cluster_that_is_called_again_is_down_until_it_is_up() {
+    let word = |state: &str, since: Value| {
+        let peer: PeerStatus = from(json!({ "cluster": "rome", "state": state, "downSince": since }));
+        super::state("word", &peer, Some("2026-01-01T00:00:42Z".parse().expect("a time")))
+    };
+    let since = json!("2026-01-01T00:00:00Z");
+    assert_eq!(word("Connecting", since.clone()), "word (down 42s)");
+    assert_eq!(word("Down", since), "word (42s)");
+    assert_eq!(word("Up", Value::Null), "word");
+    assert_eq!(word("Down", json!("2026-01-01T00:01:00Z")), "word (0s)", "a clock that is behind");
 }
