@@ -19,7 +19,7 @@ fail() { say "$*"; exit 1; }
 # command:Debian package
 commands=(
   bridge:iproute2 cc:gcc curl:curl dig:bind9-dnsutils dnsperf:dnsperf ethtool:ethtool ip:iproute2 iperf3:iperf3
-  iptables:iptables modprobe:kmod nft:nftables nsenter:util-linux ping:iputils-ping sysctl:procps tcpdump:tcpdump
+  iptables:iptables jq:jq man:man-db modprobe:kmod nft:nftables nsenter:util-linux ping:iputils-ping sysctl:procps tcpdump:tcpdump
   wg:wireguard-tools
 )
 # The same for clusters, and files of packages that hold no command.

@@ -272,7 +272,7 @@ fn dispatch(command: Command, is_plugin: bool) -> anyhow::Result<ExitCode> {
         Command::Lab(args) => return runtime()?.block_on(lab::run(args)),
         Command::Schema => print(&format!("{:#}\n", serde_json::to_value(crate::site::schema())?)),
         Command::Completion(args) => completion::run(args, Cli::command()),
-        Command::Man(args) => man::run(args, Cli::command()),
+        Command::Man(args) => man::run(args, [Cli::command(), plugin::dress(Cli::command()).name(plugin::FILE)]),
         Command::Version(args) => version::run(args, is_plugin),
     }?;
     Ok(ExitCode::SUCCESS)

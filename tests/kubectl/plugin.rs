@@ -34,10 +34,33 @@ fn completions_and_man_pages_know_every_command() {
         assert!(linkspan(["completion", shell]).done().contains("deploy-broker"), "{shell}");
     }
     let folder = tempfile::tempdir().unwrap();
-    linkspan(["man", folder.path().to_str().unwrap()]).done();
-    let page = std::fs::read_to_string(folder.path().join("linkspan-join.1")).unwrap();
-    assert!(page.contains("broker\\-context") && page.contains(".SH EXTRA"), "{page}");
-    assert!(folder.path().join("linkspan-token-create.1").exists());
+    let man = folder.path().join("share/man/man1");
+    linkspan(["man", man.to_str().unwrap()]).done();
+    let pages: Vec<String> =
+        std::fs::read_dir(&man).unwrap().map(|page| page.unwrap().file_name().into_string().unwrap()).collect();
+    // All that is in the reference has a page, and what is not for nodes only has one of the plugin.
+    let reference = std::fs::read_to_string("docs/reference/cli.md").unwrap();
+    let commands: Vec<&str> = reference.lines().filter_map(|line| line.strip_prefix("## linkspan ")).collect();
+    assert!(commands.len() > 30, "{commands:?}");
+    for command in commands {
+        let page = format!("linkspan-{}.1", command.replace(' ', "-"));
+        assert!(pages.contains(&page), "no {page} in {pages:?}");
+    }
+    for (page, there) in [("join", true), ("token-create", true), ("genkey", false)] {
+        let page = format!("kubectl-linkspan-{page}.1");
+        assert_eq!(pages.contains(&page), there, "{page}");
+    }
+    for page in &pages {
+        let groff = ["-man", "-k", "-Tutf8", "-P-cbou", "-ww", "-rLL=100n", page];
+        let drawn = std::process::Command::new("groff").args(groff).current_dir(&man).output().unwrap();
+        let warned = String::from_utf8_lossy(&drawn.stderr);
+        assert!(drawn.status.success() && warned.is_empty(), "{page}: {warned}");
+        let text = String::from_utf8_lossy(&drawn.stdout);
+        assert!(text.contains("NAME") && text.contains("SYNOPSIS"), "{page}: {text}");
+    }
+    let page = std::fs::read_to_string(man.join("kubectl-linkspan-join.1")).unwrap();
+    assert!(page.contains("broker\\-context") && page.contains(".SH EXAMPLES"), "{page}");
+    assert!(page.contains("  kubectl linkspan join berlin \\-\\-kubeconfig berlin.yaml"), "{page}");
 }
 
 #[test]
