@@ -8,7 +8,7 @@ use tracing_subscriber::layer::SubscriberExt as _;
 use tracing_subscriber::util::SubscriberInitExt as _;
 use tracing_subscriber::{EnvFilter, Layer as _};
 
-use crate::otlp::{self, Endpoint};
+use crate::otlp::{self, Collector, Endpoint};
 
 #[derive(Debug, Args)]
 pub(super) struct Logs {
@@ -18,9 +18,14 @@ pub(super) struct Logs {
     /// How a log line looks.
     #[arg(long, global = true, value_enum, default_value_t = Format::Text, value_name = "FORMAT")]
     log_format: Format,
-    /// Where metrics, logs and traces go over OTLP, such as `http://collector.monitoring:4318`. Default: nowhere.
+    /// Where metrics, logs and traces go over OTLP: `http://collector.monitoring:4318`, `https://collector.example`. Without
+    /// a port, 4318 for http and 443 for https. Default: nowhere.
     #[arg(long, global = true, env = "LINKSPAN_OTLP_ENDPOINT", value_name = "URL", hide_env = true, value_parser = endpoint)]
     otlp_endpoint: Option<Maybe>,
+    /// Certificates of the authorities that a collector behind https is known by: a file, or the PEM text itself. Default:
+    /// those of the system, of which the image has none.
+    #[arg(long, global = true, env = "LINKSPAN_OTLP_CERTIFICATE", value_name = "FILE", hide_env = true)]
+    otlp_certificate: Option<String>,
 }
 
 /// An endpoint, or an empty text.
@@ -58,7 +63,10 @@ impl Logs {
         let bridge = match &self.otlp_endpoint {
             Some(Maybe(Some(endpoint))) => {
                 let spans = format!(",{}=debug", otlp::SPANS);
-                Some(otlp::install(endpoint.clone()).with_filter(filter(&spans)?))
+                let certificates = self.otlp_certificate.as_deref().filter(|given| !given.trim().is_empty());
+                let collector = Collector::new(endpoint.clone(), certificates)
+                    .with_context(|| format!("--otlp-endpoint (LINKSPAN_OTLP_ENDPOINT) {endpoint} cannot be used"))?;
+                Some(otlp::install(collector).with_filter(filter(&spans)?))
             }
             _ => None,
         };

@@ -89,12 +89,13 @@ Exit codes:
   64  wrong use of the command line
 
 Environment:
-  KUBECONFIG              kubeconfig files, as kubectl has them
-  NO_COLOR                no colour, whatever its value
-  LINKSPAN_LOG            as --log
-  LINKSPAN_OTLP_ENDPOINT  as --otlp-endpoint
-  LINKSPAN_SOCKET         as --socket
-  NODE_NAME               as --node";
+  KUBECONFIG                 kubeconfig files, as kubectl has them
+  NO_COLOR                   no colour, whatever its value
+  LINKSPAN_LOG               as --log
+  LINKSPAN_OTLP_ENDPOINT     as --otlp-endpoint
+  LINKSPAN_OTLP_CERTIFICATE  as --otlp-certificate
+  LINKSPAN_SOCKET            as --socket
+  NODE_NAME                  as --node";
 
 const KUBECTL_EXAMPLES: &str = "\
 Examples:

@@ -1,4 +1,4 @@
-//! Metrics, logs and traces over OTLP (OpenTelemetry protocol 1.x, HTTP with protobuf), off unless an endpoint is set.
+//! Metrics, logs and traces over OTLP (OpenTelemetry protocol 1.x, HTTP or HTTPS with protobuf), off unless an endpoint is set.
 //!
 //! ```text
 //! tracing --layer--> channel --+
@@ -10,10 +10,12 @@
 //! Nothing waits for the collector: the channel and the buffer are bounded, and what does not fit is counted.
 
 mod buffer;
+mod collector;
 mod encode;
 mod endpoint;
 mod layer;
 mod send;
+mod tls;
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
@@ -22,8 +24,10 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use serde::{Deserialize, Serialize};
 use tokio::sync::{Mutex, mpsc};
 
+pub use collector::Collector;
 pub use endpoint::{Endpoint, InvalidEndpoint};
 pub use layer::{Bridge, SPANS};
+pub use tls::NoTrust;
 
 use crate::run::Board;
 use buffer::{Buffer, Signal};
@@ -45,7 +49,7 @@ static EXPORTER: OnceLock<Arc<Exporter>> = OnceLock::new();
 
 /// What is exported, and where to.
 struct Exporter {
-    endpoint: Endpoint,
+    collector: Collector,
     state: Mutex<State>,
     counts: Arc<Counts>,
 }
@@ -84,11 +88,11 @@ pub struct OtlpReport {
 }
 
 /// Prepares the export. The layer has to be told of what is logged; task `otlp` sends it.
-pub fn install(endpoint: Endpoint) -> Bridge {
+pub fn install(collector: Collector) -> Bridge {
     let (sender, items) = mpsc::channel(ITEMS);
     let counts = Arc::new(Counts::default());
     let state = State { items, buffer: Buffer::new(BYTES), metrics: None, failures: 0, not_before: None };
-    let exporter = Exporter { endpoint, state: Mutex::new(state), counts: Arc::clone(&counts) };
+    let exporter = Exporter { collector, state: Mutex::new(state), counts: Arc::clone(&counts) };
     // A second one in a process, as tests have it, has nobody who sends; its channel fills up and drops.
     let _ = EXPORTER.set(Arc::new(exporter));
     Bridge::new(sender, seed(), move || {
@@ -158,7 +162,7 @@ impl State {
         if self.buffer.is_empty() || self.not_before.is_some_and(|at| now < at) {
             return;
         }
-        let outcome = send::all(&exporter.endpoint, &mut self.buffer).await;
+        let outcome = send::all(&exporter.collector, &mut self.buffer).await;
         exporter.counts.dropped_batches.fetch_add(outcome.refused, Ordering::Relaxed);
         let was_failing = exporter.counts.failing.swap(outcome.error.is_some(), Ordering::Relaxed);
         match outcome.error {
@@ -168,7 +172,7 @@ impl State {
                 self.failures += 1;
                 self.not_before = Some(Instant::now() + wait);
                 if !was_failing {
-                    let endpoint = &exporter.endpoint;
+                    let endpoint = &exporter.collector.endpoint;
                     tracing::warn!(%endpoint, "the OTLP collector does not take what is sent, which is kept: {error}");
                 }
             }

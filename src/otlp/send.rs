@@ -9,10 +9,10 @@ use hyper::client::conn::http1::{SendRequest, handshake};
 use hyper::header::{CONTENT_TYPE, HOST};
 use hyper::{Request, StatusCode};
 use hyper_util::rt::TokioIo;
-use tokio::net::TcpStream;
 use tokio::time::timeout;
 
 use super::buffer::{Buffer, Signal};
+use super::collector::Collector;
 use super::endpoint::Endpoint;
 
 /// How long a connection, and each request, may take.
@@ -30,17 +30,17 @@ pub(super) struct Outcome {
 }
 
 /// Sends all batches, the oldest first; those that were taken, or refused for good, are gone from the buffer.
-pub(super) async fn all(endpoint: &Endpoint, buffer: &mut Buffer) -> Outcome {
+pub(super) async fn all(collector: &Collector, buffer: &mut Buffer) -> Outcome {
     let mut outcome = Outcome::default();
-    if let Err(error) = try_all(endpoint, buffer, &mut outcome.refused).await {
+    if let Err(error) = try_all(collector, buffer, &mut outcome.refused).await {
         outcome.error = Some(format!("{error:#}"));
     }
     outcome
 }
 
-async fn try_all(endpoint: &Endpoint, buffer: &mut Buffer, refused: &mut u64) -> anyhow::Result<()> {
-    let connect = timeout(PATIENCE, TcpStream::connect((endpoint.host.as_str(), endpoint.port)));
-    let stream = connect.await.context("no answer")?.context("failed to connect")?;
+async fn try_all(collector: &Collector, buffer: &mut Buffer, refused: &mut u64) -> anyhow::Result<()> {
+    let endpoint = &collector.endpoint;
+    let stream = timeout(PATIENCE, collector.connect()).await.context("no answer")??;
     let (mut sender, connection) = handshake(TokioIo::new(stream)).await.context("failed to begin HTTP")?;
     let requests = async {
         while let Some((signal, batch)) = buffer.first() {

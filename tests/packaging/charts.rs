@@ -83,7 +83,7 @@ cluster:
 join: { token: '  abc  ' }
 gateway: { selector: 'role=edge', port: 4500, lanes: 2, mtu: 1400 }
 log: 'info,controller=debug'
-otlp: { endpoint: 'http://collector:4318' }
+otlp: { endpoint: 'https://collector', certificate: \"-----BEGIN CERTIFICATE-----\\nMIIB\\n\" }
 extraConfig: { LINKSPAN_OTHER: 'yes' }
 node: { maxUnavailable: 10%, priorityClassName: '', tolerations: [], resources: { limits: { memory: 1Gi } } }
 controller: { replicas: 1, podAnnotations: { a: b } }
@@ -103,7 +103,8 @@ dns: { tolerations: [{ operator: Exists }] }
             "LINKSPAN_LANES": "2",
             "LINKSPAN_MTU": "1400",
             "LINKSPAN_LOG": "info,controller=debug",
-            "LINKSPAN_OTLP_ENDPOINT": "http://collector:4318",
+            "LINKSPAN_OTLP_ENDPOINT": "https://collector",
+            "LINKSPAN_OTLP_CERTIFICATE": "-----BEGIN CERTIFICATE-----\nMIIB\n",
             "LINKSPAN_OTHER": "yes",
         })
     );
@@ -148,7 +149,8 @@ fn wrong_values_are_refused_by_their_names() {
         ("gateway: { port: '51820' }", "at '/gateway/port': got string"),
         ("gateway: { lanes: 17 }", "at '/gateway/lanes'"),
         ("gateway: { mtu: 576 }", "at '/gateway/mtu'"),
-        ("otlp: { endpoint: 'https://collector' }", "at '/otlp/endpoint'"),
+        ("otlp: { endpoint: 'grpc://collector' }", "at '/otlp/endpoint'"),
+        ("otlp: { certificate: /etc/ca.crt }", "at '/otlp/certificate'"),
         ("dns: { replicas: 0 }", "at '/dns/replicas'"),
         ("image: { digest: abc }", "at '/image/digest'"),
         ("extraConfig: { PATH: /bin }", "PATH"),

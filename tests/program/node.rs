@@ -8,10 +8,10 @@ use serde_json::Value;
 use super::*;
 
 /// A network namespace with a loopback and one link; gone when the test ends.
-struct Netns(String);
+pub struct Netns(pub String);
 
 impl Netns {
-    fn new(name: &str) -> Self {
+    pub fn new(name: &str) -> Self {
         let netns = Self(format!("lsp-{name}-{}", std::process::id()));
         run("ip", &["netns", "add", &netns.0]);
         run("ip", &["-n", &netns.0, "link", "set", "lo", "up"]);
@@ -46,7 +46,7 @@ fn run(program: &str, arguments: &[&str]) {
 }
 
 /// A running node.
-struct Node {
+pub struct Node {
     child: Killed,
     netns: Netns,
     folder: Folder,
@@ -58,7 +58,10 @@ impl Node {
     }
 
     fn start_with(name: &str, node: &str, folder: Folder, more: impl FnOnce(&mut Command)) -> Self {
-        let netns = Netns::new(name);
+        Self::start_in(Netns::new(name), node, folder, more)
+    }
+
+    pub fn start_in(netns: Netns, node: &str, folder: Folder, more: impl FnOnce(&mut Command)) -> Self {
         let child = Killed(Self::command(&netns, &folder, node, more).spawn().unwrap());
         Self { child, netns, folder }
     }

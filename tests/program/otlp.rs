@@ -1,21 +1,24 @@
-//! The export over OTLP, to a collector that is away at first.
+//! The export over OTLP: to a collector that is away at first, to one behind https, and what passes tell it.
 
-use std::io::{BufRead as _, BufReader, Read as _, Write as _};
-use std::net::{TcpListener, TcpStream};
+use std::io::{BufRead as _, BufReader, Read, Write};
+use std::net::TcpListener;
+use std::os::fd::AsFd as _;
 use std::sync::{Arc, Mutex};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use opentelemetry_proto::tonic::collector::logs::v1::ExportLogsServiceRequest;
 use opentelemetry_proto::tonic::collector::metrics::v1::ExportMetricsServiceRequest;
+use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceRequest;
 use opentelemetry_proto::tonic::common::v1::any_value::Value;
 use opentelemetry_proto::tonic::common::v1::{AnyValue, KeyValue};
 use opentelemetry_proto::tonic::metrics::v1::metric::Data;
 use prost::Message as _;
 
+use super::node::{Netns, Node};
 use super::*;
 
 /// An API server that nobody has: what is told of it is what is exported.
-const NOWHERE: &str = "
+pub const NOWHERE: &str = "
 apiVersion: v1
 kind: Config
 clusters: [{ name: nowhere, cluster: { server: 'https://127.0.0.1:1' } }]
@@ -27,7 +30,7 @@ current-context: nowhere
 /// What a collector got: path and body.
 type Got = Arc<Mutex<Vec<(String, Vec<u8>)>>>;
 
-/// Listens on a port; is busy at the first request, and takes every further one.
+/// Listens on a port of the loopback; is busy at the first request, and takes every further one.
 fn collector(port: u16) -> Got {
     let listener = TcpListener::bind(("127.0.0.1", port)).unwrap();
     let got = Got::default();
@@ -42,14 +45,13 @@ fn collector(port: u16) -> Got {
 }
 
 /// HTTP/1.1 as far as it is needed here: any number of requests with a length.
-fn serve(stream: TcpStream, got: &Got, busy: &mut bool) {
-    let mut writer = stream.try_clone().unwrap();
-    let mut reader = BufReader::new(stream);
+fn serve(stream: impl Read + Write, got: &Got, busy: &mut bool) {
+    let mut stream = BufReader::new(stream);
     loop {
         let mut head = Vec::new();
         loop {
             let mut line = String::new();
-            if reader.read_line(&mut line).unwrap_or(0) == 0 {
+            if stream.read_line(&mut line).unwrap_or(0) == 0 {
                 return;
             }
             if line == "\r\n" {
@@ -60,13 +62,14 @@ fn serve(stream: TcpStream, got: &Got, busy: &mut bool) {
         assert!(head.iter().any(|line| line == "content-type: application/x-protobuf"), "{head:?}");
         let length = head.iter().find_map(|line| line.strip_prefix("content-length: ")).unwrap().parse().unwrap();
         let mut body = vec![0; length];
-        reader.read_exact(&mut body).unwrap();
+        stream.read_exact(&mut body).unwrap();
         let answer = if std::mem::take(busy) { "503 Service Unavailable" } else { "200 OK" };
         if answer.starts_with("200") {
             let path = head[0].split(' ').nth(1).unwrap().to_owned();
             got.lock().unwrap().push((path, body));
         }
-        if write!(writer, "HTTP/1.1 {answer}\r\ncontent-length: 0\r\n\r\n").is_err() {
+        let writer = stream.get_mut();
+        if write!(writer, "HTTP/1.1 {answer}\r\ncontent-length: 0\r\n\r\n").and_then(|()| writer.flush()).is_err() {
             return;
         }
     }
@@ -90,13 +93,8 @@ fn text(key: &str, value: &str) -> KeyValue {
 #[test]
 fn what_happened_while_the_collector_was_away_arrives_with_its_time() {
     let folder = tempfile::tempdir().unwrap();
-    let kubeconfig = folder.path().join("kubeconfig");
-    std::fs::write(&kubeconfig, NOWHERE).unwrap();
-    let (port, http, dns) = (free_port(), free_port(), free_port());
-    let mut command = linkspan(["dns", "--listen-port", &dns.to_string(), "--http-port", &http.to_string()]);
-    command.env("KUBECONFIG", &kubeconfig).env("POD_IP", "127.0.0.1").env("LINKSPAN_CLUSTER_ID", "paris");
-    command.env("LINKSPAN_OTLP_ENDPOINT", format!("http://127.0.0.1:{port}/otlp"));
-    let _child = Killed(command.stderr(Stdio::null()).spawn().unwrap());
+    let port = free_port();
+    let (_child, http) = named(folder.path(), &format!("http://127.0.0.1:{port}/otlp"), |_| {});
     let told = |sign: &str| {
         let text = metrics(http)?;
         if text.contains(sign) { Ok(()) } else { Err(text) }
@@ -135,10 +133,153 @@ fn what_happened_while_the_collector_was_away_arrives_with_its_time() {
     assert!(u128::from(ready.data_points[0].time_unix_nano) < opened);
 }
 
+/// A name server that nobody asks anything, with an endpoint for what it tells.
+fn named(folder: &Path, endpoint: &str, more: impl FnOnce(&mut Command)) -> (Killed, u16) {
+    let kubeconfig = folder.join("kubeconfig");
+    std::fs::write(&kubeconfig, NOWHERE).unwrap();
+    let (http, dns) = (free_port(), free_port());
+    let mut command = linkspan(["dns", "--listen-port", &dns.to_string(), "--http-port", &http.to_string()]);
+    command.env("KUBECONFIG", &kubeconfig).env("POD_IP", "127.0.0.1").env("LINKSPAN_CLUSTER_ID", "paris");
+    command.env("LINKSPAN_OTLP_ENDPOINT", endpoint).stderr(Stdio::null());
+    more(&mut command);
+    (Killed(command.spawn().unwrap()), http)
+}
+
+/// A collector behind https on the loopback, and the certificate, in PEM, of the authority that it is known by.
+fn collector_behind_https() -> (Got, u16, String) {
+    let authority_key = rcgen::KeyPair::generate().unwrap();
+    let mut authority = rcgen::CertificateParams::default();
+    authority.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
+    let certificate = authority.self_signed(&authority_key).unwrap().pem();
+    let key = rcgen::KeyPair::generate().unwrap();
+    let server = rcgen::CertificateParams::new(vec!["localhost".to_owned()]).unwrap();
+    let server = server.signed_by(&key, &rcgen::Issuer::new(authority, authority_key)).unwrap();
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let builder = rustls::ServerConfig::builder_with_provider(provider).with_safe_default_protocol_versions().unwrap();
+    let key = rustls::pki_types::PrivatePkcs8KeyDer::from(key.serialize_der());
+    let config = builder.with_no_client_auth().with_single_cert(vec![server.der().clone()], key.into()).unwrap();
+    let config = Arc::new(config);
+
+    let listener = TcpListener::bind(("127.0.0.1", 0)).unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let got = Got::default();
+    let told = Arc::clone(&got);
+    std::thread::spawn(move || {
+        for stream in listener.incoming() {
+            let session = rustls::ServerConnection::new(Arc::clone(&config)).unwrap();
+            serve(rustls::StreamOwned::new(session, stream.unwrap()), &told, &mut false);
+        }
+    });
+    (got, port, certificate)
+}
+
+#[test]
+fn a_collector_behind_https_is_told_when_it_is_known() {
+    let folder = tempfile::tempdir().unwrap();
+    let (got, port, certificate) = collector_behind_https();
+    let file = folder.path().join("ca.crt");
+    std::fs::write(&file, &certificate).unwrap();
+    let path = file.display().to_string();
+    // As a file, as text, and as one of those that the system trusts.
+    let ways =
+        [("LINKSPAN_OTLP_CERTIFICATE", &path), ("LINKSPAN_OTLP_CERTIFICATE", &certificate), ("SSL_CERT_FILE", &path)];
+    for (variable, value) in ways {
+        got.lock().unwrap().clear();
+        let known = |command: &mut Command| _ = command.env(variable, value);
+        let (_child, _) = named(folder.path(), &format!("https://localhost:{port}"), known);
+        eventually("metrics arrive", || {
+            let got = got.lock().unwrap();
+            let (_, body) = got.iter().find(|(path, _)| path == "/v1/metrics").ok_or("none yet")?;
+            let told = ExportMetricsServiceRequest::decode(body.as_slice()).unwrap();
+            let resource = told.resource_metrics[0].resource.as_ref().unwrap();
+            assert!(resource.attributes.contains(&text("k8s.cluster.name", "paris")), "{resource:?}");
+            Ok(())
+        });
+    }
+}
+
+#[test]
+fn a_collector_that_is_somebody_else_is_told_nothing() {
+    let folder = tempfile::tempdir().unwrap();
+    let (got, port, certificate) = collector_behind_https();
+    let (_, _, foreign) = collector_behind_https();
+    // An authority that has not signed it, and a name that it does not have.
+    for (host, certificate) in [("localhost", foreign), ("127.0.0.1", certificate)] {
+        let known = |command: &mut Command| _ = command.env("LINKSPAN_OTLP_CERTIFICATE", certificate);
+        let (_child, http) = named(folder.path(), &format!("https://{host}:{port}"), known);
+        eventually("it notices", || {
+            let told = metrics(http)?;
+            if told.contains("linkspan_otlp_reachable{cluster=\"paris\"} 0.0") { Ok(()) } else { Err(told) }
+        });
+    }
+    assert!(got.lock().unwrap().is_empty());
+}
+
+/// The collector of a namespace, at `127.0.0.1:4318` there.
+fn collector_in(netns: &str) -> Got {
+    let namespace = std::fs::File::open(format!("/run/netns/{netns}")).unwrap();
+    let got = Got::default();
+    let told = Arc::clone(&got);
+    std::thread::spawn(move || {
+        let kind = Some(rustix::thread::LinkNameSpaceType::Network);
+        rustix::thread::move_into_link_name_space(namespace.as_fd(), kind).unwrap();
+        for stream in TcpListener::bind("127.0.0.1:4318").unwrap().incoming() {
+            serve(stream.unwrap(), &told, &mut false);
+        }
+    });
+    got
+}
+
+#[test]
+fn a_pass_of_a_node_arrives_as_a_trace() {
+    let netns = Netns::new("otlp");
+    let got = collector_in(&netns.0);
+    let endpoint = |command: &mut Command| _ = command.env("LINKSPAN_OTLP_ENDPOINT", "http://127.0.0.1");
+    let _node = Node::start_in(netns, "gw", Folder::new(&site("")), endpoint);
+    eventually("a trace arrives", || {
+        let got = got.lock().unwrap();
+        let traces = got.iter().filter(|(path, _)| path == "/v1/traces");
+        let told =
+            traces.flat_map(|(_, body)| ExportTraceServiceRequest::decode(body.as_slice()).unwrap().resource_spans);
+        for told in told {
+            let attributes = &told.resource.as_ref().unwrap().attributes;
+            assert!(attributes.contains(&text("linkspan.role", "node")), "{attributes:?}");
+            let span = told.scope_spans.iter().flat_map(|scope| &scope.spans).find(|span| span.name == "node pass");
+            if let Some(span) = span {
+                assert_eq!(
+                    (span.trace_id.len(), span.span_id.len(), span.parent_span_id.len()),
+                    (16, 8, 0),
+                    "{span:?}"
+                );
+                assert!(span.attributes.iter().any(|attribute| attribute.key == "trigger"), "{span:?}");
+                assert!(
+                    0 < span.start_time_unix_nano && span.start_time_unix_nano <= span.end_time_unix_nano,
+                    "{span:?}"
+                );
+                return Ok(());
+            }
+        }
+        Err("none yet".to_owned())
+    });
+}
+
 #[test]
 fn an_endpoint_that_cannot_be_used_is_told_at_the_start() {
-    let (code, _, error) = ended(linkspan(["version"]).env("LINKSPAN_OTLP_ENDPOINT", "https://collector"));
-    assert_eq!(code, Some(64), "{error}");
-    assert!(error.contains("https is not supported: send to a collector in the cluster"), "{error}");
-    assert_eq!(ended(linkspan(["version"]).env("LINKSPAN_OTLP_ENDPOINT", "")).0, Some(0));
+    let start = |endpoint: &str, certificate: &str| {
+        let mut command = linkspan(["version"]);
+        command.env("LINKSPAN_OTLP_ENDPOINT", endpoint).env("LINKSPAN_OTLP_CERTIFICATE", certificate);
+        // Neither here nor in the image.
+        ended(command.env("SSL_CERT_FILE", "/nonexistent").env("SSL_CERT_DIR", "/nonexistent"))
+    };
+    for (endpoint, certificate, told) in [
+        ("grpc://collector", "", "it is not a URL such as http://collector.monitoring:4318"),
+        ("https://collector", "", "this system has no certificates of authorities: set LINKSPAN_OTLP_CERTIFICATE"),
+        ("https://collector", "/nonexistent/ca.crt", "failed to read the certificates /nonexistent/ca.crt"),
+    ] {
+        let (code, _, error) = start(endpoint, certificate);
+        assert_eq!(code, Some(64), "{endpoint}: {error}");
+        assert!(error.contains(told), "{endpoint}: {error}");
+    }
+    assert_eq!(start("", "").0, Some(0));
+    assert_eq!(start("http://collector", "/nonexistent").0, Some(0), "nobody asks for it");
 }

@@ -33,6 +33,7 @@ app.kubernetes.io/part-of: linkspan
 {{- with .Values.gateway.mtu }}{{ $_ := set $data "LINKSPAN_MTU" (int . | toString) }}{{ end -}}
 {{- with .Values.log }}{{ $_ := set $data "LINKSPAN_LOG" . }}{{ end -}}
 {{- with .Values.otlp.endpoint }}{{ $_ := set $data "LINKSPAN_OTLP_ENDPOINT" . }}{{ end -}}
+{{- with .Values.otlp.certificate }}{{ $_ := set $data "LINKSPAN_OTLP_CERTIFICATE" . }}{{ end -}}
 {{- range $name, $value := .Values.extraConfig }}
 {{- if hasKey $data $name }}{{ fail (printf "extraConfig.%s is set by a value of its own, too: leave out one of the two" $name) }}{{ end }}
 {{- $_ := set $data $name $value }}
