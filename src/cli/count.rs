@@ -25,7 +25,10 @@ The counters are rules of nftables in a table of their own; they drop and change
 const EXAMPLES: &str = "\
 Examples:
   linkspan count --from 10.42.1.7 --to 10.52.0.9
-  linkspan count --from 10.42.1.7 --to 10.52.0.9 --seconds 60 -o json";
+  linkspan count --from 10.42.1.7 --to 10.52.0.9 --seconds 60 -o json
+
+  On a node without Kubernetes:
+    linkspan count --from 10.42.1.7 --to 10.52.0.9 --config site.yaml";
 
 /// How long an echo request waits for its answer.
 const EACH: Duration = Duration::from_millis(800);

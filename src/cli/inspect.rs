@@ -87,10 +87,13 @@ impl Place {
     /// # Errors
     /// There is neither, or it is of no use.
     pub(super) fn desired(self) -> anyhow::Result<Desired> {
-        let (settings, node) = self.node.settings()?;
         let loaded = match &self.config {
-            Some(file) => Loaded::read(file, &node)?,
-            None => kept_site(&settings, &node)?,
+            Some(file) => Loaded::read(file, &self.node.name()?)?,
+            None => {
+                let known = self.node.settings();
+                let (settings, node) = known.context("on a node without Kubernetes, --config is needed")?;
+                kept_site(&settings, &node)?
+            }
         };
         Ok(crate::run::plan_now(&loaded).context("the site cannot be planned")?.desired)
     }

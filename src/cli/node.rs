@@ -83,6 +83,11 @@ impl NodeOptions {
         Ok((settings, self.node.resolve()?))
     }
 
+    /// The node's name alone.
+    pub(super) fn name(self) -> anyhow::Result<String> {
+        self.node.resolve()
+    }
+
     /// The status socket.
     pub(super) fn socket(&self) -> &std::path::Path {
         &self.socket
