@@ -4,8 +4,9 @@ use anyhow::{Context as _, Result, ensure};
 use serde_json::Value;
 use testbed::Run;
 
+use crate::documentation::list::Test;
 use crate::joined::{Joined, SYSTEM};
-use crate::pods;
+use crate::{documented, pods};
 
 /// What `verify` proves for each ordered pair of clusters with two pods each: from each pod to both pods by address, to
 /// one with large packets and by name, and to the service by name over TCP and UDP.
@@ -34,16 +35,16 @@ fn array(text: &str) -> Result<Vec<Value>> {
 
 /// All proofs between all clusters, and then no trace of the pods.
 pub fn verify_proves_it(joined: &mut Joined) -> Result<()> {
-    proofs(joined, &["verify", "-o", "json"], 0)
+    proofs(joined, Test::ThreeVerify, 0)
 }
 
 /// The same, and the gateway of each cluster is restarted.
 pub fn verify_restarts_gateways(joined: &mut Joined) -> Result<()> {
-    proofs(joined, &["verify", "--failover", "-o", "json"], joined.bed.clusters.len())
+    proofs(joined, Test::TwoVerify, joined.bed.clusters.len())
 }
 
-fn proofs(joined: &Joined, args: &[&str], more: usize) -> Result<()> {
-    let outcomes = array(&everywhere(joined, args).stdout()?)?;
+fn proofs(joined: &Joined, test: Test, more: usize) -> Result<()> {
+    let outcomes = array(&documented::run(joined, test)?)?;
     for outcome in &outcomes {
         ensure!(outcome["ok"] == true, "{outcome}");
         if outcome["proof"] == "failover" {
@@ -64,7 +65,7 @@ fn proofs(joined: &Joined, args: &[&str], more: usize) -> Result<()> {
 
 /// Figures of both directions.
 pub fn bench_measures(joined: &mut Joined) -> Result<()> {
-    let figures = array(&everywhere(joined, &["bench", "--seconds", "2", "-o", "json"]).stdout()?)?;
+    let figures = array(&documented::run(joined, Test::TwoBench)?)?;
     ensure!(figures.len() == 2, "{figures:#?}");
     for one in figures {
         ensure!(one["tcpMbps"].as_f64().is_some_and(|rate| rate > 1.0), "{one}");

@@ -3,9 +3,11 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use anyhow::{Context as _, Result, ensure};
+use anyhow::{Context as _, Error, Result, ensure};
 use testbed::{Cluster, Lifetime, Run, Spec, Testbed};
 
+use crate::documentation::Shell;
+use crate::documentation::list::{self, Test};
 use crate::traces::Traces;
 
 /// What the names of this test's namespaces begin with; `make cluster` has others.
@@ -145,9 +147,8 @@ pub fn deploy(base: &str) -> String {
 /// It cannot be packed.
 pub fn pack() -> Result<PathBuf> {
     let archive = Path::new(env!("CARGO_TARGET_TMPDIR")).join("linkspan.tar");
-    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("deploy/image/pack.sh");
-    let args = [archive.display().to_string(), env!("CARGO_BIN_EXE_linkspan").to_owned()];
-    Run::new(script, args).done()?;
+    let shell = Shell::new().with("TREE", env!("CARGO_MANIFEST_DIR")).with("IMAGE_FILE", archive.display().to_string());
+    shell.run(list::only(Test::Pack)).map_err(Error::msg)?;
     Ok(archive)
 }
 

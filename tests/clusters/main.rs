@@ -7,6 +7,9 @@
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test that cannot go on has failed")]
 
 mod commands;
+#[path = "../documented/mod.rs"]
+mod documentation;
+mod documented;
 mod faults;
 mod gather;
 mod joined;
@@ -41,9 +44,7 @@ mod whole_clusters {
     fn two_clusters_are_joined_by_the_manifests_and_keep_every_promise() {
         let joined =
             Joined::start(&[Spec::paris().dual(), Spec::berlin().dual()]).unwrap_or_else(|error| panic!("{error:#}"));
-        for name in CLUSTERS {
-            joined.join(name).unwrap_or_else(|error| panic!("{error:#}"));
-        }
+        documented::two_join(&joined).unwrap_or_else(|error| panic!("{error:#}"));
         run(joined, &steps::ALL);
     }
 

@@ -9,9 +9,9 @@ use anyhow::{Context as _, Result, ensure};
 use ipnet::IpNet;
 use testbed::{Cluster, Corefile, Run, Spec, wait};
 
-use crate::joined::{BROKER, Joined, SYSTEM, deploy, eventually, once_coredns_knows};
+use crate::joined::{Joined, SYSTEM, eventually, once_coredns_knows};
 use crate::traces::Traces;
-use crate::{Step, commands, pods};
+use crate::{Step, commands, documented, pods};
 
 /// The clusters that join first, and the one that joins while they have connections.
 const FIRST: [&str; 2] = ["paris", "berlin"];
@@ -19,12 +19,13 @@ const LAST: &str = "rome";
 const EVERYBODY: [&str; 3] = ["paris", "berlin", "rome"];
 
 /// In order; later ones need what earlier ones have made.
-pub const ALL: [Step; 6] = [
+pub const ALL: [Step; 7] = [
     ("two clusters with the same prefixes join, and know each other by virtual addresses", two_join),
     ("pods reach services and headless pods by name, and servers reach them back", two_meet),
     ("a third one joins, and a running connection goes on", a_third_one_joins),
     ("nodes reach pods of the others", nodes_meet),
     ("verify proves all of it", commands::verify_proves_it),
+    ("a service is made, exported and used by the commands of the documentation", documented::three_are_used),
     ("what leaves leaves no trace", leaving_leaves_no_trace),
 ];
 
@@ -40,9 +41,7 @@ fn two_join(joined: &mut Joined) -> Result<()> {
         pods::start(joined.cluster(name)?)?;
         export(joined.cluster(name)?)?;
     }
-    for name in FIRST {
-        joined.join(name)?;
-    }
+    documented::three_join(joined)?;
     are_ready(joined, &FIRST)
 }
 
@@ -73,7 +72,7 @@ fn are_ready(joined: &Joined, clusters: &[&str]) -> Result<()> {
 
 /// What others call the pod of each node of a cluster, by the node's name, IPv4 first: read off its Member as `viewer` has
 /// it.
-fn known_as(joined: &Joined, viewer: &str, cluster: &str) -> Result<BTreeMap<String, Vec<IpAddr>>> {
+pub fn known_as(joined: &Joined, viewer: &str, cluster: &str) -> Result<BTreeMap<String, Vec<IpAddr>>> {
     let args = ["get", "member", cluster, "-n", SYSTEM, "-o", "json"];
     let member: serde_json::Value = serde_json::from_str(&joined.cluster(viewer)?.kubectl(args)?.stdout()?)?;
     let blocks = member["spec"]["virtualCIDRs"].as_array().context("no virtualCIDRs")?.clone();
@@ -210,11 +209,11 @@ fn leaving_leaves_no_trace(joined: &mut Joined) -> Result<()> {
     let config = ["get", "configmap", "coredns", "-n", "kube-system", "-o", "jsonpath={.data.Corefile}"];
     let corefile = || joined.cluster(LAST)?.kubectl(config)?.stdout();
     ensure!(corefile()?.contains("# linkspan begin"), "{LAST} finds names without the Corefile:\n{}", corefile()?);
-    joined.linkspan(LAST, &["leave"])?.done()?;
-    ensure!(!corefile()?.contains("linkspan"), "the Corefile of {LAST} still has Linkspan's:\n{}", corefile()?);
-    joined.cluster(LAST)?.kubectl(["delete", "-k", &deploy("member"), "--timeout=90s"])?.done()?;
-    joined.linkspan("berlin", &["uninstall", "--cluster", "--crds"])?.done()?;
-    joined.linkspan(BROKER, &["uninstall", "--cluster", "--broker", "--crds"])?.done()?;
+    documented::three_leave(joined, |command| {
+        let is_clean = command != "linkspan leave" || !corefile()?.contains("linkspan");
+        ensure!(is_clean, "the Corefile of {LAST} still has Linkspan's:\n{}", corefile()?);
+        Ok(())
+    })?;
     for name in FIRST {
         let kinds = "namespaces,crds,clusterroles,clusterrolebindings,validatingadmissionpolicies";
         let left = joined.cluster(name)?.kubectl(["get", kinds, "-o", "name"])?.stdout()?;

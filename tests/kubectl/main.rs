@@ -2,6 +2,9 @@
 
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test that cannot go on has failed")]
 
+#[path = "../documented/mod.rs"]
+mod documentation;
+mod documented;
 mod gather;
 mod install;
 mod manifests;
@@ -61,22 +64,10 @@ fn ended(command: &mut Command) -> Ended {
 /// A kubeconfig with a context for each of these servers.
 fn kubeconfig(servers: &[(&str, &str)]) -> PathBuf {
     static COUNT: AtomicU32 = AtomicU32::new(0);
-    let mut merged =
-        serde_json::json!({ "apiVersion": "v1", "kind": "Config", "clusters": [], "users": [], "contexts": [] });
-    for (name, text) in servers {
-        let mut one: serde_json::Value = serde_json::from_str(text).unwrap();
-        for list in ["clusters", "users", "contexts"] {
-            one[list][0]["name"] = (*name).into();
-            if list == "contexts" {
-                one[list][0]["context"] = serde_json::json!({ "cluster": name, "user": name });
-            }
-            merged[list].as_array_mut().unwrap().push(one[list][0].clone());
-        }
-    }
-    merged["current-context"] = servers[0].0.into();
+    let merged = testbed::merge_kubeconfigs(servers).unwrap();
     let name = format!("kubeconfig-{}-{}", std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed));
     let path = std::path::Path::new(env!("CARGO_TARGET_TMPDIR")).join(name);
-    std::fs::write(&path, merged.to_string()).unwrap();
+    std::fs::write(&path, merged).unwrap();
     path
 }
 

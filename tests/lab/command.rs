@@ -6,6 +6,8 @@ use std::time::Duration;
 
 use linkspan::lab::{Prefix, Signal, wait_until};
 
+use crate::documentation::Shell;
+use crate::documentation::list::{self, Test};
 use crate::support::binary;
 
 /// Everything on this machine that bears the lab's prefix: namespaces, files, and processes by their command line.
@@ -122,30 +124,32 @@ fn a_machine_that_lacks_something_is_told_what() {
     assert_eq!(traces("lstm-"), [""; 0]);
 }
 
+/// By the commands of the README.
 #[test]
 fn a_lab_that_stays_up_is_shown_used_proven_and_removed() {
-    let place = ["--prefix", "lstu-"];
-    let said = |args: &[&str]| {
-        let output = lab(&[&args[..1], &place, &args[1..]].concat()).output().unwrap();
-        let (said, errors) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
-        assert!(output.status.success(), "{args:?}: {said}{errors}");
-        said.into_owned()
-    };
-    said(&["up", "--pods", "1"]);
-    let members: serde_json::Value = serde_json::from_str(&said(&["status", "-o", "json"])).unwrap();
-    let members = members.as_array().unwrap();
-    assert_eq!(members.len(), 8);
-    assert!(
-        members
-            .iter()
-            .filter(|member| member["kind"] != "pod")
-            .all(|member| { member["state"].as_str().unwrap().starts_with("ready (process ") })
-    );
-    assert_eq!(said(&["exec", "paris/pod-1", "--", "sh", "-c", "echo hello"]), "hello\n");
-    let report: serde_json::Value = serde_json::from_str(&said(&["prove", "-o", "json"])).unwrap();
-    assert_eq!(report["passed"], true);
-    let killed: Vec<_> = report["rows"].as_array().unwrap().iter().filter_map(|row| row["check"].as_str()).collect();
-    assert!(killed.contains(&"kill -9 paris-gw") && killed.contains(&"kill -9 berlin-gw"), "{killed:?}");
-    assert_eq!(said(&["down"]), "The lab is removed.\n");
+    let shell = Shell::new();
+    for command in list::of(Test::LabUp) {
+        let said = shell.run(command).unwrap_or_else(|error| panic!("{error}"));
+        match command.text {
+            "linkspan lab status" => all_are_ready(),
+            "linkspan lab prove" => {
+                let report: serde_json::Value = serde_json::from_str(&said).unwrap();
+                let rows = report["rows"].as_array().unwrap();
+                let killed: Vec<_> = rows.iter().filter_map(|row| row["check"].as_str()).collect();
+                assert!(killed.contains(&"kill -9 paris-gw") && killed.contains(&"kill -9 berlin-gw"), "{killed:?}");
+            }
+            _ => {}
+        }
+    }
     assert_eq!(traces("lstu-"), [""; 0]);
+}
+
+fn all_are_ready() {
+    let output = lab(&["status", "--prefix", "lstu-", "-o", "json"]).output().unwrap();
+    let members: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    let members = members.as_array().unwrap();
+    assert_eq!(members.len(), 12, "four nodes with two pods each");
+    let nodes = members.iter().filter(|member| member["kind"] != "pod");
+    let states: Vec<_> = nodes.map(|node| node["state"].as_str().unwrap()).collect();
+    assert!(states.len() == 4 && states.iter().all(|state| state.starts_with("ready (process ")), "{states:?}");
 }

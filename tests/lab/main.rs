@@ -3,6 +3,8 @@
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test that cannot go on has failed")]
 
 mod command;
+#[path = "../documented/mod.rs"]
+mod documentation;
 mod overlap;
 mod paths;
 mod promise;

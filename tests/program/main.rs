@@ -4,6 +4,9 @@
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test that cannot go on has failed")]
 
 mod commands;
+#[path = "../documented/mod.rs"]
+mod documentation;
+mod documented;
 mod node;
 mod otlp;
 

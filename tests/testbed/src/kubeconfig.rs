@@ -1,8 +1,9 @@
 //! Kubeconfigs with everything inside, so that one string gives access.
 
+use anyhow::{Context as _, Result};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::pki::{Authority, Identity};
 
@@ -25,4 +26,26 @@ pub fn render(cluster: &str, server: &str, authority: &Authority, identity: &Ide
         "current-context": cluster,
     });
     format!("{config:#}\n")
+}
+
+/// One kubeconfig with a context for each of these, by these names; the first one is the current one.
+///
+/// # Errors
+/// One is no kubeconfig as [`ApiServer::kubeconfig`](crate::ApiServer::kubeconfig) has it.
+pub fn merge(all: &[(&str, &str)]) -> Result<String> {
+    let current = all.first().context("no kubeconfig is given")?.0;
+    let mut merged = json!({
+        "apiVersion": "v1", "kind": "Config", "clusters": [], "users": [], "contexts": [], "current-context": current,
+    });
+    for (name, text) in all {
+        let mut one: Value =
+            serde_json::from_str(text).with_context(|| format!("the kubeconfig of {name} is no JSON"))?;
+        one["contexts"][0]["context"] = json!({ "cluster": name, "user": name });
+        for list in ["clusters", "users", "contexts"] {
+            one[list][0]["name"] = (*name).into();
+            let list_of_all = merged[list].as_array_mut().context("it was made as a list")?;
+            list_of_all.push(one[list][0].take());
+        }
+    }
+    Ok(merged.to_string())
 }

@@ -30,6 +30,7 @@ pub use bed::Testbed;
 pub use cluster::Cluster;
 pub use command::Run;
 pub use image::Image;
+pub use kubeconfig::merge as merge_kubeconfigs;
 pub use network::{OUTSIDE, netns};
 pub use node::Node;
 pub use processes::Lifetime;
