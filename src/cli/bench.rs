@@ -6,10 +6,10 @@ use super::staged::{Staged, run_id};
 use crate::kubectl::bench::{self, Options};
 
 const LONG: &str = "\
-Measure what the way between clusters carries: throughput of one TCP connection, round trips over an open connection, and
+Measure what the way between clusters carries: throughput of one TCP connection, round trips over an open connection, and \
 resolution of names, between test pods in each direction.
 
-The command makes namespace linkspan-verify as `linkspan verify` does, and removes it again. Each direction is measured alone.
+The command makes namespace linkspan-verify as `linkspan verify` does, and removes it again. Each direction is measured alone. \
 Traffic of others is in the figures, and feels the measurement.";
 
 const EXAMPLES: &str = "\

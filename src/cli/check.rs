@@ -12,7 +12,7 @@ use crate::site::{Loaded, NodePlan};
 const LONG: &str = "\
 Check a site file and print what `linkspan run` would make of it on this node, without changing anything.
 
-Mistakes are told with line and column, all at once. On the gateway the key files are checked too; with --file-only
+Mistakes are told with line and column, all at once. On the gateway the key files are checked too; with --file-only \
 neither they nor the node's name are looked at, for a check on another machine, such as before a commit.";
 
 const EXAMPLES: &str = "\

@@ -8,7 +8,7 @@ use super::node::Http;
 use crate::roles::controller::Settings;
 
 const LONG: &str = "\
-Join this cluster to its clusterset and keep exports, imports and DNS forwarding in step: the Deployment of deploy/member
+Join this cluster to its clusterset and keep exports, imports and DNS forwarding in step: the Deployment of deploy/member \
 runs it twice, and the one that holds Lease linkspan-controller works.
 
 Everything that it knows is in its own cluster's API server, so a restart needs no broker.";
@@ -19,9 +19,11 @@ Examples:
   linkspan controller --cluster-id paris --http-port 9810
 
 Environment:
-  LINKSPAN_CLUSTER_ID, LINKSPAN_POD_CIDRS, LINKSPAN_SERVICE_CIDRS, LINKSPAN_VIRTUAL_POOL, LINKSPAN_ALLOWED_PREFIXES,
-  LINKSPAN_GATEWAY_SELECTOR, LINKSPAN_HTTP_PORT, POD_IP, POD_NAME: as the options; an empty value is none.
-  KUBECONFIG: which API server, outside of a pod.";
+  As the options; an empty value is none:
+    LINKSPAN_CLUSTER_ID, LINKSPAN_POD_CIDRS, LINKSPAN_SERVICE_CIDRS, LINKSPAN_VIRTUAL_POOL,
+    LINKSPAN_ALLOWED_PREFIXES, LINKSPAN_GATEWAY_SELECTOR, LINKSPAN_HTTP_PORT, POD_IP, POD_NAME
+  Which API server, outside of a pod:
+    KUBECONFIG";
 
 /// Join this cluster to its clusterset, and keep exports and imports in step.
 #[derive(Debug, ClapArgs)]

@@ -19,7 +19,7 @@ use crate::kubectl::trace::Said;
 const LONG: &str = "\
 Count packets between two addresses where they come into and go out of this node, by kind of link.
 
-The counters are rules of nftables in a table of their own; they drop and change nothing, and are removed at the end.
+The counters are rules of nftables in a table of their own; they drop and change nothing, and are removed at the end. \
 `linkspan trace` runs it in the linkspan-node pods of all nodes on the way.";
 
 const EXAMPLES: &str = "\

@@ -2,16 +2,16 @@
 
 use clap::Args as ClapArgs;
 
-use super::change::Change;
+use super::change::{Change, Trial};
 use crate::kubectl::contexts::Contexts;
 use crate::kubectl::install::broker;
 
 const LONG: &str = "\
 Make a cluster's API server a broker, where clusters meet.
 
-A broker is a namespace (linkspan-broker) with rights and admission policies, and the kinds of Linkspan and of the
-Multi-Cluster Services API. No pod runs there. Any API server will do that all clusters reach: that of one of them, or one
-without nodes. The command applies what this program has inside, the same as deploy/crds and deploy/broker; once more does
+A broker is a namespace (linkspan-broker) with rights and admission policies, and the kinds of Linkspan and of the \
+Multi-Cluster Services API. No pod runs there. Any API server will do that all clusters reach: that of one of them, or one \
+without nodes. The command applies what this program has inside, the same as deploy/crds and deploy/broker; once more does \
 no harm, and a newer program brings the broker up to date.";
 
 const EXAMPLES: &str = "\
@@ -35,5 +35,6 @@ pub(super) struct Args {
 }
 
 pub(super) async fn run(args: Args) -> anyhow::Result<()> {
-    broker::deploy(args.contexts.one().await?, args.change.dry_run, args.change.output).await
+    let Change { trial: Trial { dry_run }, output } = args.change;
+    super::on_one(&args.contexts, async |target| broker::deploy(target, dry_run, output).await).await
 }

@@ -11,8 +11,8 @@ use clap::{Args as ClapArgs, ValueEnum};
 const LONG: &str = "\
 Look at clusters and tell what is wrong with them, with the evidence, the cause and a fix.
 
-What API servers have is read first; then every node is asked through its linkspan-node pod what its kernel has and whom it
-reaches. Name the contexts of all clusters that are concerned: both ends of a tunnel together tell what one end cannot.
+What API servers have is read first; then every node is asked through its linkspan-node pod what its kernel has and whom it \
+reaches. Name the contexts of all clusters that are concerned: both ends of a tunnel together tell what one end cannot. \
 Nothing is changed. What your rights do not let you see is told as unknown, and the rest is checked.";
 
 const EXAMPLES: &str = "\
@@ -28,7 +28,7 @@ Checks:
   cni          routes, and rules of other programs that rewrite sources
   connections  tunnels between gateways
   dns          names under clusterset.local
-  firewall     UDP between gateways and nodes, rules that drop, NetworkPolicies before exports
+  firewall     UDP between gateways and nodes, rules that drop, policies before exports
   kube-proxy   whether clusterset IPs are carried on every node
   mtu          packets of full size
   nodes        Linkspan's pods, gateways, and passes
@@ -37,9 +37,8 @@ Checks:
   services     exports and imports
   version      versions within and between clusters
 
-Permissions:
-  list of members, gatewaynodes, leases, pods, nodes, services, endpointslices, networkpolicies and so on, and
-  create pods/exec in namespace linkspan-system, without which nodes are not asked.
+Permissions: list of members, gatewaynodes, leases, pods, nodes, services, endpointslices, networkpolicies and so on, and \
+create pods/exec in namespace linkspan-system, without which nodes are not asked.
 
 Exit codes:
   0  nothing is wrong; there may be warnings

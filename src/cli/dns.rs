@@ -8,10 +8,10 @@ use super::node::Http;
 use crate::roles::dns::Settings;
 
 const LONG: &str = "\
-Answer for clusterset.local from the ServiceImports of this cluster: the Deployment of deploy/member runs it, and cluster
+Answer for clusterset.local from the ServiceImports of this cluster: the Deployment of deploy/member runs it, and cluster \
 DNS forwards to its Service.
 
-Names follow imports, endpoints and paths within a moment. Until all is known once, answers are SERVFAIL; while the API
+Names follow imports, endpoints and paths within a moment. Until all is known once, answers are SERVFAIL; while the API \
 server is away, the last names are served.";
 
 const EXAMPLES: &str = "\
@@ -21,8 +21,10 @@ Examples:
   dig @127.0.0.1 -p 5353 web.default.svc.clusterset.local
 
 Environment:
-  POD_IP, POD_IPS, LINKSPAN_HTTP_PORT, LINKSPAN_CLUSTER_ID: as the options; an empty value is none.
-  KUBECONFIG: which API server, outside of a pod.";
+  As the options; an empty value is none:
+    POD_IP, POD_IPS, LINKSPAN_HTTP_PORT, LINKSPAN_CLUSTER_ID
+  Which API server, outside of a pod:
+    KUBECONFIG";
 
 /// Answer for clusterset.local from the Kubernetes API.
 #[derive(Debug, ClapArgs)]

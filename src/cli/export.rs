@@ -55,7 +55,7 @@ impl What {
         Order {
             service: self.service,
             namespace: self.namespace,
-            dry_run: self.change.dry_run,
+            dry_run: self.change.trial.dry_run,
             format: self.change.output,
         }
     }

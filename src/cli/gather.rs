@@ -11,9 +11,9 @@ use crate::kubectl::gather;
 const LONG: &str = "\
 Gather everything about Linkspan from clusters into one archive, for somebody who is asked for help.
 
-In it are objects, logs of all pods of Linkspan and of cluster DNS, what `linkspan status` and `linkspan inspect` say on each
-node, events, versions, and a summary. Secrets are removed: data of Secrets, tokens, passwords and private keys, wherever
-they stand; where you may read Secrets, their values (but for short ones in lower case, which are names as a rule) are also
+In it are objects, logs of all pods of Linkspan and of cluster DNS, what `linkspan status` and `linkspan inspect` say on each \
+node, events, versions, and a summary. Secrets are removed: data of Secrets, tokens, passwords and private keys, wherever \
+they stand; where you may read Secrets, their values (but for short ones in lower case, which are names as a rule) are also \
 looked for and taken out in all else. Names and addresses stay. What you may not read is left out and listed.";
 
 const EXAMPLES: &str = "\

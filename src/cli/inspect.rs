@@ -19,7 +19,7 @@ use crate::site::Loaded;
 use crate::status::{Report, socket};
 
 const LONG: &str = "\
-Show what the kernel of this node has that matters to Linkspan: links, routes and rules, what a pass would change, which way
+Show what the kernel of this node has that matters to Linkspan: links, routes and rules, what a pass would change, which way \
 packets take, what the packet filter does to them, and who answers from here. Nothing is changed.
 
 `kubectl linkspan diagnose` and `why` run it in the linkspan-node pods; it tells the state of the process there, too.";

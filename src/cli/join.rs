@@ -10,7 +10,7 @@ use controller::broker::token::{LIFETIME, Replace};
 use controller::members::ClusterId;
 use zeroize::Zeroizing;
 
-use super::change::Change;
+use super::change::{Change, Trial};
 use super::token::Issue;
 use crate::kubectl::contexts::{Contexts, Target};
 use crate::kubectl::install::join::{self, Install, Order, Source};
@@ -21,14 +21,14 @@ const TOKEN_MAX: u64 = 64 * 1024;
 const LONG: &str = "\
 Join this cluster to a clusterset.
 
-With --broker-context or --broker-kubeconfig, this one command does everything: it makes a token on the broker, applies the
-kinds and Linkspan itself to the cluster, gives it the token, and waits until it is ready. Without, the token comes from
+With --broker-context or --broker-kubeconfig, this one command does everything: it makes a token on the broker, applies the \
+kinds and Linkspan itself to the cluster, gives it the token, and waits until it is ready. Without, the token comes from \
 --token-file or standard input, made by `linkspan token create` where somebody has rights on the broker.
 
-Linkspan's manifests are applied where it is not there yet; --upgrade and --image apply them in any case, and
+Linkspan's manifests are applied where it is not there yet; --upgrade and --image apply them in any case, and \
 --keep-manifests never, for clusters whose manifests come from Git or Helm.
 
-A cluster that has joined keeps its credential. Where the broker takes it no longer, as after `linkspan member remove`, the
+A cluster that has joined keeps its credential. Where the broker takes it no longer, as after `linkspan member remove`, the \
 command with a broker makes a new token. A cluster that has left may join under another ID.";
 
 const EXAMPLES: &str = "\
@@ -41,8 +41,8 @@ Examples:
     linkspan token create berlin > berlin.token
     linkspan join --token-file berlin.token
 
-  The same from Git: Secret linkspan-join with the token under `token`, and LINKSPAN_CLUSTER_ID in ConfigMap linkspan, both
-  in namespace linkspan-system.";
+The same from Git: Secret linkspan-join with the token under `token`, and LINKSPAN_CLUSTER_ID in ConfigMap linkspan, both \
+in namespace linkspan-system.";
 
 /// Join this cluster to a clusterset.
 #[derive(Debug, ClapArgs)]
@@ -95,9 +95,9 @@ pub(super) async fn join(args: Join) -> anyhow::Result<()> {
         (false, true) => Install::Always,
         (false, false) => Install::IfAbsent,
     };
-    let target = args.contexts.one().await?;
-    let Change { dry_run, output: format } = args.change;
-    join::join(target, Order { source, install, image: args.image, wait: args.wait, dry_run, format }).await
+    let Change { trial: Trial { dry_run }, output: format } = args.change;
+    let order = Order { source, install, image: args.image, wait: args.wait, dry_run, format };
+    super::on_one(&args.contexts, async |target| join::join(target, order).await).await
 }
 
 async fn source(args: &Join) -> anyhow::Result<Source> {

@@ -10,7 +10,7 @@ use zeroize::Zeroizing;
 
 const GENKEY: &str = "\
 Examples:
-  Make a key file that only its owner can read, and print the public key for the other clusters:
+  Make a key file that only its owner can read, and print the public key for the others:
     linkspan genkey private.key
 
   Make a key that both ends of one tunnel share (presharedKeyFile):

@@ -4,15 +4,15 @@ use clap::Args as ClapArgs;
 
 use super::change::Change;
 use crate::kubectl::contexts::Contexts;
-use crate::kubectl::install::{Steps, leave};
+use crate::kubectl::install::leave;
 
 const LEAVE: &str = "\
 Examples:
   linkspan leave
   linkspan leave --context berlin --dry-run
 
-It removes what this cluster has on the broker and what the others have here, all ServiceImports with their Services and
-EndpointSlices, and stops cluster DNS from forwarding clusterset.local. ServiceExports stay, and so does Linkspan itself,
+It removes what this cluster has on the broker and what the others have here, all ServiceImports with their Services and \
+EndpointSlices, and stops cluster DNS from forwarding clusterset.local. ServiceExports stay, and so does Linkspan itself, \
 which may join again with another token; `linkspan uninstall --cluster` takes it out, too.";
 
 /// Leave the clusterset.
@@ -29,10 +29,12 @@ pub(super) struct Leave {
 }
 
 pub(super) async fn leave(args: Leave) -> anyhow::Result<()> {
-    let target = args.contexts.one().await?;
-    let steps = Steps::new(target, args.change.dry_run, args.change.output);
-    match leave::leave(&steps, args.wait).await? {
-        Some(left) => steps.say(&format!("it goes on without this command; still there: {left}")),
-        None => Ok(()),
-    }
+    super::on_one(&args.contexts, async |target| {
+        let steps = args.change.steps(target);
+        match leave::leave(&steps, args.wait).await? {
+            Some(left) => steps.say(&format!("it goes on without this command; still there: {left}")),
+            None => Ok(()),
+        }
+    })
+    .await
 }

@@ -11,6 +11,7 @@ use tracing_subscriber::{EnvFilter, Layer as _};
 use crate::otlp::{self, Collector, Endpoint};
 
 #[derive(Debug, Args)]
+#[command(next_help_heading = "Logs")]
 pub(super) struct Logs {
     /// How much is logged: error, warn, info, debug or trace, for all or for parts: `info,tunnel=debug`.
     #[arg(long, global = true, env = "LINKSPAN_LOG", default_value = "info", value_name = "LEVEL", hide_env = true)]

@@ -1,5 +1,6 @@
 //! The command line.
 
+mod ahead;
 mod bench;
 mod change;
 mod check;
@@ -43,6 +44,8 @@ use std::process::ExitCode;
 use clap::error::ErrorKind;
 use clap::{CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
 
+use crate::kubectl::contexts::{Contexts, Target};
+use crate::kubectl::errors::named;
 use crate::kubectl::output::print;
 
 /// Wrong use of the command line (`EX_USAGE` of `sysexits.h`).
@@ -63,7 +66,7 @@ impl std::fmt::Display for Misuse {
 impl std::error::Error for Misuse {}
 
 const ABOUT: &str = "\
-Joins Kubernetes clusters, and hosts without Kubernetes, over encrypted tunnels: pods and services of one cluster are
+Joins Kubernetes clusters, and hosts without Kubernetes, over encrypted tunnels: pods and services of one cluster are \
 reached from another by address and by name under clusterset.local.";
 
 const EXAMPLES: &str = "\
@@ -76,21 +79,26 @@ Examples:
   See peers, names and the last pass:
     linkspan status
 
-  Join two Kubernetes clusters, the first of which carries the broker, and let the first use a service of the second:
+  Two joined Kubernetes clusters, the first of which carries the broker:
     linkspan deploy-broker --context paris
     linkspan join paris --context paris --broker-context paris
     linkspan join berlin --context berlin --broker-context paris
+
+  A service of the second one for the first:
     linkspan export web --context berlin
+
+Options that say which clusters, such as --context, may also stand before the command.
 
 Exit codes:
   0   done
   1   failed; the reason is on standard error
-  2   only `lab`, `diagnose`, `why` and `trace`: it could not run; 1 means that something was found to be broken
+  2   of `lab`, `diagnose`, `why` and `trace`: it could not run; 1 means that something failed
+  3   of `diagnose`, `why` and `trace`: something could not be seen
   64  wrong use of the command line
 
 Environment:
   KUBECONFIG                 kubeconfig files, as kubectl has them
-  NO_COLOR                   no colour, whatever its value
+  NO_COLOR                   no colour, if it is anything but empty
   LINKSPAN_LOG               as --log
   LINKSPAN_OTLP_ENDPOINT     as --otlp-endpoint
   LINKSPAN_OTLP_CERTIFICATE  as --otlp-certificate
@@ -110,15 +118,18 @@ Examples:
   How it stands:
     linkspan show --context paris,berlin
 
+Options that say which clusters, such as --context, may also stand before the command, as kubectl takes them.
+
 Exit codes:
   0   done
   1   failed in one cluster at least; the reason is on standard error
-  2   only `diagnose`, `why` and `trace`: it could not run; 1 means that something was found to be broken
+  2   of `diagnose`, `why` and `trace`: it could not run; 1 means that something is broken
+  3   of `diagnose`, `why` and `trace`: something could not be seen
   64  wrong use of the command line
 
 Environment:
   KUBECONFIG    kubeconfig files, as kubectl has them
-  NO_COLOR      no colour, whatever its value
+  NO_COLOR      no colour, if it is anything but empty
   LINKSPAN_LOG  as --log";
 
 /// The program's arguments.
@@ -185,7 +196,7 @@ Examples:
 /// # Errors
 /// What clap says is wrong with them.
 pub fn parses(arguments: impl Iterator<Item = OsString>) -> Result<(), String> {
-    match Cli::try_parse_from(arguments) {
+    match Cli::try_parse_from(ahead::arranged(&Cli::command(), arguments.collect())) {
         Err(error) if error.kind() != ErrorKind::DisplayHelp => Err(error.to_string()),
         _ => Ok(()),
     }
@@ -199,10 +210,12 @@ pub fn main(arguments: impl Iterator<Item = OsString>) -> ExitCode {
         return ended(
             completion::complete(plugin::dress(Cli::command()), words).map(|()| ExitCode::SUCCESS),
             ExitCode::FAILURE,
+            true,
         );
     }
     let is_plugin = plugin::is_called(arguments.first(), plugin::FILE);
     let command = if is_plugin { plugin::dress(Cli::command()) } else { Cli::command() };
+    let arguments = ahead::arranged(&command, arguments);
     let parsed = command.try_get_matches_from(arguments).and_then(|matches| Cli::from_arg_matches(&matches));
     let mut cli = match parsed {
         Ok(cli) => cli,
@@ -226,13 +239,14 @@ pub fn main(arguments: impl Iterator<Item = OsString>) -> ExitCode {
         Command::Lab(_) | Command::Diagnose(_) | Command::Trace(_) | Command::Why(_) => ExitCode::from(UNABLE),
         _ => ExitCode::FAILURE,
     };
-    ended(dispatch(cli.command, is_plugin), failure)
+    ended(dispatch(cli.command, is_plugin), failure, is_plugin)
 }
 
 /// The exit code of what ended so; a failure is told.
-fn ended(result: anyhow::Result<ExitCode>, failure: ExitCode) -> ExitCode {
+fn ended(result: anyhow::Result<ExitCode>, failure: ExitCode, is_plugin: bool) -> ExitCode {
     result.unwrap_or_else(|error| {
-        eprintln!("linkspan: {error:#}");
+        let text = format!("{error:#}");
+        eprintln!("linkspan: {}", if is_plugin { plugin::Names::of(&Cli::command()).spoken(&text) } else { text });
         if error.is::<Misuse>() { ExitCode::from(EX_USAGE) } else { failure }
     })
 }
@@ -272,11 +286,17 @@ fn dispatch(command: Command, is_plugin: bool) -> anyhow::Result<ExitCode> {
         Command::Pubkey(args) => key::pubkey(args),
         Command::Lab(args) => return runtime()?.block_on(lab::run(args)),
         Command::Schema => print(&format!("{:#}\n", serde_json::to_value(crate::site::schema())?)),
-        Command::Completion(args) => completion::run(args, Cli::command()),
+        Command::Completion(args) => completion::run(args, is_plugin),
         Command::Man(args) => man::run(args, [Cli::command(), plugin::dress(Cli::command()).name(plugin::FILE)]),
         Command::Version(args) => version::run(args, is_plugin),
     }?;
     Ok(ExitCode::SUCCESS)
+}
+
+/// Works on the one cluster of a command, which is named where it is not reached.
+async fn on_one(contexts: &Contexts, work: impl AsyncFnOnce(Target) -> anyhow::Result<()>) -> anyhow::Result<()> {
+    let target = contexts.one().await?;
+    work(target.clone()).await.map_err(|error| named(&target, error))
 }
 
 /// A runtime for the control tasks. Packets are not its business: lanes are threads of their own.
@@ -288,6 +308,63 @@ fn runtime() -> anyhow::Result<tokio::runtime::Runtime> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// Longest line that is as it is on a terminal of 100 columns, and of most others.
+    const WIDTH: usize = 96;
+
+    /// Says what is wrong with the line breaks of a text: prose is left to clap, which knows the terminal.
+    fn broken(text: &str) -> Vec<String> {
+        let is_prose = |line: &str| !line.is_empty() && !line.starts_with(' ');
+        let lines: Vec<&str> = text.lines().collect();
+        let halves = lines.windows(2).filter(|pair| pair.iter().all(|line| is_prose(line)));
+        let halves = halves.map(|pair| format!("a paragraph of two lines: {pair:?}"));
+        let long = lines.iter().filter(|line| !is_prose(line) && line.chars().count() > WIDTH);
+        halves.chain(long.map(|line| format!("too long: {line}"))).collect()
+    }
+
+    fn each(command: &clap::Command, see: &mut impl FnMut(&clap::Command)) {
+        see(command);
+        command.get_subcommands().for_each(|sub| each(sub, see));
+    }
+
+    #[test]
+    fn help_is_broken_where_the_terminal_ends_and_nowhere_else() {
+        for command in [Cli::command(), plugin::dress(Cli::command())] {
+            each(&command, &mut |command| {
+                for text in [command.get_long_about(), command.get_after_help()].into_iter().flatten() {
+                    assert_eq!(broken(&text.to_string()), [""; 0], "help of {}", command.get_name());
+                }
+            });
+        }
+        assert_eq!(broken("One.\n\nTwo:\n  three\n  four\n\nFive."), [""; 0]);
+        assert_eq!(broken("One\ntwo."), ["a paragraph of two lines: [\"One\", \"two.\"]"]);
+        assert_eq!(broken(&format!("{0}\n  {0}", "x".repeat(95))), [format!("too long:   {}", "x".repeat(95))]);
+    }
+
+    #[test]
+    fn help_says_of_no_color_what_is_done() {
+        for command in [Cli::command(), plugin::dress(Cli::command())] {
+            let help = command.get_after_help().expect("examples").to_string();
+            let line = help.lines().find(|line| line.starts_with("  NO_COLOR ")).expect("it is told");
+            assert!(line.ends_with("  no colour, if it is anything but empty"), "{line}");
+        }
+    }
+
+    #[test]
+    fn options_of_logs_stand_behind_all_others_and_a_plugin_sends_nothing_to_a_collector() {
+        let help = |mut command: clap::Command| {
+            command.build();
+            command.find_subcommand_mut("join").expect("a command").render_long_help().to_string()
+        };
+        let join = help(Cli::command());
+        let (others, logs) = join.split_once("\nLogs:\n").expect("a heading");
+        assert!(others.contains("--upgrade") && others.contains("--clusterset") && !others.contains("--log"), "{join}");
+        for option in ["--log <LEVEL>", "--log-format <FORMAT>", "--otlp-endpoint <URL>"] {
+            assert!(logs.contains(option), "{join}");
+        }
+        let plugin = help(plugin::dress(Cli::command()));
+        assert!(plugin.contains("--log-format") && !plugin.contains("--otlp-endpoint"), "{plugin}");
+    }
 
     #[test]
     fn the_command_line_is_consistent_and_each_command_has_help() {

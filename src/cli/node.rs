@@ -12,11 +12,11 @@ use crate::roles::node::Settings;
 use crate::run::{AtExit, Options, Source};
 
 const LONG: &str = "\
-Join this node to the clusters that its own cluster's API server names: the DaemonSet of deploy/member runs it on every
+Join this node to the clusters that its own cluster's API server names: the DaemonSet of deploy/member runs it on every \
 node.
 
-It does what `linkspan run` does, with Members, Nodes and the gateway Lease of namespace linkspan-system in the place of a
-site file. Nodes with the label linkspan.dev/gateway=true end tunnels; where none has it, two ready nodes are chosen. One
+It does what `linkspan run` does, with Members, Nodes and the gateway Lease of namespace linkspan-system in the place of a \
+site file. Nodes with the label linkspan.dev/gateway=true end tunnels; where none has it, two ready nodes are chosen. One \
 of them is active, and the other takes over when it is lost. The private key is made on the node and stays there.
 
 While the API server is away everything keeps running; a node that starts meanwhile begins with what was kept on disk.";
@@ -27,9 +27,11 @@ Examples:
   linkspan node --cluster-id paris --node paris-1 --http-port 9810
 
 Environment:
-  LINKSPAN_CLUSTER_ID, LINKSPAN_STATE, LINKSPAN_SOCKET, LINKSPAN_GATEWAY_SELECTOR, LINKSPAN_PORT, LINKSPAN_LANES,
-  LINKSPAN_MTU, LINKSPAN_HTTP_PORT, POD_IP, NODE_NAME: as the options; an empty value is none.
-  KUBECONFIG: which API server, outside of a pod.";
+  As the options; an empty value is none:
+    LINKSPAN_CLUSTER_ID, LINKSPAN_STATE, LINKSPAN_SOCKET, LINKSPAN_GATEWAY_SELECTOR,
+    LINKSPAN_PORT, LINKSPAN_LANES, LINKSPAN_MTU, LINKSPAN_HTTP_PORT, POD_IP, NODE_NAME
+  Which API server, outside of a pod:
+    KUBECONFIG";
 
 /// Join this node to the clusters that the Kubernetes API names.
 #[derive(Debug, ClapArgs)]

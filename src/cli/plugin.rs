@@ -4,15 +4,17 @@ use std::ffi::OsString;
 use std::path::Path;
 
 use clap::Command;
+use clap::builder::StyledStr;
 
 /// The file name by which kubectl finds it.
 pub(super) const FILE: &str = "kubectl-linkspan";
 /// What people type.
 const NAME: &str = "kubectl linkspan";
 /// Commands of nodes, which nobody means who speaks through kubectl. They work nevertheless.
-const OF_NODES: [&str; 13] = [
+const OF_NODES: [&str; 14] = [
     "reference",
     "inspect",
+    "count",
     "echo",
     "call",
     "run",
@@ -35,37 +37,87 @@ pub(super) fn is_called(program: Option<&OsString>, name: &str) -> bool {
 pub(super) fn dress(command: Command) -> Command {
     let command = command.bin_name(NAME).override_usage(format!("{NAME} [OPTIONS] <COMMAND>"));
     let command = OF_NODES.iter().fold(command, |command, name| command.mut_subcommand(name, |sub| sub.hide(true)));
-    rename(command.about(ABOUT).long_about(ABOUT).after_help(super::KUBECTL_EXAMPLES))
+    // It is for pods, whose collector has a name in their cluster.
+    let command = command.mut_arg("otlp_endpoint", |arg| arg.hide(true));
+    let command = command.mut_subcommand("completion", |sub| sub.after_help(COMPLETION));
+    Names::of(&command).rename(command.about(ABOUT).long_about(ABOUT).after_help(super::KUBECTL_EXAMPLES))
 }
 
 const ABOUT: &str = "\
 Joins Kubernetes clusters over encrypted tunnels, and shows and mends what joins them.";
 
-/// Says `kubectl linkspan` wherever help says `linkspan`.
-fn rename(command: Command) -> Command {
-    let names: Vec<String> = command.get_subcommands().map(|sub| sub.get_name().to_owned()).collect();
-    let command = names.iter().fold(command, |command, name| command.mut_subcommand(name, rename));
-    let said = command.get_after_help().map(|help| spoken(&help.to_string()));
-    match said {
-        Some(help) => command.after_help(help),
-        None => command,
-    }
-}
+const COMPLETION: &str = "\
+Examples:
+  kubectl's own completion asks kubectl_complete-linkspan, which is this program by another name:
+    ln -s \"$(command -v kubectl-linkspan)\" /usr/local/bin/kubectl_complete-linkspan
 
-/// Lines and quotes that begin with the program's name.
-fn spoken(help: &str) -> String {
-    let said = help.replace("`linkspan ", "`kubectl linkspan ").replace("&& linkspan ", "&& kubectl linkspan ");
-    let line = |line: &str| match line.strip_prefix("  ").map(|rest| (rest, rest.trim_start())) {
-        Some((rest, text)) if text.starts_with("linkspan ") => {
-            format!("  {}kubectl {text}", &rest[..rest.len() - text.len()])
+  What is printed is for who types kubectl-linkspan, with a hyphen:
+    source <(linkspan completion bash)";
+
+/// Names of the commands that people speak of through kubectl.
+pub(super) struct Names(Vec<String>);
+
+impl Names {
+    /// Those of the whole command line. What nodes do, they do under the program's own name.
+    pub(super) fn of(command: &Command) -> Self {
+        let names = command.get_subcommands().map(Command::get_name).filter(|name| !OF_NODES.contains(name));
+        Self(names.map(str::to_owned).collect())
+    }
+
+    /// Says `kubectl linkspan` wherever help says `linkspan`.
+    fn rename(&self, command: Command) -> Command {
+        let names: Vec<String> = command.get_subcommands().map(|sub| sub.get_name().to_owned()).collect();
+        let command = names.iter().fold(command, |command, name| command.mut_subcommand(name, |sub| self.rename(sub)));
+        let said = |text: Option<&StyledStr>| text.map(|text| self.spoken(&text.to_string()));
+        let mut command = command.mut_args(|arg| {
+            let (short, long) = (said(arg.get_help()), said(arg.get_long_help()));
+            let arg = match short {
+                Some(text) => arg.help(text),
+                None => arg,
+            };
+            match long {
+                Some(text) => arg.long_help(text),
+                None => arg,
+            }
+        });
+        if let Some(text) = said(command.get_about()) {
+            command = command.about(text);
         }
-        _ => line.to_owned(),
-    };
-    said.lines().map(line).collect::<Vec<_>>().join("\n")
+        if let Some(text) = said(command.get_long_about()) {
+            command = command.long_about(text);
+        }
+        match said(command.get_after_help()) {
+            Some(text) => command.after_help(text),
+            None => command,
+        }
+    }
+
+    /// A text in which calls of the program are such as its reader types.
+    pub(super) fn spoken(&self, text: &str) -> String {
+        let mut said = String::new();
+        let mut rest = text;
+        while let Some(at) = rest.find("linkspan ") {
+            let (before, call) = rest.split_at(at);
+            said.push_str(before);
+            // As a name of something else, behind kubectl already, or run in a pod.
+            let is_other = said.ends_with(|c: char| c.is_alphanumeric() || "-_/.".contains(c))
+                || said.ends_with("kubectl ")
+                || said.ends_with("-- ");
+            let word = call["linkspan ".len()..].split(|c: char| !c.is_alphanumeric() && c != '-').next();
+            if !is_other && self.0.iter().any(|name| Some(name.as_str()) == word) {
+                said.push_str("kubectl ");
+            }
+            said.push_str("linkspan ");
+            rest = &call["linkspan ".len()..];
+        }
+        said + rest
+    }
 }
 
 #[cfg(test)]
 mod tests {
+    use clap::CommandFactory as _;
+
     use super::*;
 
     #[test]
@@ -78,12 +130,49 @@ mod tests {
     }
 
     #[test]
-    fn examples_are_told_as_they_are_typed() {
-        let help = "Examples:\n  linkspan leave\n    linkspan export web\n  see `linkspan token`; linkspan stays\n  systemctl stop linkspan";
-        assert_eq!(
-            spoken(help),
-            "Examples:\n  kubectl linkspan leave\n    kubectl linkspan export web\n  see `kubectl linkspan token`; linkspan \
-             stays\n  systemctl stop linkspan"
-        );
+    fn calls_are_told_as_they_are_typed_and_names_stay() {
+        let names = Names::of(&super::super::Cli::command());
+        for (text, expected) in [
+            ("Examples:\n  linkspan leave\n", "Examples:\n  kubectl linkspan leave\n"),
+            ("made by `linkspan token create` there", "made by `kubectl linkspan token create` there"),
+            ("source <(linkspan completion bash)", "source <(kubectl linkspan completion bash)"),
+            ("systemctl stop linkspan && linkspan uninstall", "systemctl stop linkspan && kubectl linkspan uninstall"),
+            ("X=1 linkspan show | linkspan export", "X=1 kubectl linkspan show | kubectl linkspan export"),
+        ] {
+            assert_eq!(names.spoken(text), expected);
+        }
+        for text in [
+            "see `kubectl linkspan token`",
+            "ConfigMap linkspan in namespace linkspan-system",
+            "`linkspan run` must have been stopped",
+            "kubectl exec linkspan-node-x7k2p -- linkspan version",
+            "deploy/linkspan version",
+        ] {
+            assert_eq!(names.spoken(text), text);
+        }
+    }
+
+    fn each(command: &mut Command, see: &mut impl FnMut(&str)) {
+        see(&command.render_long_help().to_string());
+        command.get_subcommands_mut().for_each(|sub| each(sub, see));
+    }
+
+    #[test]
+    fn no_help_names_a_program_that_a_plugin_does_not_need() {
+        let names = Names::of(&super::super::Cli::command());
+        let mut command = dress(super::super::Cli::command());
+        command.build();
+        let mut count = 0;
+        each(&mut command, &mut |help| {
+            count += 1;
+            // Where a terminal breaks a line is no matter.
+            let help = help.split_whitespace().collect::<Vec<_>>().join(" ");
+            assert_eq!(names.spoken(&help), help);
+            assert!(!help.contains("command -v linkspan"), "{help}");
+        });
+        assert!(count > 40, "{count}");
+        let help = command.render_long_help().to_string();
+        assert!(!help.contains("\n  count "), "{help}");
+        assert!(help.contains("\n  3   of `diagnose`, `why` and `trace`: something could not be seen\n"), "{help}");
     }
 }

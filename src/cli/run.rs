@@ -10,12 +10,12 @@ use crate::run::{AtExit, Options, Source};
 const LONG: &str = "\
 Join this node to the clusters that a site file names, until a signal comes.
 
-On the gateway node it opens the tunnel device; on every node it sets links, routes, rules and the nftables table
-`inet linkspan`, and heals them when something changes them; on nodes with a listen address of their own it serves names.
-The site file is read again when it changes. A wrong new version is refused and the old one stays in use; `linkspan
+On the gateway node it opens the tunnel device; on every node it sets links, routes, rules and the nftables table \
+`inet linkspan`, and heals them when something changes them; on nodes with a listen address of their own it serves names. \
+The site file is read again when it changes. A wrong new version is refused and the old one stays in use; `linkspan \
 status` and the log say why.
 
-SIGTERM and SIGINT drain: not ready, then names stop, then tunnels. Links and routes stay, so that a restart adopts them
+SIGTERM and SIGINT drain: not ready, then names stop, then tunnels. Links and routes stay, so that a restart adopts them \
 and connections survive; --remove-on-exit or `linkspan uninstall` removes them.";
 
 const EXAMPLES: &str = "\

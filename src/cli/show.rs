@@ -9,7 +9,7 @@ use crate::kubectl::show::{self, Order, Topic};
 const LONG: &str = "\
 Show how the clusterset stands, as each cluster sees it; many clusters are asked at once.
 
-It reads API objects only and changes nothing. The rights of ClusterRole linkspan-viewer are enough, which every `view` of
+It reads API objects only and changes nothing. The rights of ClusterRole linkspan-viewer are enough, which every `view` of \
 a cluster has; what may not be read is named on standard error, and the rest is shown.";
 
 const EXAMPLES: &str = "\
@@ -17,7 +17,7 @@ Examples:
   linkspan show
   linkspan show connections --all-contexts --watch
   linkspan show exports -n shop
-  linkspan show members -o json | jq -r '.[] | select(.ready | not) | .cluster + \": \" + .message'
+  linkspan show members -o json | jq -r '.[] | select(.ready | not) | .cluster,.message'
 
 States of a connection:
   up          traffic reaches it

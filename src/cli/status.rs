@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use clap::{Args as ClapArgs, ValueEnum};
 
-use crate::kubectl::output::{json, yaml};
+use crate::kubectl::output::{json, terminal_width, yaml};
 use crate::site;
 use crate::status::{Detail, Report, socket, table};
 
@@ -16,7 +16,7 @@ const WATCH_PERIOD: Duration = Duration::from_secs(1);
 const CLEAR: &str = "\x1b[2J\x1b[3J\x1b[H";
 
 const LONG: &str = "\
-Show what the `linkspan run` of this node does: peers with their state and why, handshakes, round-trip time, loss and
+Show what the `linkspan run` of this node does: peers with their state and why, handshakes, round-trip time, loss and \
 MTU, offloads, drops by reason, names, and the last pass over the node.";
 
 const EXAMPLES: &str = "\
@@ -83,16 +83,11 @@ pub(super) fn run(args: Args) -> anyhow::Result<()> {
 
 fn render(report: &Report, output: Output) -> anyhow::Result<String> {
     let terminal = std::io::stdout().is_terminal();
-    let width = terminal.then(terminal_width).flatten();
+    let width = terminal_width();
     match output {
         Output::Table => Ok(table(report, Detail::Normal, terminal, width)),
         Output::Wide => Ok(table(report, Detail::Wide, terminal, width)),
         Output::Json => json(report),
         Output::Yaml => yaml(report),
     }
-}
-
-/// Columns of the terminal.
-fn terminal_width() -> Option<u16> {
-    comfy_table::Table::new().width()
 }

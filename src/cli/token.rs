@@ -9,7 +9,10 @@ use controller::api::names::BROKER_NAMESPACE;
 use controller::broker::token::Replace;
 use controller::members::ClusterId;
 
-use crate::kubectl::contexts::Contexts;
+use super::change::{Change, Trial};
+use crate::kubectl::contexts::{Contexts, Target};
+use crate::kubectl::install::Steps;
+use crate::kubectl::install::objects::DryRun;
 use crate::kubectl::install::tokens::{self, Order};
 use crate::kubectl::output::Format;
 
@@ -20,6 +23,7 @@ Examples:
 
   See and take back:
     linkspan token list
+    linkspan token revoke paris --dry-run
     linkspan token revoke paris";
 
 /// Make, list and revoke join tokens, with the rights of an administrator of the broker.
@@ -43,7 +47,8 @@ enum Command {
 
 const MEMBER_EXAMPLES: &str = "\
 Examples:
-  A cluster that burned down, or whose credential was stolen:
+  A cluster that burned down, or whose credential was stolen; first what would be removed:
+    linkspan member remove berlin --context paris --dry-run
     linkspan member remove berlin --context paris";
 
 /// Remove lost Members, with the rights of an administrator of the broker.
@@ -117,6 +122,8 @@ struct Create {
     /// Revoke the credential of a living cluster with that ID: this one replaces it.
     #[arg(long)]
     replace: bool,
+    #[command(flatten)]
+    trial: Trial,
     /// How it is shown; the token is in all but `name`.
     #[arg(short, long, value_enum, default_value_t, value_name = "FORMAT")]
     output: Format,
@@ -139,24 +146,34 @@ struct Revoke {
     #[arg(value_name = "CLUSTER")]
     cluster: ClusterId,
     #[command(flatten)]
+    change: Change,
+    #[command(flatten)]
     broker: Broker,
+}
+
+impl Broker {
+    async fn work(&self, work: impl AsyncFnOnce(Target) -> anyhow::Result<()>) -> anyhow::Result<()> {
+        super::on_one(&self.contexts, work).await
+    }
 }
 
 pub(super) async fn run(args: Args) -> anyhow::Result<()> {
     match args.command {
         Command::Create(args) => create(args).await,
-        Command::List(args) => {
-            tokens::list(&args.broker.contexts.one().await?, &args.broker.broker_namespace, args.output).await
+        Command::List(List { output, broker }) => {
+            broker.work(async |target| tokens::list(&target, &broker.broker_namespace, output).await).await
         }
-        Command::Revoke(args) => {
-            tokens::revoke(&args.broker.contexts.one().await?, &args.broker.broker_namespace, &args.cluster).await
+        Command::Revoke(Revoke { cluster, change, broker }) => {
+            let namespace = &broker.broker_namespace;
+            broker.work(async |target| tokens::revoke(&mut change.steps(target), namespace, &cluster).await).await
         }
     }
 }
 
 pub(super) async fn member(args: Member) -> anyhow::Result<()> {
-    let MemberCommand::Remove(args) = args.command;
-    tokens::remove_member(&args.broker.contexts.one().await?, &args.broker.broker_namespace, &args.cluster).await
+    let MemberCommand::Remove(Revoke { cluster, change, broker }) = args.command;
+    let namespace = &broker.broker_namespace;
+    broker.work(async |target| tokens::remove_member(&mut change.steps(target), namespace, &cluster).await).await
 }
 
 async fn create(args: Create) -> anyhow::Result<()> {
@@ -165,8 +182,11 @@ async fn create(args: Create) -> anyhow::Result<()> {
         namespace: args.broker.broker_namespace.clone(),
         ..args.issue.order(args.cluster, args.lifetime, replace)?
     };
-    let token = tokens::create(&args.broker.contexts.one().await?, &order).await?;
-    tokens::show(&token, args.output)
+    let work = async |target: Target| match args.trial.dry_run {
+        DryRun::None => tokens::show(&tokens::create(&target, &order).await?, args.output),
+        dry_run => tokens::rehearse(&mut Steps::new(target, dry_run, args.output), &order).await,
+    };
+    args.broker.work(work).await
 }
 
 /// A number and its unit.

@@ -15,18 +15,19 @@ use crate::kubectl::why::{Client, client, goal, goal_targets};
 const LONG: &str = "\
 Count a flow at each place that it passes, there and back, and tell between which two places packets are lost.
 
-FROM and TO are what `linkspan why` takes. A node as FROM sends echo requests itself. A pod's packets are counted while a COMMAND
-runs in it, or while it calls by itself for --seconds. Only packets between these two addresses are counted, and with a port
-behind TO only those of that port. Counters are rules of nftables on the nodes of the way that drop and change nothing; they are
+FROM and TO are what `linkspan why` takes. A node as FROM sends echo requests itself. A pod's packets are counted while a COMMAND \
+runs in it, or while it calls by itself for --seconds. Only packets between these two addresses are counted, and with a port \
+behind TO only those of that port. Counters are rules of nftables on the nodes of the way that drop and change nothing; they are \
 removed at the end, and by the node itself if this command does not come to it.
 
-With segmentation offload, large packets are counted as one on one node and as several on another: of a pod's packets only their
+With segmentation offload, large packets are counted as one on one node and as several on another: of a pod's packets only their \
 absence tells a loss, of a node's echo requests each one that is missing.";
 
 const EXAMPLES: &str = "\
 Examples:
   kubectl linkspan trace node/paris-2 to berlin/pod/db-0 -n shop --context paris,berlin
-  kubectl linkspan trace client to web --context paris,berlin -- curl -sS http://web.default.svc.clusterset.local
+  kubectl linkspan trace client to web --context paris,berlin -- \\
+    curl -sS http://web.default.svc.clusterset.local
   kubectl linkspan trace client to 10.52.1.9:5432 --seconds 30 --context paris,berlin -o json
 
 Exit codes:

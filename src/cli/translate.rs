@@ -20,11 +20,11 @@ use crate::status::{AddressesReport, Explanation, socket};
 const LONG: &str = "\
 Tell what an address is called on each side, where clusters with equal prefixes know each other by virtual addresses.
 
-Takes an address of a cluster's pods or services as the cluster itself has it, or as others know it, and prints both, and
+Takes an address of a cluster's pods or services as the cluster itself has it, or as others know it, and prints both, and \
 which of them each other cluster uses: in its NetworkPolicies, its logs, and what its servers see.
 
-With a context, and as a plugin of kubectl, it reads the Members of that cluster, and so knows the addresses of all clusters
-as that one sees them. Without, it asks the process that runs on this node, or reads a site file; of another cluster's address
+With a context, and as a plugin of kubectl, it reads the Members of that cluster, and so knows the addresses of all clusters \
+as that one sees them. Without, it asks the process that runs on this node, or reads a site file; of another cluster's address \
 these tell whose it is.";
 
 const EXAMPLES: &str = "\

@@ -8,10 +8,10 @@ use crate::kubectl::contexts::Contexts;
 use crate::kubectl::ui::{self, Browser, Nodes, Options};
 
 const LONG: &str = "\
-Show the clusterset in the browser: clusters, gateways, tunnels with their state, round-trip time, loss and rate, and exported
+Show the clusterset in the browser: clusters, gateways, tunnels with their state, round-trip time, loss and rate, and exported \
 services. What is not as it should be tells why when it is chosen, as `linkspan diagnose` does.
 
-The page is served on 127.0.0.1 to whoever knows the URL that is printed, which has a random part. It needs nothing from the
+The page is served on 127.0.0.1 to whoever knows the URL that is printed, which has a random part. It needs nothing from the \
 network and changes nothing in the clusters. A cluster that cannot be reached is shown as such, and the others go on.";
 
 const EXAMPLES: &str = "\
@@ -20,15 +20,16 @@ Examples:
   linkspan ui --context paris,berlin --every 30 --no-nodes
 
   On another machine, through SSH:
-    linkspan ui --no-open --port 8900        # there
-    ssh -L 8900:127.0.0.1:8900 there         # here; then open the URL that was printed there
+    linkspan ui --no-open --port 8900  # there
+    ssh -L 8900:127.0.0.1:8900 there   # here; then open the URL that was printed there
 
 What is asked:
-  every round   what API servers have, and the active gateway; each cluster has rounds of its own, so that a slow one
-                keeps no other waiting
-  each minute   all nodes beside that, as `linkspan diagnose` does; every 15 s while something is wrong
+  each round   what API servers have, and the active gateway
+  each minute  all nodes beside that; every 15 s while something is wrong
 
-Permissions are those of `linkspan diagnose`. Without create pods/exec in namespace linkspan-system, or with --no-nodes, what
+Each cluster has rounds of its own, so that a slow one keeps no other waiting.
+
+Permissions are those of `linkspan diagnose`. Without create pods/exec in namespace linkspan-system, or with --no-nodes, what \
 GatewayNodes tell is shown.";
 
 /// Show the clusterset as a page in the browser.

@@ -13,11 +13,11 @@ use crate::site;
 const LONG: &str = "\
 Remove Linkspan: from this machine, or with --cluster, --broker or --crds from a cluster.
 
-Of this machine, it removes every link, address, route, rule and nftables table of Linkspan. What others made is not
+Of this machine, it removes every link, address, route, rule and nftables table of Linkspan. What others made is not \
 touched. `linkspan run` must have been stopped: it would make everything anew.
 
-Of a cluster (--cluster), it lets the cluster leave its clusterset and deletes what deploy/member has applied; each node
-cleans up behind itself. --broker deletes the broker, --crds the kinds, and with them all objects of these kinds: both
+Of a cluster (--cluster), it lets the cluster leave its clusterset and deletes what deploy/member has applied; each node \
+cleans up behind itself. --broker deletes the broker, --crds the kinds, and with them all objects of these kinds: both \
 refuse while other clusters are Members there. As `kubectl linkspan uninstall`, it means --cluster.";
 
 const EXAMPLES: &str = "\
@@ -113,8 +113,8 @@ async fn uninstall_cluster(args: OfCluster) -> anyhow::Result<()> {
         crds: args.crds,
         force: args.force,
         wait: args.wait,
-        dry_run: args.change.dry_run,
+        dry_run: args.change.trial.dry_run,
         format: args.change.output,
     };
-    uninstall::uninstall(args.contexts.one().await?, order).await
+    super::on_one(&args.contexts, async |target| uninstall::uninstall(target, order).await).await
 }

@@ -8,10 +8,10 @@ use crate::kubectl::verify::{self, Options};
 const LONG: &str = "\
 Prove that clusters are joined, with test pods in each.
 
-The command makes namespace linkspan-verify in all named clusters, with pods of Linkspan's own image on two nodes, and exports
-them. From each pod it then calls the pods and services of all other clusters, by address and by name, over TCP and UDP and with
-packets of full size, and compares the source that the server saw with the address by which its cluster knows the caller. It
-removes everything again, also when it is interrupted; a second interruption ends it at once. Test pods of another run that has
+The command makes namespace linkspan-verify in all named clusters, with pods of Linkspan's own image on two nodes, and exports \
+them. From each pod it then calls the pods and services of all other clusters, by address and by name, over TCP and UDP and with \
+packets of full size, and compares the source that the server saw with the address by which its cluster knows the caller. It \
+removes everything again, also when it is interrupted; a second interruption ends it at once. Test pods of another run that has \
 not ended are left alone.";
 
 const EXAMPLES: &str = "\

@@ -13,8 +13,8 @@ Examples:
   linkspan version
   linkspan version --context paris,berlin
 
-Without a context, `linkspan version` tells its own version alone; `kubectl linkspan version` asks the current context, too,
-unless --client is given.";
+Without a context, `linkspan` tells its own version alone; as a plugin of kubectl it asks the current context, too, unless \
+--client is given.";
 
 /// Print the version of this program, and those of clusters.
 #[derive(Debug, ClapArgs)]

@@ -13,13 +13,13 @@ use crate::kubectl::why::{questions, show, why};
 const LONG: &str = "\
 Follow one connection hop by hop, the name first, and tell the first hop that is broken, with the evidence and a fix.
 
-FROM and TO are pods, deployments, nodes, services of the clusterset or addresses: [CLUSTER/][NAMESPACE/][KIND/]NAME, with a
-context or cluster ID as CLUSTER, and a port behind a colon where one is meant. Shells take > for themselves: write '->' in
+FROM and TO are pods, deployments, nodes, services of the clusterset or addresses: [CLUSTER/][NAMESPACE/][KIND/]NAME, with a \
+context or cluster ID as CLUSTER, and a port behind a colon where one is meant. Shells take > for themselves: write '->' in \
 quotes, or `to`, or nothing between the two. Name the contexts of all clusters on the way. Nothing is changed.";
 
 const EXAMPLES: &str = "\
 Examples:
-  kubectl linkspan why paris/default/client '->' web.default.svc.clusterset.local --context paris,berlin
+  kubectl linkspan why paris/default/client '->' web.default.svc.clusterset.local --all-contexts
   kubectl linkspan why client to web --context paris,berlin
   kubectl linkspan why deployment/shop to berlin/pod/db-0:5432 -n shop --context paris,berlin
   kubectl linkspan why node/paris-1 to 10.52.1.9:80 --context paris,berlin -o json

@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use super::contexts::Target;
+
 /// A right that the person lacks, as the API server tells it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct MissingPermission {
@@ -90,6 +92,26 @@ pub fn is_not_found(error: &kube::Error) -> bool {
     matches!(error, kube::Error::Api(status) if status.code == 404)
 }
 
+/// A failure that is the same for every further request, and that says nothing of the cluster that it is about.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+struct CutOff(String);
+
+/// `failed to WHAT: why`.
+pub fn failure(what: &str, error: &kube::Error) -> anyhow::Error {
+    let text = format!("failed to {what}: {}", explain(error));
+    if is_cut_off(error) { CutOff(text).into() } else { anyhow::anyhow!(text) }
+}
+
+/// Names the cluster and its API server, where that was not reached or does not know who asks.
+pub fn named(target: &Target, error: anyhow::Error) -> anyhow::Error {
+    if !error.chain().any(|cause| cause.is::<CutOff>()) {
+        return error;
+    }
+    let url = target.config.cluster_url.to_string();
+    anyhow::anyhow!("{} at {}: {error:#}", target.name, url.trim_end_matches('/'))
+}
+
 /// An answer of an API server that a person is told about.
 pub trait Told<T> {
     /// `failed to WHAT: why`, where the API server refused or could not be reached.
@@ -101,7 +123,7 @@ pub trait Told<T> {
 
 impl<T> Told<T> for Result<T, kube::Error> {
     fn told(self, what: &str) -> anyhow::Result<T> {
-        self.map_err(|error| anyhow::anyhow!("failed to {what}: {}", explain(&error)))
+        self.map_err(|error| failure(what, &error))
     }
 }
 

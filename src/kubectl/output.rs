@@ -93,14 +93,21 @@ pub struct Screen {
 }
 
 impl Screen {
-    /// Standard output. Colour only on a terminal, and not where NO_COLOR is set (<https://no-color.org>).
+    /// Standard output. Colour only on a terminal, and not where NO_COLOR is set to anything but an empty text
+    /// (<https://no-color.org>).
     pub fn of_stdout() -> Self {
         let terminal = std::io::stdout().is_terminal();
         Self {
             colour: terminal && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty()),
-            width: terminal.then(|| Table::new().width()).flatten(),
+            width: terminal_width(),
         }
     }
+}
+
+/// Columns of the terminal, where standard output is one that has any: those that `script` makes, or a CI, say 0.
+pub fn terminal_width() -> Option<u16> {
+    let width = std::io::stdout().is_terminal().then(|| Table::new().width()).flatten();
+    width.filter(|width| *width > 0)
 }
 
 impl Listing {

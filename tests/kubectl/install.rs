@@ -4,6 +4,7 @@ use std::sync::LazyLock;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
+use serde_json::json;
 use testbed::ApiServer;
 
 use crate::{kubeconfig, kubectl, linkspan};
@@ -237,6 +238,91 @@ fn a_token_is_made_listed_and_taken_back() {
     assert!(!token(&["list", "-o", "yaml"]).done().contains("vienna"));
 }
 
+/// What a command prints on a terminal that does not tell its size, as `script` makes one where it has none itself.
+fn on_terminal(command: &str, no_color: &str) -> String {
+    let mut script = std::process::Command::new("script");
+    crate::ended(script.args(["-qec", command, "/dev/null"]).env("NO_COLOR", no_color).env("TERM", "xterm")).done()
+}
+
+#[test]
+fn a_terminal_without_a_size_breaks_no_line() {
+    let file = both();
+    linkspan(["token", "create", "geneva", "--server", &SHARED.0.url(), "--kubeconfig", &file]).done();
+    let list = format!("{} token list --kubeconfig {file}", env!("CARGO_BIN_EXE_linkspan"));
+    let shown = on_terminal(&list, "1");
+    let row = shown.lines().find(|line| line.starts_with("geneva ")).unwrap_or_else(|| panic!("{shown}"));
+    assert_eq!(row.split_whitespace().count(), 4, "{shown}");
+    assert!(on_terminal(&list, "").contains("\u{1b}["), "an empty NO_COLOR is none");
+    assert!(!shown.contains("\u{1b}["), "{shown}");
+}
+
+#[test]
+fn what_becomes_of_tokens_and_members_is_shown_before_it_is_done() {
+    let (server, file, url) = (&SHARED.0, both(), SHARED.0.url());
+    let run = |arguments: &[&str]| linkspan([arguments, &["--kubeconfig", &file]].concat());
+    let of_cluster = || {
+        let kinds = "members,servicerecords,leases,configmaps,serviceaccounts,roles,rolebindings";
+        kubectl(server, &["get", kinds, "-n", "linkspan-broker", "-l", "linkspan.dev/cluster=malmo", "-o", "name"])
+    };
+    let hows = [("--dry-run", "dry run"), ("--dry-run=client", "dry run"), ("--dry-run=server", "server dry run")];
+
+    let create = ["token", "create", "malmo", "--server", &url];
+    for (how, suffix) in hows {
+        let said = run(&[&create[..], &[how]].concat()).done();
+        assert!(said.starts_with(&format!("serviceaccount/member-malmo created ({suffix})\n")), "{said}");
+        assert!(said.ends_with(&format!("\nmalmo could join with the token ({suffix})\n")), "{said}");
+        assert_eq!(of_cluster(), "", "{how} stores nothing");
+    }
+    let told = run(&[&create[..], &["--dry-run", "-o", "json"]].concat()).json();
+    assert_eq!((&told["cluster"], &told["token"], &told["deleted"]), (&"malmo".into(), &().into(), &json!([])));
+    assert_eq!(told["created"].as_array().unwrap().len(), 8, "{told}");
+    run(&create).done();
+
+    // A second token ends the first.
+    let before = of_cluster();
+    for (how, suffix) in hows {
+        let said = run(&[&create[..], &[how]].concat()).done();
+        for line in ["rolebinding.rbac.authorization.k8s.io/join-malmo deleted", "serviceaccount/join-malmo created"] {
+            assert!(said.contains(&format!("{line} ({suffix})\n")), "{how}: {said}");
+        }
+        assert_eq!(of_cluster(), before, "{how}");
+    }
+
+    let revoked = "rolebinding.rbac.authorization.k8s.io/join-malmo deleted (dry run)\n\
+                   role.rbac.authorization.k8s.io/join-malmo deleted (dry run)\n\
+                   configmap/join-malmo deleted (dry run)\nserviceaccount/join-malmo deleted (dry run)\n";
+    let revoke = ["token", "revoke", "malmo"];
+    for (how, suffix) in hows {
+        let said = run(&[&revoke[..], &[how]].concat()).done();
+        let whole = format!("{revoked}the join token of malmo would be revoked (dry run)\n");
+        assert_eq!(said, whole.replace("dry run", suffix));
+        assert_eq!(of_cluster(), before, "{how}");
+    }
+    let said = run(&[&revoke[..], &["--dry-run", "-o", "name"]].concat()).done();
+    assert_eq!(said, revoked.replace(" deleted (dry run)", ""));
+
+    let metadata = "metadata: { name: malmo, namespace: linkspan-broker, labels: { linkspan.dev/cluster: malmo } }";
+    let member =
+        "{ apiVersion: linkspan.dev/v1alpha1, kind: Member, METADATA, spec: { clusterID: malmo, clusterUID: x } }";
+    server.apply(&member.replace("METADATA", metadata)).unwrap();
+    let before = of_cluster();
+    let remove = ["member", "remove", "malmo"];
+    for (how, suffix) in hows {
+        let said = run(&[&remove[..], &[how]].concat()).done();
+        for name in ["member.linkspan.dev/malmo", "serviceaccount/member-malmo", "serviceaccount/join-malmo"] {
+            assert!(said.contains(&format!("{name} deleted ({suffix})\n")), "{how}: {said}");
+        }
+        assert!(said.ends_with(&format!("malmo would be removed from the clusterset ({suffix})\n")), "{said}");
+        assert_eq!(of_cluster(), before, "{how}");
+    }
+    let list = run(&[&remove[..], &["-o", "json"]].concat()).json();
+    let is_member = |item: &&serde_json::Value| item["kind"] == "Member" && item["metadata"]["name"] == "malmo";
+    assert_eq!(list["items"].as_array().unwrap().iter().filter(is_member).count(), 1, "{list}");
+    assert_eq!(of_cluster(), "");
+    let said = run(&[&remove[..], &["--dry-run"]].concat()).failed();
+    assert!(said.contains("there is no Member malmo in namespace linkspan-broker"), "{said}");
+}
+
 #[test]
 fn a_broker_of_an_unknown_authority_gives_no_token_that_nobody_could_use() {
     let mut content: serde_json::Value = serde_json::from_str(SHARED.0.kubeconfig()).unwrap();
@@ -244,12 +330,12 @@ fn a_broker_of_an_unknown_authority_gives_no_token_that_nobody_could_use() {
     cluster.retain(|key, _| key == "server");
     cluster.insert("insecure-skip-tls-verify".to_owned(), true.into());
     let file = kubeconfig(&[("broker", &content.to_string())]);
-    let create = ["token", "create", "vienna", "--kubeconfig", file.to_str().unwrap()];
+    let create = ["token", "create", "graz", "--kubeconfig", file.to_str().unwrap()];
     let url = SHARED.0.url();
     let said = linkspan([&create[..], &["--server", &url]].concat()).failed();
     assert!(said.contains("give --certificates") && said.contains(&url), "{said}");
     let tokens = linkspan(["token", "list", "-o", "name", "--kubeconfig", file.to_str().unwrap()]).done();
-    assert!(!tokens.contains("vienna"), "{tokens}");
+    assert!(!tokens.contains("graz"), "{tokens}");
 
     let authority = file.with_extension("pem");
     std::fs::write(&authority, testbed_authority()).unwrap();
@@ -326,6 +412,35 @@ fn a_service_is_exported_by_many_clusters_at_once() {
     run(&["unexport", "web"]).done();
     assert_eq!(exports(&SHARED.1), "");
     assert!(run(&["unexport", "web"]).failed().contains("home: shop/web is not exported"));
+}
+
+#[test]
+fn an_api_server_that_is_not_reached_is_named() {
+    // Nobody listens on port 1.
+    let nowhere = SHARED.0.kubeconfig().replace(&SHARED.0.url(), "https://127.0.0.1:1");
+    let file = kubeconfig(&[("lost", &nowhere), ("gone", &nowhere), ("home", SHARED.1.kubeconfig())]);
+    let run = |arguments: &[&str]| linkspan([arguments, &["--kubeconfig", file.to_str().unwrap()]].concat());
+    for arguments in [
+        &["deploy-broker"][..],
+        &["join", "ghent", "--broker-context", "home"],
+        &["join", "ghent", "--context", "home", "--broker-context", "lost", "--server", "https://x", "--wait", "0"],
+        &["leave"],
+        &["uninstall", "--cluster"],
+        &["token", "create", "ghent", "--server", "https://x"],
+        &["token", "list"],
+        &["token", "revoke", "ghent"],
+        &["member", "remove", "ghent"],
+        &["export", "web"],
+        &["unexport", "web"],
+    ] {
+        let said = run(arguments).failed();
+        assert!(said.contains("linkspan: lost at https://127.0.0.1:1: failed to "), "{arguments:?}: {said}");
+        assert_eq!(said.matches("lost at ").count(), 1, "{arguments:?}: {said}");
+    }
+    let said = run(&["export", "web", "--context", "lost,gone"]).failed();
+    assert!(said.contains("lost: failed to ") && said.contains("gone: failed to ") && !said.contains(" at "), "{said}");
+    let said = run(&["token", "revoke", "nobody", "--context", "home"]).failed();
+    assert!(!said.contains("home at "), "what a broker has answered is not about reaching it: {said}");
 }
 
 #[test]

@@ -2,7 +2,9 @@
 
 use std::process::Command;
 
-use crate::{ended, linkspan};
+use testbed::ApiServer;
+
+use crate::{ended, kubeconfig, linkspan};
 
 #[test]
 fn kubectl_finds_it_and_help_says_what_is_typed() {
@@ -20,6 +22,12 @@ fn kubectl_finds_it_and_help_says_what_is_typed() {
     assert!(help.contains("Usage: kubectl linkspan export"), "{help}");
     assert!(help.contains("\n  kubectl linkspan export web\n"), "{help}");
     assert_eq!(plugin(&["version", "--client"]), "linkspan 0.1.0\n");
+    assert!(plugin(&["completion", "bash"]).contains(" kubectl-linkspan\n"), "a script for its own name");
+    let token = folder.path().join("token");
+    std::fs::write(&token, "no token").unwrap();
+    let join = ["linkspan", "join", "--token-file", token.to_str().unwrap()];
+    let said = ended(Command::new(&kubectl).args(join).env("PATH", folder.path())).failed();
+    assert!(said.contains("`kubectl linkspan token create"), "{said}");
 
     std::os::unix::fs::symlink(env!("CARGO_BIN_EXE_linkspan"), folder.path().join("kubectl_complete-linkspan"))
         .unwrap();
@@ -69,4 +77,68 @@ fn without_a_kubeconfig_it_says_what_to_give() {
     assert_eq!(said, "linkspan: no API server is named: give --kubeconfig, or set KUBECONFIG\n");
     let said = linkspan(["export", "web", "--kubeconfig", "/nonexistent"]).failed();
     assert!(said.starts_with("linkspan: failed to read /nonexistent: "), "{said}");
+}
+
+#[test]
+fn options_of_contexts_may_stand_before_the_command_as_kubectl_takes_them() {
+    let server = ApiServer::start().unwrap();
+    let file = kubeconfig(&[("paris", server.kubeconfig()), ("berlin", server.kubeconfig())]);
+    let file = file.to_str().unwrap();
+    linkspan(["--kubeconfig", file, "--context", "berlin", "deploy-broker"]).done();
+    crate::kubectl(&server, &["create", "service", "clusterip", "web", "--tcp=80", "-n", "kube-system"]);
+    let said = linkspan(["--kubeconfig", file, "-n", "kube-system", "--all-contexts", "export", "web"]).done();
+    let exported = |context: &str| said.contains(&format!("{context}: exported kube-system/web;"));
+    assert!(exported("paris") && exported("berlin"), "{said}");
+    let ended = linkspan(["--context", "paris", "genkey"]);
+    assert_eq!((ended.code, ended.out.as_str()), (Some(64), ""), "a command without clusters takes no context");
+    let ended = linkspan(["--context", "paris"]);
+    assert_eq!(ended.code, Some(64));
+    assert!(ended.error.contains("Usage: linkspan"), "{}", ended.error);
+}
+
+#[test]
+fn what_clusters_alone_know_is_proposed_and_a_silent_one_says_nothing() {
+    let server = ApiServer::start().unwrap();
+    let file = kubeconfig(&[("paris", server.kubeconfig()), ("berlin", server.kubeconfig())]);
+    let file = file.to_str().unwrap();
+    linkspan(["deploy-broker", "--kubeconfig", file]).done();
+    linkspan(["token", "create", "oslo", "--server", &server.url(), "--kubeconfig", file]).done();
+    crate::kubectl(&server, &["create", "namespace", "shop"]);
+    crate::kubectl(&server, &["create", "service", "clusterip", "web", "--tcp=80", "-n", "shop"]);
+    linkspan(["export", "web", "-n", "shop", "--kubeconfig", file]).done();
+    let import = "{ apiVersion: multicluster.x-k8s.io/v1beta1, kind: ServiceImport, metadata: { name: db, namespace: shop }, \
+                  spec: { type: Headless, ports: [] } }";
+    server.apply(import).unwrap();
+    let member = "{ apiVersion: linkspan.dev/v1alpha1, kind: Member, metadata: { name: rome, namespace: linkspan-broker, \
+                  labels: { linkspan.dev/cluster: rome } }, spec: { clusterID: rome, clusterUID: x } }";
+    server.apply(member).unwrap();
+    crate::kubectl(&server, &["create", "serviceaccount", "default", "-n", "shop"]);
+    crate::kubectl(&server, &["run", "client", "--image=x", "-n", "shop"]);
+
+    let folder = tempfile::tempdir().unwrap();
+    let program = folder.path().join("kubectl_complete-linkspan");
+    std::os::unix::fs::symlink(env!("CARGO_BIN_EXE_linkspan"), &program).unwrap();
+    let tab = |file: &str, words: &[&str]| {
+        let ended = ended(Command::new(&program).args(["--kubeconfig", file]).args(words));
+        assert_eq!(ended.error, "", "{words:?}");
+        ended.done()
+    };
+    for (words, expected) in [
+        (&["show", "--context", "b"][..], "berlin\n:4\n"),
+        (&["export", "-n", "sho"], "shop\n:4\n"),
+        (&["export", "-n", "shop", "--context", "berlin", ""], "web\n:4\n"),
+        (&["unexport", "-n", "shop", ""], "web\n:4\n"),
+        (&["why", "-n", "shop", ""], "client\n:4\n"),
+        (&["why", "-n", "shop", "client", "->", ""], "client\ndb\n:4\n"),
+        (&["token", "revoke", ""], "oslo\n:4\n"),
+        (&["member", "remove", ""], "rome\n:4\n"),
+        (&["export", "-n", "nowhere", ""], ":4\n"),
+    ] {
+        assert_eq!(tab(file, words), expected, "{words:?}");
+    }
+    // Nobody listens on port 1, and the last one cannot be read at all.
+    let lost = crate::kubeconfig(&[("lost", &server.kubeconfig().replace(&server.url(), "https://127.0.0.1:1"))]);
+    for file in [lost.to_str().unwrap(), "/nonexistent"] {
+        assert_eq!(tab(file, &["export", ""]), ":4\n");
+    }
 }

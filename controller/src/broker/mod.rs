@@ -49,7 +49,7 @@ pub use credential::{Credential, InvalidCredential};
 pub use join_token::{BrokerAddress, InvalidJoinToken, JoinToken};
 pub use leave::{LeaveError, Left, ask_to_leave, leave};
 pub use properties::cluster_id;
-pub use remove::Removal;
+pub use remove::DryRun;
 pub use run::run;
 pub use secret::Secret;
 pub use secrets::{ANNOTATION_USED, TOKEN_KEY};

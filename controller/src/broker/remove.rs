@@ -2,6 +2,7 @@
 
 use std::fmt::Debug;
 
+use k8s_openapi::api::core::v1::ObjectReference;
 use kube::api::{DeleteParams, ListParams};
 use kube::{Api, Client, Resource, ResourceExt as _};
 use serde::de::DeserializeOwned;
@@ -10,19 +11,25 @@ use crate::api::ServiceRecord;
 use crate::api::names::LABEL_CLUSTER;
 use crate::members::ClusterId;
 
-/// What a removal found.
+/// Whether something is done, as kubectl's `--dry-run` says it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Removal {
-    /// Something, which is gone now.
-    Done,
-    /// Nothing.
-    NothingThere,
+pub enum DryRun {
+    /// It is done.
+    None,
+    /// Objects are only looked for.
+    Client,
+    /// The API server checks everything and stores nothing.
+    Server,
 }
 
-impl Removal {
-    /// Of two parts of one thing.
-    pub(super) fn and(self, other: Self) -> Self {
-        if self == Self::Done { Self::Done } else { other }
+/// An object of this kind, by its name.
+pub(super) fn reference<K: Resource<DynamicType = ()>>(namespace: Option<&str>, name: &str) -> ObjectReference {
+    ObjectReference {
+        api_version: Some(K::api_version(&()).into_owned()),
+        kind: Some(K::kind(&()).into_owned()),
+        namespace: namespace.map(str::to_owned),
+        name: Some(name.to_owned()),
+        ..ObjectReference::default()
     }
 }
 
@@ -31,32 +38,50 @@ pub(super) async fn delete<K>(api: &Api<K>, name: &str) -> Result<(), kube::Erro
 where
     K: Resource + Clone + DeserializeOwned + Debug,
 {
-    remove(api, name).await.map(drop)
+    was_deleted(api, name, &DeleteParams::default()).await.map(drop)
 }
 
-/// As [`delete`], for who has to tell whether it was there.
-pub(super) async fn remove<K>(api: &Api<K>, name: &str) -> Result<Removal, kube::Error>
+/// As [`delete`], for who has to tell whether it was there: the object that is gone now, or would be.
+pub(super) async fn remove<K>(api: &Api<K>, name: &str, dry_run: DryRun) -> Result<Option<ObjectReference>, kube::Error>
+where
+    K: Resource<DynamicType = ()> + Clone + DeserializeOwned + Debug,
+{
+    let was_there = match dry_run {
+        DryRun::None => was_deleted(api, name, &DeleteParams::default()).await?,
+        DryRun::Client => api.get_metadata_opt(name).await?.is_some(),
+        DryRun::Server => was_deleted(api, name, &DeleteParams { dry_run: true, ..DeleteParams::default() }).await?,
+    };
+    Ok(was_there.then(|| reference::<K>(api.namespace(), name)))
+}
+
+async fn was_deleted<K>(api: &Api<K>, name: &str, how: &DeleteParams) -> Result<bool, kube::Error>
 where
     K: Resource + Clone + DeserializeOwned + Debug,
 {
-    match api.delete(name, &DeleteParams::default()).await {
-        Ok(_) => Ok(Removal::Done),
-        Err(kube::Error::Api(status)) if status.is_not_found() => Ok(Removal::NothingThere),
+    match api.delete(name, how).await {
+        Ok(_) => Ok(true),
+        Err(kube::Error::Api(status)) if status.is_not_found() => Ok(false),
         Err(error) => Err(error),
     }
 }
 
 /// Deletes the ServiceRecords of one cluster, one by one: a Member may not delete whole collections.
-pub(super) async fn delete_records(
+pub(super) async fn delete_records(client: &Client, namespace: &str, cluster: &ClusterId) -> Result<(), kube::Error> {
+    remove_records(client, namespace, cluster, DryRun::None).await.map(drop)
+}
+
+/// As [`delete_records`], for who has to tell which there were.
+pub(super) async fn remove_records(
     client: &Client,
     namespace: &str,
     cluster: &ClusterId,
-) -> Result<Removal, kube::Error> {
+    dry_run: DryRun,
+) -> Result<Vec<ObjectReference>, kube::Error> {
     let api: Api<ServiceRecord> = Api::namespaced(client.clone(), namespace);
     let own = ListParams::default().labels(&format!("{LABEL_CLUSTER}={cluster}"));
-    let mut removal = Removal::NothingThere;
+    let mut removed = Vec::new();
     for record in api.list_metadata(&own).await?.items {
-        removal = removal.and(remove(&api, &record.name_any()).await?);
+        removed.extend(remove(&api, &record.name_any(), dry_run).await?);
     }
-    Ok(removal)
+    Ok(removed)
 }

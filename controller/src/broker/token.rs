@@ -1,18 +1,21 @@
 //! Join tokens, from the administrator's side: made, listed, revoked; and Members removed.
 
+use std::fmt::Debug;
 use std::time::Duration;
 
 use k8s_openapi::api::authentication::v1::{TokenRequest, TokenRequestSpec};
 use k8s_openapi::api::coordination::v1::Lease;
-use k8s_openapi::api::core::v1::{ConfigMap, ServiceAccount};
+use k8s_openapi::api::core::v1::{ConfigMap, ObjectReference, ServiceAccount};
 use k8s_openapi::api::rbac::v1::{Role, RoleBinding};
 use k8s_openapi::jiff::{SignedDuration, Timestamp};
 use kube::api::{ListParams, PostParams};
-use kube::{Api, Client, ResourceExt as _};
+use kube::{Api, Client, Resource, ResourceExt as _};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
 
 use super::account::{self, ANNOTATION_EXPIRES, MEMBER_ROLE};
 use super::join_token::{BrokerAddress, JoinToken};
-use super::remove::{Removal, delete, delete_records, remove};
+use super::remove::{DryRun, reference, remove, remove_records};
 use super::secret::Secret;
 use super::{describe, lease};
 use crate::api::Member;
@@ -103,6 +106,17 @@ pub struct TokenInfo {
     pub state: TokenState,
 }
 
+/// What is there before a token can be made.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Prepared {
+    /// What an earlier token or cluster of the same ID had.
+    pub deleted: Vec<ObjectReference>,
+    /// Accounts and rights of the new one.
+    pub created: Vec<ObjectReference>,
+    /// When the token will have expired.
+    pub expires: Timestamp,
+}
+
 /// Makes a join token. An earlier one of the same cluster ends, and so does the credential of an earlier cluster of the
 /// same ID.
 ///
@@ -113,20 +127,26 @@ pub struct TokenInfo {
 /// # Errors
 /// A cluster of that ID is alive; the broker is not set up; its API server refused.
 pub async fn create(client: &Client, wanted: &Wanted, now: Timestamp) -> Result<JoinToken, TokenError> {
-    if wanted.lifetime < SHORTEST {
-        return Err(TokenError::TooShort);
-    }
     let cluster = &wanted.cluster;
-    let apis = Apis::new(client, &wanted.broker.namespace);
-    apis.expect_broker(&wanted.broker.namespace).await?;
-    refuse_living(&apis, wanted).await?;
-    apis.remove_accounts(cluster).await?;
-    failed("release the cluster's Lease", delete(&apis.leases, &account::member(cluster)).await)?;
-    apis.create_member(cluster).await?;
-    let expires = later(now, wanted.lifetime);
-    let token = apis.create_join(cluster, wanted.lifetime, expires).await?;
-    let (token, expires) = issued(token);
+    let apis = Apis::new(client, &wanted.broker.namespace, DryRun::None);
+    apis.prepare(wanted, later(now, wanted.lifetime)).await?;
+    let lifetime = request(wanted.lifetime);
+    let token = apis.accounts.create_token_request(&account::join(cluster), &PostParams::default(), &lifetime).await;
+    let (token, expires) = issued(failed("make the join token", token)?);
     Ok(JoinToken { broker: wanted.broker.clone(), cluster: cluster.clone(), expires, token })
+}
+
+/// What [`create`] would do, without a token: it looks as long for a living cluster, and refuses the same.
+///
+/// # Errors
+/// As [`create`].
+pub async fn rehearse(
+    client: &Client,
+    wanted: &Wanted,
+    now: Timestamp,
+    dry_run: DryRun,
+) -> Result<Prepared, TokenError> {
+    Apis::new(client, &wanted.broker.namespace, dry_run).prepare(wanted, later(now, wanted.lifetime)).await
 }
 
 /// All join tokens, sorted by cluster.
@@ -134,7 +154,7 @@ pub async fn create(client: &Client, wanted: &Wanted, now: Timestamp) -> Result<
 /// # Errors
 /// The API server refused.
 pub async fn list(client: &Client, namespace: &str, now: Timestamp) -> Result<Vec<TokenInfo>, TokenError> {
-    let apis = Apis::new(client, namespace);
+    let apis = Apis::new(client, namespace, DryRun::None);
     let ours = ListParams::default().labels(&format!("{LABEL_MANAGED_BY}={MANAGED_BY}"));
     let accounts = failed("list join tokens", apis.accounts.list(&ours).await)?;
     let bindings = failed("list join tokens", apis.bindings.list(&ours).await)?;
@@ -145,29 +165,41 @@ pub async fn list(client: &Client, namespace: &str, now: Timestamp) -> Result<Ve
     Ok(infos)
 }
 
-/// Ends the join token of a cluster. Who has joined with it stays joined.
+/// Ends the join token of a cluster. Who has joined with it stays joined. Tells what was deleted, or would be.
 ///
 /// # Errors
 /// The broker is not set up, or its API server refused.
-pub async fn revoke(client: &Client, namespace: &str, cluster: &ClusterId) -> Result<Removal, TokenError> {
-    let apis = Apis::new(client, namespace);
+pub async fn revoke(
+    client: &Client,
+    namespace: &str,
+    cluster: &ClusterId,
+    dry_run: DryRun,
+) -> Result<Vec<ObjectReference>, TokenError> {
+    let apis = Apis::new(client, namespace, dry_run);
     apis.expect_broker(namespace).await?;
     apis.remove_join(cluster).await
 }
 
-/// Removes a Member that is lost: its objects, its credential and its join token. Other clusters forget it at once.
+/// Removes a Member that is lost: its objects, its credential and its join token. Other clusters forget it at once. Tells
+/// what was deleted, or would be.
 ///
 /// # Errors
 /// The broker is not set up, or its API server refused; what was removed by then stays so.
-pub async fn remove_member(client: &Client, namespace: &str, cluster: &ClusterId) -> Result<Removal, TokenError> {
-    let apis = Apis::new(client, namespace);
+pub async fn remove_member(
+    client: &Client,
+    namespace: &str,
+    cluster: &ClusterId,
+    dry_run: DryRun,
+) -> Result<Vec<ObjectReference>, TokenError> {
+    let apis = Apis::new(client, namespace, dry_run);
     apis.expect_broker(namespace).await?;
     // First its right to write, so that nothing comes back.
-    let accounts = apis.remove_accounts(cluster).await?;
-    let records = failed("remove its ServiceRecords", delete_records(client, namespace, cluster).await)?;
-    let member = failed("remove the Member", remove(&apis.members, cluster.as_str()).await)?;
-    let lease = failed("remove its Lease", remove(&apis.leases, &account::member(cluster)).await)?;
-    Ok(accounts.and(records).and(member).and(lease))
+    let mut removed = apis.remove_accounts(cluster).await?;
+    let records = remove_records(client, namespace, cluster, dry_run).await;
+    removed.extend(failed("remove its ServiceRecords", records)?);
+    removed.extend(failed("remove the Member", remove(&apis.members, cluster.as_str(), dry_run).await)?);
+    removed.extend(failed("remove its Lease", remove(&apis.leases, &account::member(cluster), dry_run).await)?);
+    Ok(removed)
 }
 
 fn info(account: &ServiceAccount, bindings: &[String], now: Timestamp) -> TokenInfo {
@@ -230,6 +262,7 @@ pub(super) fn issued(request: TokenRequest) -> (Secret, Timestamp) {
 }
 
 struct Apis {
+    dry_run: DryRun,
     claims: Api<ConfigMap>,
     accounts: Api<ServiceAccount>,
     roles: Api<Role>,
@@ -239,8 +272,9 @@ struct Apis {
 }
 
 impl Apis {
-    fn new(client: &Client, namespace: &str) -> Self {
+    fn new(client: &Client, namespace: &str, dry_run: DryRun) -> Self {
         Self {
+            dry_run,
             claims: Api::namespaced(client.clone(), namespace),
             accounts: Api::namespaced(client.clone(), namespace),
             roles: Api::namespaced(client.clone(), namespace),
@@ -256,58 +290,93 @@ impl Apis {
         role.map(drop).ok_or_else(|| TokenError::NoBroker(namespace.to_owned()))
     }
 
-    /// Rights first: an account without them is harmless.
-    async fn remove_join(&self, cluster: &ClusterId) -> Result<Removal, TokenError> {
-        let name = account::join(cluster);
-        let binding = failed("remove the join token's RoleBinding", remove(&self.bindings, &name).await)?;
-        let role = failed("remove the join token's Role", remove(&self.roles, &name).await)?;
-        let claim = failed("remove the join token's ConfigMap", remove(&self.claims, &name).await)?;
-        let account = failed("remove the join token's ServiceAccount", remove(&self.accounts, &name).await)?;
-        Ok(binding.and(role).and(claim).and(account))
-    }
-
-    async fn remove_accounts(&self, cluster: &ClusterId) -> Result<Removal, TokenError> {
-        let mut removal = self.remove_join(cluster).await?;
-        for name in [account::member(cluster), account::credential(cluster)] {
-            let binding = failed("remove the Member's RoleBindings", remove(&self.bindings, &name).await)?;
-            let role = failed("remove the Member's Role", remove(&self.roles, &name).await)?;
-            removal = removal.and(binding).and(role);
+    /// Takes away what an earlier token or cluster of the same ID has, and makes the accounts and rights of a new one.
+    async fn prepare(&self, wanted: &Wanted, expires: Timestamp) -> Result<Prepared, TokenError> {
+        if wanted.lifetime < SHORTEST {
+            return Err(TokenError::TooShort);
         }
-        let account = remove(&self.accounts, &account::member(cluster)).await;
-        Ok(removal.and(failed("revoke the Member's credential", account)?))
+        let cluster = &wanted.cluster;
+        self.expect_broker(&wanted.broker.namespace).await?;
+        refuse_living(self, wanted).await?;
+        let mut deleted = self.remove_accounts(cluster).await?;
+        let lease = remove(&self.leases, &account::member(cluster), self.dry_run).await;
+        deleted.extend(failed("release the cluster's Lease", lease)?);
+        let mut created = self.create_member(cluster).await?;
+        created.extend(self.create_join(cluster, expires).await?);
+        Ok(Prepared { deleted, created, expires })
     }
 
-    async fn create_member(&self, cluster: &ClusterId) -> Result<(), TokenError> {
-        let create = PostParams::default();
+    /// Rights first: an account without them is harmless.
+    async fn remove_join(&self, cluster: &ClusterId) -> Result<Vec<ObjectReference>, TokenError> {
+        let (name, how) = (account::join(cluster), self.dry_run);
+        let binding = failed("remove the join token's RoleBinding", remove(&self.bindings, &name, how).await)?;
+        let role = failed("remove the join token's Role", remove(&self.roles, &name, how).await)?;
+        let claim = failed("remove the join token's ConfigMap", remove(&self.claims, &name, how).await)?;
+        let account = failed("remove the join token's ServiceAccount", remove(&self.accounts, &name, how).await)?;
+        Ok([binding, role, claim, account].into_iter().flatten().collect())
+    }
+
+    async fn remove_accounts(&self, cluster: &ClusterId) -> Result<Vec<ObjectReference>, TokenError> {
+        let how = self.dry_run;
+        let mut removed = self.remove_join(cluster).await?;
+        for name in [account::member(cluster), account::credential(cluster)] {
+            let binding = remove(&self.bindings, &name, how).await;
+            removed.extend(failed("remove the Member's RoleBindings", binding)?);
+            removed.extend(failed("remove the Member's Role", remove(&self.roles, &name, how).await)?);
+        }
+        let account = remove(&self.accounts, &account::member(cluster), how).await;
+        removed.extend(failed("revoke the Member's credential", account)?);
+        Ok(removed)
+    }
+
+    async fn create_member(&self, cluster: &ClusterId) -> Result<Vec<ObjectReference>, TokenError> {
+        let mut created = Vec::new();
         let account = account::account(cluster, account::member(cluster), &[]);
-        let account = failed("create the Member's ServiceAccount", self.accounts.create(&create, &account).await)?;
-        let role = account::credential_role(cluster, &account);
-        failed("create the Member's Role", self.roles.create(&create, &role).await)?;
+        let account = self.make(&self.accounts, account, &mut created).await;
+        let account = failed("create the Member's ServiceAccount", account)?;
+        let role = self.make(&self.roles, account::credential_role(cluster, &account), &mut created).await;
+        let role = failed("create the Member's Role", role)?;
         let bindings =
             [(account::credential(cluster), role.name_any()), (account::member(cluster), MEMBER_ROLE.into())];
         for (name, role) in bindings {
             let binding = account::binding(cluster, name, &role, &account);
-            failed("create the Member's RoleBinding", self.bindings.create(&create, &binding).await)?;
+            failed("create the Member's RoleBinding", self.make(&self.bindings, binding, &mut created).await)?;
         }
-        Ok(())
+        Ok(created)
     }
 
-    async fn create_join(
-        &self,
-        cluster: &ClusterId,
-        lifetime: Duration,
-        expires: Timestamp,
-    ) -> Result<TokenRequest, TokenError> {
-        let (create, name) = (PostParams::default(), account::join(cluster));
+    async fn create_join(&self, cluster: &ClusterId, expires: Timestamp) -> Result<Vec<ObjectReference>, TokenError> {
+        let (mut created, name) = (Vec::new(), account::join(cluster));
         let account = account::account(cluster, name.clone(), &[(ANNOTATION_EXPIRES, expires.to_string())]);
-        let account = failed("create the join token's ServiceAccount", self.accounts.create(&create, &account).await)?;
-        let claim = account::claim(cluster, &account);
-        failed("create the join token's ConfigMap", self.claims.create(&create, &claim).await)?;
-        let role = account::join_role(cluster, &account);
-        failed("create the join token's Role", self.roles.create(&create, &role).await)?;
+        let account = self.make(&self.accounts, account, &mut created).await;
+        let account = failed("create the join token's ServiceAccount", account)?;
+        let claim = self.make(&self.claims, account::claim(cluster, &account), &mut created).await;
+        failed("create the join token's ConfigMap", claim)?;
+        let role = self.make(&self.roles, account::join_role(cluster, &account), &mut created).await;
+        failed("create the join token's Role", role)?;
         let binding = account::binding(cluster, name.clone(), &name, &account);
-        failed("create the join token's RoleBinding", self.bindings.create(&create, &binding).await)?;
-        let token = self.accounts.create_token_request(&name, &create, &request(lifetime)).await;
-        failed("make the join token", token)
+        failed("create the join token's RoleBinding", self.make(&self.bindings, binding, &mut created).await)?;
+        Ok(created)
+    }
+
+    /// Creates an object, or as much of that as a dry run does.
+    async fn make<K>(&self, api: &Api<K>, object: K, created: &mut Vec<ObjectReference>) -> Result<K, kube::Error>
+    where
+        K: Resource<DynamicType = ()> + Clone + DeserializeOwned + Serialize + Debug,
+    {
+        created.push(reference::<K>(api.namespace(), &object.name_any()));
+        if self.dry_run == DryRun::Client {
+            return Ok(object);
+        }
+        let how = PostParams { dry_run: self.dry_run == DryRun::Server, ..PostParams::default() };
+        match api.create(&how, &object).await {
+            // It would have been deleted a moment earlier; others belong to it by its UID.
+            Err(kube::Error::Api(status)) if self.dry_run == DryRun::Server && status.is_already_exists() => {
+                api.get(&object.name_any()).await
+            }
+            // What it needs would have been made.
+            Err(kube::Error::Api(status)) if self.dry_run == DryRun::Server && status.is_not_found() => Ok(object),
+            made => made,
+        }
     }
 }

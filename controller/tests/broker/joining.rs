@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use controller::broker::token::{self, Replace, TokenError};
-use controller::broker::{Credential, ask_to_leave};
+use controller::broker::{Credential, DryRun, ask_to_leave};
 use k8s_openapi::api::coordination::v1::Lease;
 use k8s_openapi::api::core::v1::ServiceAccount;
 use k8s_openapi::api::rbac::v1::RoleBinding;
@@ -91,7 +91,7 @@ async fn a_revoked_credential_is_told_and_a_new_token_heals_it() {
     cluster.give_token(&new_token("revoked").await).await;
     cluster.start();
     cluster.wait_for("revoked", "Published", "True", "Published").await;
-    token::remove_member(&admin().await, BROKER, &id("revoked")).await.unwrap();
+    token::remove_member(&admin().await, BROKER, &id("revoked"), DryRun::None).await.unwrap();
     cluster.wait_for("revoked", "Joined", "False", "CredentialRefused").await;
     cluster.give_token(&new_token("revoked").await).await;
     cluster.wait_for("revoked", "Published", "True", "Published").await;

@@ -1,7 +1,7 @@
 //! The broker away, and back.
 
 use controller::api::{Member, ServiceRecord};
-use controller::broker::{ask_to_leave, token};
+use controller::broker::{DryRun, ask_to_leave, token};
 use k8s_openapi::api::core::v1::Namespace;
 use k8s_openapi::api::events::v1::Event;
 use kube::api::{DeleteParams, Patch, PatchParams};
@@ -144,7 +144,7 @@ async fn no_trace_is_left_on_the_broker(admin: &kube::Client) {
     let names: Vec<String> = members.list(&Default::default()).await.unwrap().iter().map(Member::name_any).collect();
     assert_eq!(names, ["berlin"]);
     assert!(records.list(&Default::default()).await.unwrap().iter().all(|record| record.spec.cluster_id == "berlin"));
-    token::remove_member(admin, BROKER, &id("berlin")).await.unwrap();
+    token::remove_member(admin, BROKER, &id("berlin"), DryRun::None).await.unwrap();
     assert!(members.list(&Default::default()).await.unwrap().items.is_empty());
 }
 

@@ -11,7 +11,7 @@ use controller::api::{
     Gateway, Member, MemberSpec, RecordEndpoint, RecordPort, RecordSlice, ServiceRecord, ServiceRecordSpec,
 };
 use controller::broker::token::{self, Replace, Wanted};
-use controller::broker::{BrokerAddress, BrokerConfig, Credential, JoinToken, join};
+use controller::broker::{BrokerAddress, BrokerConfig, Credential, DryRun, JoinToken, join};
 use controller::members::ClusterId;
 use k8s_openapi::api::coordination::v1::Lease;
 use k8s_openapi::api::core::v1::{Namespace, Secret};
@@ -97,7 +97,7 @@ async fn policies_in_force(kubeconfig: &str, address: &BrokerAddress) {
         apply(&members, &greedy).await.is_ok()
     })
     .await;
-    token::remove_member(&admin, BROKER, &id("probe")).await.unwrap();
+    token::remove_member(&admin, BROKER, &id("probe"), DryRun::None).await.unwrap();
 }
 
 /// A client by a kubeconfig. Clients belong to the runtime in which they were made: one for each test.

@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 use super::objects::DryRun;
 use crate::kubectl::MANAGER;
 use crate::kubectl::contexts::{Namespace, Target};
-use crate::kubectl::errors::{Told as _, is_not_found};
+use crate::kubectl::errors::{Told as _, is_not_found, named};
 use crate::kubectl::output::{self, Format};
 
 /// Which service, and how.
@@ -53,6 +53,7 @@ fn tell(targets: &[Target], order: &Order, results: Vec<anyhow::Result<String>>)
     for (target, result) in targets.iter().zip(results) {
         match result {
             Ok(text) => done.push((target, text)),
+            Err(error) if targets.len() == 1 => failed.push(format!("{:#}", named(target, error))),
             Err(error) => failed.push(format!("{}{error:#}", prefix(target, ": "))),
         }
     }

@@ -22,7 +22,7 @@ use super::steps::Steps;
 use super::{image, tokens, wait};
 use crate::kubectl::MANAGER;
 use crate::kubectl::contexts::Target;
-use crate::kubectl::errors::{Told as _, is_not_found};
+use crate::kubectl::errors::{Told as _, is_not_found, named};
 use crate::kubectl::output::Format;
 
 /// ConfigMap with what differs between clusters, and its key for the cluster ID.
@@ -186,7 +186,7 @@ async fn give(steps: &Steps, source: &Source, right: Right, cluster: &ClusterId)
                 steps.say(&format!("{cluster} has a credential that is of no use, and gets a new token ({why})"))?;
             }
             steps.progress.now(format!("making a join token on {}", broker.name));
-            made = tokens::create(broker, order).await?;
+            made = tokens::create(broker, order).await.map_err(|error| named(broker, error))?;
             &made
         }
     };

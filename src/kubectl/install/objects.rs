@@ -1,6 +1,7 @@
 //! Objects of any kind: written by server-side apply, deleted, or only shown.
 
 use clap::ValueEnum;
+use controller::broker;
 use kube::api::{DeleteParams, DynamicObject, Patch, PatchParams, PropagationPolicy};
 use kube::core::{ApiResource, GroupVersionKind, TypeMeta};
 use kube::{Api, Client, ResourceExt as _};
@@ -30,6 +31,16 @@ impl DryRun {
             Self::None => "",
             Self::Client => " (dry run)",
             Self::Server => " (server dry run)",
+        }
+    }
+}
+
+impl From<DryRun> for broker::DryRun {
+    fn from(how: DryRun) -> Self {
+        match how {
+            DryRun::None => Self::None,
+            DryRun::Client => Self::Client,
+            DryRun::Server => Self::Server,
         }
     }
 }

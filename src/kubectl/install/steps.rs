@@ -1,5 +1,6 @@
 //! Many objects written or deleted one after the other, while a person looks on.
 
+use k8s_openapi::api::core::v1::ObjectReference;
 use serde_json::{Value, json};
 
 use super::objects::{DryRun, Outcome, Place};
@@ -62,6 +63,22 @@ impl Steps {
                 wait::gone(&place).await?;
             }
             self.tell(&place.full_name(), object, outcome)?;
+        }
+        Ok(())
+    }
+
+    /// Names objects that something else has changed, or would have.
+    ///
+    /// # Errors
+    /// Standard output cannot be written.
+    pub fn tell_all(&mut self, objects: &[ObjectReference], outcome: Outcome) -> anyhow::Result<()> {
+        for object in objects {
+            let object = json!({
+                "apiVersion": object.api_version,
+                "kind": object.kind,
+                "metadata": { "name": object.name, "namespace": object.namespace },
+            });
+            self.tell(&Place::of(&self.target.client, &object)?.full_name(), &object, outcome)?;
         }
         Ok(())
     }

@@ -4,14 +4,17 @@ use std::time::Duration;
 
 use anyhow::bail;
 use controller::broker::token::{self, Replace, TokenError, TokenInfo, TokenState, Wanted};
-use controller::broker::{BrokerAddress, JoinToken, Removal};
+use controller::broker::{BrokerAddress, JoinToken};
 use controller::members::ClusterId;
+use k8s_openapi::api::core::v1::ObjectReference;
 use k8s_openapi::jiff::Timestamp;
 use serde_json::{Value, json};
 
+use super::objects::{DryRun, Outcome};
 use super::server;
+use super::steps::Steps;
 use crate::kubectl::contexts::Target;
-use crate::kubectl::errors::explain;
+use crate::kubectl::errors::failure;
 use crate::kubectl::output::{self, Field, Format, Listing, Screen, Tone};
 
 /// What kind of token is wanted.
@@ -38,6 +41,10 @@ pub struct Order {
 /// # Errors
 /// The broker's address cannot be told, a cluster of that ID is alive, or the API server refused.
 pub async fn create(broker: &Target, order: &Order) -> anyhow::Result<JoinToken> {
+    token::create(&broker.client, &wanted(broker, order).await?, Timestamp::now()).await.map_err(told)
+}
+
+async fn wanted(broker: &Target, order: &Order) -> anyhow::Result<Wanted> {
     let server = server_of(broker, order).await?;
     let Some(ca) = order.certificates.clone().or_else(|| server::certificates(&broker.config)) else {
         bail!(
@@ -45,7 +52,7 @@ pub async fn create(broker: &Target, order: &Order) -> anyhow::Result<JoinToken>
              themselves: give --certificates with a PEM file of the authority that has signed the certificate of {server}"
         );
     };
-    let wanted = Wanted {
+    Ok(Wanted {
         cluster: order.cluster.clone(),
         broker: BrokerAddress {
             server,
@@ -55,8 +62,35 @@ pub async fn create(broker: &Target, order: &Order) -> anyhow::Result<JoinToken>
         },
         lifetime: order.lifetime,
         replace: order.replace,
-    };
-    token::create(&broker.client, &wanted, Timestamp::now()).await.map_err(told)
+    })
+}
+
+/// Shows what making a join token would do. No token is made, and programs see `null` in its place.
+///
+/// # Errors
+/// As [`create`].
+pub async fn rehearse(steps: &mut Steps, order: &Order) -> anyhow::Result<()> {
+    let wanted = wanted(&steps.target, order).await?;
+    let prepared = token::rehearse(&steps.target.client, &wanted, Timestamp::now(), steps.dry_run.into()).await;
+    let prepared = prepared.map_err(told)?;
+    let whole = json!({
+        "cluster": order.cluster.to_string(),
+        "server": wanted.broker.server,
+        "expires": prepared.expires.to_string(),
+        "token": null,
+        "deleted": prepared.deleted,
+        "created": prepared.created,
+    });
+    match steps.format {
+        Format::Json => output::print(&output::json(&whole)?),
+        Format::Yaml => output::print(&output::yaml(&whole)?),
+        Format::Name => output::print(&format!("token/{}\n", order.cluster)),
+        Format::Table | Format::Wide => {
+            steps.tell_all(&prepared.deleted, Outcome::Deleted)?;
+            steps.tell_all(&prepared.created, Outcome::Created)?;
+            steps.say(&format!("{} could join with the token{}", order.cluster, steps.dry_run.suffix()))
+        }
+    }
 }
 
 /// The URL at which clusters reach the broker, without a slash at its end.
@@ -112,35 +146,53 @@ pub async fn list(broker: &Target, namespace: &str, format: Format) -> anyhow::R
 ///
 /// # Errors
 /// There is no such token, or no broker, or the API server refused.
-pub async fn revoke(broker: &Target, namespace: &str, cluster: &ClusterId) -> anyhow::Result<()> {
-    match token::revoke(&broker.client, namespace, cluster).await.map_err(told)? {
-        Removal::Done => output::print(&format!("the join token of {cluster} is revoked\n")),
-        Removal::NothingThere => bail!(
+pub async fn revoke(steps: &mut Steps, namespace: &str, cluster: &ClusterId) -> anyhow::Result<()> {
+    let removed = token::revoke(&steps.target.client, namespace, cluster, steps.dry_run.into()).await.map_err(told)?;
+    if removed.is_empty() {
+        bail!(
             "there is no join token of {cluster} in namespace {namespace} of {}; `kubectl linkspan token list` names all",
-            broker.name
-        ),
+            steps.target.name
+        );
     }
+    let said = match steps.dry_run {
+        DryRun::None => format!("the join token of {cluster} is revoked"),
+        trial => format!("the join token of {cluster} would be revoked{}", trial.suffix()),
+    };
+    tell_removed(steps, &removed, &said)
 }
 
 /// Removes a Member that is lost.
 ///
 /// # Errors
 /// There is no such Member, or no broker, or the API server refused.
-pub async fn remove_member(broker: &Target, namespace: &str, cluster: &ClusterId) -> anyhow::Result<()> {
-    match token::remove_member(&broker.client, namespace, cluster).await.map_err(told)? {
-        Removal::Done => {
-            output::print(&format!("{cluster} is removed from the clusterset; the others forget it at once\n"))
-        }
-        Removal::NothingThere => bail!(
+pub async fn remove_member(steps: &mut Steps, namespace: &str, cluster: &ClusterId) -> anyhow::Result<()> {
+    let removed = token::remove_member(&steps.target.client, namespace, cluster, steps.dry_run.into()).await;
+    let removed = removed.map_err(told)?;
+    if removed.is_empty() {
+        bail!(
             "there is no Member {cluster} in namespace {namespace} of {}; `kubectl get members -n {namespace}` names all",
-            broker.name
-        ),
+            steps.target.name
+        );
     }
+    let said = match steps.dry_run {
+        DryRun::None => format!("{cluster} is removed from the clusterset; the others forget it at once"),
+        trial => format!("{cluster} would be removed from the clusterset{}", trial.suffix()),
+    };
+    tell_removed(steps, &removed, &said)
+}
+
+/// What is gone is for programs, and for people who ask; who asks what would go has nothing else to look at.
+fn tell_removed(steps: &mut Steps, removed: &[ObjectReference], said: &str) -> anyhow::Result<()> {
+    if steps.format != Format::Table || steps.dry_run != DryRun::None {
+        steps.tell_all(removed, Outcome::Deleted)?;
+    }
+    steps.say(said)?;
+    steps.finish()
 }
 
 fn told(error: TokenError) -> anyhow::Error {
     match error {
-        TokenError::Api { action, source } => anyhow::anyhow!("failed to {action}: {}", explain(&source)),
+        TokenError::Api { action, source } => failure(&action, &source),
         TokenError::NoBroker(namespace) => anyhow::anyhow!(
             "there is no broker in namespace {namespace}: run `kubectl linkspan deploy-broker`, or apply deploy/crds and \
              deploy/broker"

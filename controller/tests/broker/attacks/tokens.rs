@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use controller::api::Member;
-use controller::broker::{JoinToken, join, token};
+use controller::broker::{DryRun, JoinToken, join, token};
 use data_encoding::BASE64URL_NOPAD;
 use k8s_openapi::api::authentication::v1::TokenRequest;
 use k8s_openapi::api::core::v1::{ConfigMap, ServiceAccount};
@@ -121,7 +121,7 @@ async fn a_cluster_says_that_its_join_token_has_expired_and_a_thief_cannot_hide_
 async fn a_revoked_join_token_is_refused() {
     let token = new_token("attack-revoked").await;
     let own = id("attack-revoked");
-    token::revoke(&admin().await, BROKER, &own).await.unwrap();
+    token::revoke(&admin().await, BROKER, &own, DryRun::None).await.unwrap();
     let client = token.client().unwrap();
     eventually("the token is refused", async || {
         join::exchange(&client, &token, &own, LIFETIME, NONCE, now()).await.is_err()
