@@ -5,54 +5,13 @@ use std::time::{Duration, Instant};
 
 use controller::cluster::lease::{Elector, Holding, LeaseConfig, Standing};
 use controller::events::{News, Teller, Weight};
-use k8s_openapi::api::authentication::v1::TokenRequest;
 use k8s_openapi::api::coordination::v1::Lease;
-use k8s_openapi::api::core::v1::{Pod, ServiceAccount};
 use k8s_openapi::api::events::v1::Event;
-use kube::api::{DeleteParams, ListParams, Patch, PatchParams, PostParams};
-use kube::config::{KubeConfigOptions, Kubeconfig};
-use kube::{Api, Client, Config, Resource as _};
+use kube::api::{DeleteParams, ListParams, Patch, PatchParams};
+use kube::{Api, Client, Resource as _};
 use serde_json::json;
-use testbed::ApiServer;
-use tokio::sync::{oneshot, watch};
-use tokio::task::JoinHandle;
 
-use super::support::{Shop, client, until};
-
-struct Candidate {
-    holding: watch::Receiver<Holding>,
-    standing: watch::Sender<Standing>,
-    stop: oneshot::Sender<()>,
-    task: JoinHandle<()>,
-}
-
-impl Candidate {
-    fn start(shop: &Shop, holder: &str) -> Self {
-        Self::of(&shop.client, &shop.namespace, "linkspan-gateway", holder)
-    }
-
-    fn of(client: &Client, namespace: &str, name: &str, holder: &str) -> Self {
-        let config = LeaseConfig {
-            namespace: namespace.into(),
-            name: name.into(),
-            holder: holder.into(),
-            duration: Duration::from_secs(5),
-            renew_period: Duration::from_millis(200),
-        };
-        let (elector, holding) = Elector::new(client.clone(), config).unwrap();
-        let (standing, stands) = watch::channel(Standing::Candidate);
-        let (stop, stopped) = oneshot::channel::<()>();
-        let task = tokio::spawn(elector.run(stands, async {
-            let _ = stopped.await;
-        }));
-        Self { holding, standing, stop, task }
-    }
-
-    async fn sees(&mut self, wanted: &Holding) {
-        let seen = self.holding.wait_for(|holding| holding == wanted);
-        tokio::time::timeout(Duration::from_secs(60), seen).await.expect("in time").unwrap();
-    }
-}
+use super::support::{Candidate, Shop, client, installed, pod, until};
 
 fn other(name: &str) -> Holding {
     Holding::Other(name.into())
@@ -101,47 +60,6 @@ async fn renewals_that_are_too_slow_are_refused() {
         Elector::new(shop.client, config).unwrap_err().to_string(),
         "lease x: renewal every 1s is too slow for a duration of 1s: at most half of it"
     );
-}
-
-/// A client with the token that a pod of this ServiceAccount has on this node.
-pub async fn pod(server: &ApiServer, account: &str, node: &str) -> Client {
-    let admin = client(server.kubeconfig()).await;
-    let name = format!("{account}-{node}");
-    let pods: Api<Pod> = Api::namespaced(admin.clone(), "linkspan-system");
-    let pod = json!({
-        "metadata": { "name": name },
-        "spec": {
-            "nodeName": node, "serviceAccountName": account, "containers": [{ "name": "linkspan", "image": "linkspan" }],
-        },
-    });
-    let pod = pods.create(&PostParams::default(), &serde_json::from_value(pod).unwrap()).await.unwrap();
-    let accounts: Api<ServiceAccount> = Api::namespaced(admin, "linkspan-system");
-    let request: TokenRequest = serde_json::from_value(json!({
-        "metadata": {},
-        "spec": { "audiences": [], "boundObjectRef": {
-            "apiVersion": "v1", "kind": "Pod", "name": name, "uid": pod.metadata.uid,
-        } },
-    }))
-    .unwrap();
-    let token = accounts.create_token_request(account, &PostParams::default(), &request).await.unwrap();
-    let mut kubeconfig = Kubeconfig::from_yaml(server.kubeconfig()).unwrap();
-    for user in &mut kubeconfig.auth_infos {
-        user.auth_info = serde_json::from_value(json!({ "token": token.status.as_ref().unwrap().token })).unwrap();
-    }
-    let config = Config::from_custom_kubeconfig(kubeconfig, &KubeConfigOptions::default()).await.unwrap();
-    Client::try_from(config).unwrap()
-}
-
-/// An API server with the roles and policies of `deploy/member`.
-pub async fn installed() -> ApiServer {
-    let start = || {
-        let server = ApiServer::start().unwrap();
-        let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/../deploy");
-        server.kubectl(["apply", "--server-side", "-k", &format!("{folder}/crds")]).unwrap().done().unwrap();
-        server.kubectl(["apply", "--server-side", "-k", &format!("{folder}/member")]).unwrap().done().unwrap();
-        server
-    };
-    tokio::task::spawn_blocking(start).await.unwrap()
 }
 
 /// By the roles and policies of `deploy/member`, which holds no Lease: a tool that keeps it so would delete them, and another

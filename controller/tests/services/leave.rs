@@ -9,9 +9,7 @@ use kube::api::{Api, DeleteParams};
 use serde_json::json;
 use testbed::ApiServer;
 
-use super::support::{Shop, client, join, prepare, settle, start_loop, until};
-
-const SYSTEM: &str = "linkspan-system";
+use super::support::{SYSTEM, Shop, client, join, prepare, settle, start_loop, until};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn row_104_who_leaves_with_live_exports_keeps_nothing_of_ours_and_may_join_again() {

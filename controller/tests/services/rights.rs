@@ -6,8 +6,7 @@ use kube::api::{DeleteParams, Patch, PatchParams, PostParams};
 use kube::{Api, Client};
 use serde_json::{Value, json};
 
-use super::lease::{installed, pod};
-use super::support::{client, until};
+use super::support::{client, installed, pod, until};
 
 const OWN: &str = "linkspan.dev";
 

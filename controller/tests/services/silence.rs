@@ -1,6 +1,5 @@
 //! An API server that is gone without a word: connections stay, and nothing comes any more.
 
-use std::net::SocketAddr;
 use std::time::Duration;
 
 use controller::cluster::client::connect;
@@ -12,48 +11,12 @@ use kube::Api;
 use kube::api::{Patch, PatchParams};
 use kube::runtime::watcher::{self, Event};
 use serde_json::{Value, json};
-use tokio::net::{TcpListener, TcpStream};
 
+use super::relay::Relay;
 use super::support::{Shop, create, shared_config};
 
 /// A watch of few objects lasts for 20 s, and a request on a connection that has rested may take 15 s.
 const PATIENCE: Duration = Duration::from_secs(60);
-
-/// A way to an API server, which stays open and hands nothing on after a while.
-struct Relay {
-    at: SocketAddr,
-    silence: tokio::sync::watch::Sender<()>,
-}
-
-impl Relay {
-    async fn start(target: SocketAddr) -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let at = listener.local_addr().unwrap();
-        let (silence, silenced) = tokio::sync::watch::channel(());
-        tokio::spawn(async move {
-            loop {
-                let (near, _) = listener.accept().await.unwrap();
-                let mut silenced = silenced.clone();
-                silenced.mark_unchanged();
-                tokio::spawn(hand_on(near, target, silenced));
-            }
-        });
-        Self { at, silence }
-    }
-
-    /// Connections that are there now fall silent. New ones are handed on.
-    fn fall_silent(&self) {
-        self.silence.send(()).unwrap();
-    }
-}
-
-async fn hand_on(mut near: TcpStream, target: SocketAddr, mut silenced: tokio::sync::watch::Receiver<()>) {
-    let mut far = TcpStream::connect(target).await.unwrap();
-    tokio::select! {
-        _ = tokio::io::copy_bidirectional(&mut near, &mut far) => {}
-        _ = silenced.changed() => std::future::pending().await,
-    }
-}
 
 /// Waits for an event about an object that `wanted` likes.
 async fn sees<K>(
@@ -77,9 +40,7 @@ async fn sees<K>(
 async fn watches_and_requests_outlive_an_api_server_that_falls_silent() {
     let shop = Shop::open("silence").await;
     let mut config = shared_config().await;
-    let port = config.cluster_url.port_u16().unwrap();
-    let relay = Relay::start(SocketAddr::from(([127, 0, 0, 1], port))).await;
-    config.cluster_url = format!("https://{}", relay.at).parse().unwrap();
+    let relay = Relay::before(&mut config).await;
     let client = connect(config).unwrap();
     let leases = Api::<Lease>::namespaced(client.clone(), &shop.namespace);
     let maps = Api::<ConfigMap>::namespaced(client.clone(), &shop.namespace);

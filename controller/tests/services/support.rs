@@ -7,11 +7,13 @@ use std::time::{Duration, Instant};
 
 use controller::api::names::record_name;
 use controller::api::{GatewayNode, Member, ServiceExport, ServiceImport, ServiceRecord};
+use controller::cluster::lease::{Elector, Holding, LeaseConfig, Standing};
 use controller::cluster::services::{ServicesConfig, run};
 use controller::services::derived::derived_name;
 use controller::services::{ClusterId, ServiceKey};
 use k8s_openapi::NamespaceResourceScope;
-use k8s_openapi::api::core::v1::{Namespace, Secret, Service};
+use k8s_openapi::api::authentication::v1::TokenRequest;
+use k8s_openapi::api::core::v1::{Namespace, Pod, Secret, Service, ServiceAccount};
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use kube::api::{Api, DeleteParams, ListParams, Patch, PatchParams, PostParams};
@@ -21,11 +23,12 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 use testbed::ApiServer;
+use tokio::sync::{oneshot, watch};
 use tokio::task::JoinHandle;
 
 /// How long anything may take.
 const PATIENCE: Duration = Duration::from_secs(60);
-const SYSTEM: &str = "linkspan-system";
+pub const SYSTEM: &str = "linkspan-system";
 
 /// The API server of most tests, with the loop of `c1`.
 static SHARED: LazyLock<ApiServer> = LazyLock::new(|| {
@@ -51,7 +54,7 @@ pub async fn client(kubeconfig: &str) -> Client {
     Client::try_from(config(kubeconfig).await).unwrap()
 }
 
-async fn config(kubeconfig: &str) -> Config {
+pub async fn config(kubeconfig: &str) -> Config {
     let kubeconfig = Kubeconfig::from_yaml(kubeconfig).unwrap();
     Config::from_custom_kubeconfig(kubeconfig, &KubeConfigOptions::default()).await.unwrap()
 }
@@ -102,8 +105,8 @@ pub async fn join(client: &Client) {
 }
 
 /// Runs a loop of `c1` until it is stopped.
-pub fn start_loop(client: &Client, config: ServicesConfig) -> (JoinHandle<()>, tokio::sync::oneshot::Sender<()>) {
-    let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
+pub fn start_loop(client: &Client, config: ServicesConfig) -> (JoinHandle<()>, oneshot::Sender<()>) {
+    let (stop, stopped) = oneshot::channel::<()>();
     let client = client.clone();
     let task = tokio::spawn(async move {
         run(client, config, async {
@@ -112,6 +115,47 @@ pub fn start_loop(client: &Client, config: ServicesConfig) -> (JoinHandle<()>, t
         .await;
     });
     (task, stop)
+}
+
+/// A client with the token that a pod of this ServiceAccount has on this node.
+pub async fn pod(server: &ApiServer, account: &str, node: &str) -> Client {
+    let admin = client(server.kubeconfig()).await;
+    let name = format!("{account}-{node}");
+    let pods: Api<Pod> = Api::namespaced(admin.clone(), "linkspan-system");
+    let pod = json!({
+        "metadata": { "name": name },
+        "spec": {
+            "nodeName": node, "serviceAccountName": account, "containers": [{ "name": "linkspan", "image": "linkspan" }],
+        },
+    });
+    let pod = pods.create(&PostParams::default(), &serde_json::from_value(pod).unwrap()).await.unwrap();
+    let accounts: Api<ServiceAccount> = Api::namespaced(admin, "linkspan-system");
+    let request: TokenRequest = serde_json::from_value(json!({
+        "metadata": {},
+        "spec": { "audiences": [], "boundObjectRef": {
+            "apiVersion": "v1", "kind": "Pod", "name": name, "uid": pod.metadata.uid,
+        } },
+    }))
+    .unwrap();
+    let token = accounts.create_token_request(account, &PostParams::default(), &request).await.unwrap();
+    let mut kubeconfig = Kubeconfig::from_yaml(server.kubeconfig()).unwrap();
+    for user in &mut kubeconfig.auth_infos {
+        user.auth_info = serde_json::from_value(json!({ "token": token.status.as_ref().unwrap().token })).unwrap();
+    }
+    let config = Config::from_custom_kubeconfig(kubeconfig, &KubeConfigOptions::default()).await.unwrap();
+    Client::try_from(config).unwrap()
+}
+
+/// An API server with the roles and policies of `deploy/member`.
+pub async fn installed() -> ApiServer {
+    let start = || {
+        let server = ApiServer::start().unwrap();
+        let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/../deploy");
+        server.kubectl(["apply", "--server-side", "-k", &format!("{folder}/crds")]).unwrap().done().unwrap();
+        server.kubectl(["apply", "--server-side", "-k", &format!("{folder}/member")]).unwrap().done().unwrap();
+        server
+    };
+    tokio::task::spawn_blocking(start).await.unwrap()
 }
 
 async fn create_namespace(client: &Client, name: &str) {
@@ -148,6 +192,43 @@ pub async fn until<T>(what: &str, look: impl AsyncFn() -> Option<T>) -> T {
 /// Whatever would happen has happened by then.
 pub async fn settle() {
     tokio::time::sleep(Duration::from_millis(800)).await;
+}
+
+/// Somebody who competes for a Lease.
+pub struct Candidate {
+    pub holding: watch::Receiver<Holding>,
+    pub standing: watch::Sender<Standing>,
+    pub stop: oneshot::Sender<()>,
+    pub task: JoinHandle<()>,
+}
+
+impl Candidate {
+    /// For the gateway Lease in the namespace of a shop.
+    pub fn start(shop: &Shop, holder: &str) -> Self {
+        Self::of(&shop.client, &shop.namespace, "linkspan-gateway", holder)
+    }
+
+    pub fn of(client: &Client, namespace: &str, name: &str, holder: &str) -> Self {
+        let config = LeaseConfig {
+            namespace: namespace.into(),
+            name: name.into(),
+            holder: holder.into(),
+            duration: Duration::from_secs(5),
+            renew_period: Duration::from_millis(200),
+        };
+        let (elector, holding) = Elector::new(client.clone(), config).unwrap();
+        let (standing, stands) = watch::channel(Standing::Candidate);
+        let (stop, stopped) = oneshot::channel::<()>();
+        let task = tokio::spawn(elector.run(stands, async {
+            let _ = stopped.await;
+        }));
+        Self { holding, standing, stop, task }
+    }
+
+    pub async fn sees(&mut self, wanted: &Holding) {
+        let seen = self.holding.wait_for(|holding| holding == wanted);
+        tokio::time::timeout(Duration::from_secs(60), seen).await.expect("in time").unwrap();
+    }
 }
 
 /// The service `web` in a namespace of its own.
