@@ -203,9 +203,7 @@ impl World {
         self.work.passes += 1;
         self.work.written += (applied.written.len() + applied.deleted.len()) as u64;
         self.work.failed += applied.failures.len() as u64;
-        for object in applied.written {
-            self.index.upsert(object);
-        }
+        self.index.end_pass(&key, applied.written);
         for (kind, object) in applied.deleted {
             self.index.forget(kind, &object);
         }
@@ -263,6 +261,7 @@ impl World {
             }
             if !actions.is_empty() {
                 self.in_flight.insert(key.clone(), extent);
+                self.index.begin_pass(&key);
                 let (writer, task) = (writer.clone(), key);
                 let span = tracing::debug_span!(target: crate::SPANS, "service pass", service = %task);
                 tasks.spawn(async move { (task, apply(&writer, actions).await) }.instrument(span));

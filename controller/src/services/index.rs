@@ -4,6 +4,7 @@
 //! memory.
 
 mod keys;
+mod meanwhile;
 mod summary;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -13,6 +14,7 @@ use k8s_openapi::api::core::v1::{Namespace as NamespaceObject, Secret, Service};
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 use kube::api::{ObjectMeta, PartialObjectMeta};
 
+use self::meanwhile::Meanwhile;
 pub use self::summary::Summary;
 use super::action::ObjectRef;
 use super::derived::{DerivedService, derived_name};
@@ -177,6 +179,8 @@ pub struct Index {
     server: ServerVersion,
     /// Objects that have been seen since a list began.
     listing: BTreeMap<Kind, BTreeSet<Place>>,
+    /// What has happened since writes about a service began.
+    passes: BTreeMap<ServiceKey, Meanwhile>,
     dirty: BTreeSet<ServiceKey>,
 }
 
@@ -195,39 +199,26 @@ impl Index {
             reach: Reach::default(),
             server: ServerVersion::default(),
             listing: BTreeMap::new(),
+            passes: BTreeMap::new(),
             dirty: BTreeSet::new(),
         }
     }
 
-    /// A list of all objects of `kind` begins.
-    pub fn begin(&mut self, kind: Kind) {
-        self.listing.insert(kind, BTreeSet::new());
-    }
-
-    /// The list is complete: what was not in it is no more.
-    pub fn finish(&mut self, kind: Kind) {
-        let Some(seen) = self.listing.get_mut(&kind).map(std::mem::take) else { return };
-        let places = self.objects.get(&kind).into_iter().flat_map(BTreeMap::keys);
-        let gone: Vec<_> = places.filter(|place| !seen.contains(*place)).cloned().collect();
-        for place in gone {
-            self.drop_entry(kind, &place);
-        }
-        self.listing.remove(&kind);
-        if kind == Kind::Member {
-            self.set_views();
-        }
-    }
-
-    /// `object` is there. An older version than the known one is passed over: watches may be behind our own writes.
+    /// A watch tells that `object` is there. An older version than the known one is passed over: watches may be behind our
+    /// own writes.
     pub fn upsert(&mut self, object: Object) {
+        if let Some(listing) = self.listing.get_mut(&object.kind()) {
+            listing.insert(place(object.metadata()));
+        }
+        self.take(object);
+    }
+
+    fn take(&mut self, object: Object) {
         let kind = object.kind();
         let metadata = object.metadata();
         let place = place(metadata);
         let uid = metadata.uid.clone().unwrap_or_default();
         let version = metadata.resource_version.as_ref().and_then(|text| text.parse().ok()).unwrap_or(0);
-        if let Some(listing) = self.listing.get_mut(&kind) {
-            listing.insert(place.clone());
-        }
         let known = self.objects.get(&kind).and_then(|objects| objects.get(&place));
         if known.is_some_and(|known| known.uid == uid && known.version > version) {
             return;
@@ -253,10 +244,13 @@ impl Index {
     /// The object of that name and UID has been deleted.
     pub fn forget(&mut self, kind: Kind, object: &ObjectRef) {
         let place = (object.namespace.clone(), object.name.clone());
-        let known = self.objects.get(&kind).and_then(|objects| objects.get(&place));
-        if known.is_some_and(|known| known.uid == object.uid) {
+        if self.is_known(kind, &place, &object.uid) {
             self.drop_entry(kind, &place);
         }
+    }
+
+    fn is_known(&self, kind: Kind, place: &Place, uid: &str) -> bool {
+        self.objects.get(&kind).and_then(|objects| objects.get(place)).is_some_and(|known| known.uid == uid)
     }
 
     /// The services that have changed since the last call.

@@ -42,6 +42,7 @@ impl Index {
     pub(super) fn drop_entry(&mut self, kind: Kind, place: &Place) {
         let Some(entry) = self.objects.get_mut(&kind).and_then(|objects| objects.remove(place)) else { return };
         self.unlink(kind, place, &entry);
+        self.note_gone(&entry);
         let changed = match kind {
             Kind::Gateway => self.reach.remove(&place.1),
             Kind::Lease => self.reach.set_holder(None),

@@ -65,6 +65,50 @@ fn a_watch_that_is_behind_our_own_writes_brings_nothing_old_back() {
     assert_eq!(ports(&index, "web"), Some(1));
 }
 
+/// An export that is deleted as soon as its conditions are set: the answer to that write comes last.
+#[test]
+fn row_15_what_went_while_it_was_written_is_not_brought_back() {
+    let mut index = index();
+    let key = ServiceKey::new("shop", "web");
+    index.upsert(service("web", 1, json!({})));
+    index.begin_pass(&key);
+    index.remove(&service("web", 3, json!({})));
+    index.end_pass(&key, [service("web", 2, json!({}))]);
+    assert_eq!(ports(&index, "web"), None);
+    // The next one of that name is another one, and what nobody has told yet is known at once.
+    index.begin_pass(&key);
+    index.end_pass(&key, [service("web", 4, json!({}))]);
+    assert_eq!(ports(&index, "web"), Some(0));
+}
+
+#[test]
+fn row_15_what_went_before_a_list_is_not_brought_back_by_an_older_write() {
+    let mut index = index();
+    let key = ServiceKey::new("shop", "web");
+    let list = |index: &mut Index| {
+        index.begin(Kind::Service);
+        index.finish(Kind::Service);
+    };
+    // It was known, and went before the list.
+    index.upsert(service("web", 1, json!({})));
+    index.begin_pass(&key);
+    list(&mut index);
+    index.end_pass(&key, [service("web", 2, json!({}))]);
+    assert_eq!(ports(&index, "web"), None);
+    // It was made and went before the list: nobody has told of it.
+    index.begin_pass(&key);
+    list(&mut index);
+    index.end_pass(&key, [service("web", 3, json!({}))]);
+    assert_eq!(ports(&index, "web"), None);
+    // The answer comes in the midst of a list that does not hold it.
+    index.upsert(service("web", 4, json!({})));
+    index.begin_pass(&key);
+    index.begin(Kind::Service);
+    index.end_pass(&key, [service("web", 5, json!({}))]);
+    index.finish(Kind::Service);
+    assert_eq!(ports(&index, "web"), None);
+}
+
 #[test]
 fn row_82_what_a_new_list_does_not_hold_is_gone() {
     let mut index = index();
