@@ -10,6 +10,7 @@ mod import;
 mod lease;
 mod leave;
 mod merge;
+mod refusals;
 mod relay;
 mod restart;
 mod rights;

@@ -1,14 +1,19 @@
 //! Crashes and restarts, each on an API server of its own: rows 5, 27, 62 and 82.
 
 use controller::api::ServiceExport;
+use controller::cluster::lease::Holding;
 use controller::cluster::services::ServicesConfig;
 use controller::services::{ClusterId, Family};
+use futures::future::join_all;
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
+use kube::Client;
 use kube::api::{Api, Patch, PatchParams};
 use serde_json::json;
 use testbed::ApiServer;
+use tokio::sync::oneshot;
+use tokio::task::JoinHandle;
 
-use super::support::{Shop, client, prepare, settle, start_loop, until};
+use super::support::{Candidate, SYSTEM, Shop, client, prepare, settle, start_loop, until};
 
 fn config() -> ServicesConfig {
     ServicesConfig { families: vec![Family::V4], ..ServicesConfig::new(ClusterId::new("c1").unwrap()) }
@@ -75,4 +80,83 @@ async fn row_5_27_62_and_82_a_restart_keeps_addresses_and_newer_kinds_and_leaves
     let after = crds.get(imports).await.unwrap();
     assert_eq!((after.metadata.labels, after.spec), (newer.metadata.labels, newer.spec));
     drop(server);
+}
+
+/// A controller: it works while it has the Lease.
+struct Replica {
+    candidate: Candidate,
+    work: JoinHandle<()>,
+    _stop: oneshot::Sender<()>,
+}
+
+impl Replica {
+    fn start(client: &Client, name: &str) -> Self {
+        let candidate = Candidate::of(client, SYSTEM, "linkspan-controller", name);
+        let leadership = Some(candidate.holding.clone());
+        let (work, stop) = start_loop(client, ServicesConfig { leadership, ..config() });
+        Self { candidate, work, _stop: stop }
+    }
+
+    /// As kill -9 does it: what is under way is done or not, and the Lease is not given back.
+    async fn crash(self) {
+        self.work.abort();
+        self.candidate.task.abort();
+        assert!(self.work.await.unwrap_err().is_cancelled());
+    }
+}
+
+/// As two replicas of the Deployment, of which both crash in the midst of writes.
+#[tokio::test(flavor = "multi_thread")]
+async fn row_82_both_replicas_crash_under_load_and_what_changed_meanwhile_is_done() {
+    const AT_ONCE: usize = 12;
+    let server = tokio::task::spawn_blocking(|| ApiServer::start().unwrap()).await.unwrap();
+    let client = client(server.kubeconfig()).await;
+    prepare(&client).await;
+    let mut replicas = ["a", "b"].map(|name| Replica::start(&client, name));
+    let kept = Shop::open_on(client.clone(), "kept").await;
+    kept.open_for_sale().await;
+    kept.imported_from(&["c1"]).await;
+    kept.endpoints_become(&["c1 10.1.0.1"]).await;
+    settle().await;
+    let versions = kept.versions().await;
+    let open = async |name: String| {
+        let shop = Shop::open_on(client.clone(), &name).await;
+        shop.open_for_sale().await;
+        shop
+    };
+    let mut closed: Vec<Shop> = Vec::new();
+    let mut latest: Vec<Shop> = Vec::new();
+    for round in 0..2 {
+        let opened = join_all((0..AT_ONCE).map(|number| open(format!("shop-{round}-{number}")))).await;
+        join_all(latest.iter().map(|shop| shop.delete::<ServiceExport>())).await;
+        until("the one that works has begun", async || {
+            let imports = join_all(opened.iter().map(Shop::import)).await;
+            imports.into_iter().flatten().next()
+        })
+        .await;
+        for replica in replicas {
+            replica.crash().await;
+        }
+        // Nobody sees these changes.
+        closed.append(&mut latest);
+        latest = opened;
+        let last = latest.split_off(AT_ONCE / 2);
+        join_all(last.iter().map(|shop| shop.delete::<ServiceExport>())).await;
+        closed.extend(last);
+        replicas = ["c", "d"].map(|name| Replica::start(&client, &format!("{name}-{round}")));
+    }
+    for shop in &latest {
+        shop.imported_from(&["c1"]).await;
+        shop.endpoints_become(&["c1 10.1.0.1"]).await;
+    }
+    for shop in &closed {
+        shop.everything_is_gone().await;
+    }
+    settle().await;
+    assert_eq!(kept.versions().await, versions, "who comes after a crash writes nothing that is right already");
+    let leading = replicas.iter().filter(|replica| *replica.candidate.holding.borrow() == Holding::Ours).count();
+    assert_eq!(leading, 1);
+    for replica in replicas {
+        replica.crash().await;
+    }
 }
