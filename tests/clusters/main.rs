@@ -15,6 +15,8 @@ mod gather;
 mod joined;
 mod overlap;
 mod pods;
+mod policies;
+mod restarts;
 mod skew;
 mod steps;
 mod traces;

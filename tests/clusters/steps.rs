@@ -8,16 +8,23 @@ use testbed::{Run, wait};
 
 use crate::joined::{BROKER, CLUSTERS, Joined, SYSTEM, deploy, eventually, once_coredns_knows};
 use crate::traces::Traces;
-use crate::{Step, commands, documented, gather, pods};
+use crate::{Step, commands, documented, gather, pods, policies, restarts};
 
 /// In order; later ones break what earlier ones need.
-pub const ALL: [Step; 17] = [
+pub const ALL: [Step; 21] = [
     ("every Member is ready in every cluster", members_are_ready),
     ("pods of one cluster reach those of the other with their own addresses", pods_reach_pods),
     ("nodes reach pods of the other cluster", nodes_reach_pods),
     ("a service that is exported has one address in the other cluster", exports_are_imported),
     ("it is reached by name and by clusterset IP from pods on both nodes", row_65_services_are_reached),
     ("a headless service answers with its pods", headless_services_answer),
+    (
+        "connections are shared by the pods of all clusters",
+        policies::row_66_connections_are_shared_by_the_pods_of_all_clusters,
+    ),
+    ("a client stays with its pod", policies::row_67_a_client_stays_with_its_pod_for_as_long_as_was_asked),
+    ("local connections stay local", policies::row_68_local_connections_stay_on_their_node_or_fail),
+    ("all controllers are killed under load", restarts::all_controllers_are_killed_under_load),
     ("verify proves all of it, over a restart of gateways too", commands::verify_restarts_gateways),
     ("bench measures it", commands::bench_measures),
     ("trace counts a flow at every hop", commands::trace_counts_every_hop),

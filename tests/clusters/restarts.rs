@@ -1,0 +1,140 @@
+//! Controllers that are killed, all at once, while there is traffic.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use anyhow::{Context as _, Result, bail, ensure};
+use testbed::{Cluster, wait};
+
+use crate::joined::{CLUSTERS, Joined, SYSTEM, eventually};
+use crate::pods;
+
+/// How often all controllers are killed.
+const ROUNDS: usize = 3;
+/// A service that nobody touches.
+const STEADY: &str = "web.default.svc.clusterset.local";
+const CONTROLLERS: &str = "app.kubernetes.io/component=controller";
+
+/// Both replicas of both clusters, again and again, while berlin's exports change and pods of both clusters have connections
+/// by name.
+pub fn all_controllers_are_killed_under_load(joined: &mut Joined) -> Result<()> {
+    let joined = &*joined;
+    let mut before = BTreeSet::new();
+    let mut steady = Vec::new();
+    for name in CLUSTERS {
+        before.extend(controllers(joined.cluster(name)?)?);
+        steady.push(address(joined.cluster(name)?)?);
+    }
+    ensure!(before.len() == 2 * CLUSTERS.len(), "the controllers are {before:?}");
+    under_load(joined, || change_and_kill(joined))?;
+    for (name, address_before) in CLUSTERS.into_iter().zip(steady) {
+        let cluster = joined.cluster(name)?;
+        let after = controllers(cluster)?;
+        ensure!(after.is_disjoint(&before), "{after:?} are some of {before:?}");
+        ensure!(address(cluster)? == address_before, "the clusterset IP in {name} was {address_before}");
+    }
+    let last = ROUNDS - 1;
+    for kind in ["serviceexport", "service"] {
+        joined.cluster("berlin")?.kubectl(["delete", kind, &changing(last)])?.done()?;
+    }
+    CLUSTERS.iter().try_for_each(|name| are_imported(joined.cluster(name)?, &[]))
+}
+
+/// In each round one export comes and the one before goes. In the first rounds nobody who could see to it lives for long.
+fn change_and_kill(joined: &Joined) -> Result<()> {
+    let berlin = joined.cluster("berlin")?;
+    for round in 0..ROUNDS {
+        let kill = ["delete", "pods", "-n", SYSTEM, "-l", CONTROLLERS, "--force", "--grace-period=0"];
+        CLUSTERS.iter().try_for_each(|name| joined.cluster(name)?.kubectl(kill)?.done())?;
+        let name = changing(round);
+        berlin.apply(&format!(
+            "{{ apiVersion: v1, kind: Service, metadata: {{ name: {name}, namespace: default }}, \
+             spec: {{ selector: {{ app: web }}, ports: [{{ name: http, port: 80 }}] }} }}\n---\n\
+             {{ apiVersion: multicluster.x-k8s.io/v1beta1, kind: ServiceExport, \
+             metadata: {{ name: {name}, namespace: default }} }}"
+        ))?;
+        if let Some(gone) = round.checked_sub(1) {
+            berlin.kubectl(["delete", "serviceexport,service", &changing(gone)])?.done()?;
+        }
+        wait::pause(Duration::from_secs(3));
+    }
+    let last = changing(ROUNDS - 1);
+    for name in CLUSTERS {
+        are_imported(joined.cluster(name)?, &[&last])?;
+        let url = format!("http://{last}.default.svc.clusterset.local/");
+        eventually(|| pods::read(joined.cluster(name)?, &format!("{name}-1"), &url))?;
+        let rollout = ["rollout", "status", "deployment/linkspan-controller", "-n", SYSTEM, "--timeout=120s"];
+        joined.cluster(name)?.kubectl(rollout)?.done()?;
+    }
+    Ok(())
+}
+
+fn changing(round: usize) -> String {
+    format!("changing-{round}")
+}
+
+/// Waits until these and no others of the services that change are imported.
+fn are_imported(cluster: &Cluster, wanted: &[&str]) -> Result<()> {
+    let jsonpath = "jsonpath={range .items[*]}{.metadata.name}{\"\\n\"}{end}";
+    eventually(|| {
+        let said = cluster.kubectl(["get", "serviceimports", "-o", jsonpath])?.stdout()?;
+        let found: Vec<_> = said.lines().filter(|name| name.starts_with("changing-")).collect();
+        ensure!(found == wanted, "{} imports {found:?}, not {wanted:?}", cluster.spec.name);
+        Ok(())
+    })
+}
+
+fn controllers(cluster: &Cluster) -> Result<BTreeSet<String>> {
+    let said = cluster.kubectl(["get", "pods", "-n", SYSTEM, "-l", CONTROLLERS, "-o", "name"])?.stdout()?;
+    Ok(said.lines().map(|pod| format!("{} {pod}", cluster.spec.name)).collect())
+}
+
+fn address(cluster: &Cluster) -> Result<String> {
+    cluster.kubectl(["get", "serviceimport", "web", "-o", "jsonpath={.spec.ips[0]}"])?.stdout()
+}
+
+/// Calls a service by its name and asks for that name, again and again, beside one connection that lasts; tells what fails,
+/// and at last how often it has called, how many lines came by the one that lasts, and whether that is still there.
+const LOAD: &str = r#"
+curl -sSN "http://$NAME/cgi-bin/slow" > /tmp/slow 2>&1 &
+calls=0
+until [ -e /tmp/stop ] || [ $calls = 3000 ]; do
+  calls=$((calls + 1))
+  curl -sS --fail --max-time 5 "http://$NAME/" 2>&1 > /dev/null | sed "s/^/call $calls: /"
+  dig +short +time=2 +tries=1 "$NAME" A | grep -q "^[0-9]" || echo "name $calls: no answer"
+  sleep 0.1
+done
+kill $! && lasts=yes
+echo "$calls $(wc -l < /tmp/slow) $lasts"
+"#;
+
+/// Does something while a pod of each cluster has connections to [`STEADY`], none of which may fail.
+fn under_load(joined: &Joined, something: impl FnOnce() -> Result<()>) -> Result<()> {
+    let script = &format!("NAME={STEADY}\n{LOAD}");
+    let run = &|name: &str, script: &str| {
+        joined.cluster(name)?.exec("default", &pods::name(&format!("{name}-1")), &["/bin/sh", "-c", script])
+    };
+    std::thread::scope(|scope| {
+        CLUSTERS.iter().try_for_each(|name| run(name, "rm -f /tmp/stop").map(drop))?;
+        let loads = CLUSTERS.map(|name| scope.spawn(move || run(name, script)));
+        let began = wait::now();
+        let done = something();
+        let seconds = began.elapsed().as_secs() as usize;
+        for (name, load) in CLUSTERS.into_iter().zip(loads) {
+            run(name, "touch /tmp/stop")?;
+            let said = load.join().unwrap()?;
+            let lines: Vec<_> = said.lines().collect();
+            let [told] = lines[..] else { bail!("calls in {name} failed:\n{said}") };
+            let told: Vec<_> = told.split_whitespace().collect();
+            let [calls, slow, "yes"] = told[..] else { bail!("{name}: a connection has ended: {told:?}") };
+            let (calls, slow) = (calls.parse::<usize>()?, slow.parse::<usize>()?);
+            eprintln!("clusters: {calls} calls and {slow} lines in {seconds} s in {name}, and none has failed");
+            // Shells sleep a little longer than they are told, on a busy machine more so.
+            ensure!(
+                calls >= seconds / 2 && slow >= seconds / 2,
+                "{name}: {calls} calls and {slow} lines in {seconds} s"
+            );
+        }
+        done.context("under load")
+    })
+}
