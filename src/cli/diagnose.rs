@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 
 use crate::kubectl::contexts::Contexts;
-use crate::kubectl::diagnose::{Check, Finding, diagnose, exit_code, questions, table};
+use crate::kubectl::diagnose::{Check, Finding, diagnose, exit_code, names, questions, table};
 use crate::kubectl::output::{Format, Progress, Screen, json, yaml};
 use crate::kubectl::picture::{all_nodes, ask, look};
 use clap::{Args as ClapArgs, ValueEnum};
@@ -13,7 +13,8 @@ Look at clusters and tell what is wrong with them, with the evidence, the cause 
 
 What API servers have is read first; then every node is asked through its linkspan-node pod what its kernel has and whom it \
 reaches. Name the contexts of all clusters that are concerned: both ends of a tunnel together tell what one end cannot. \
-Nothing is changed. What your rights do not let you see is told as unknown, and the rest is checked.";
+Nothing is changed. What your rights do not let you see is told as unknown, and the rest is checked. Of what is well, tables tell \
+with `-o wide` only, and `-o name` nothing: it lists what is not, as CLUSTER/CHECK/OBJECT.";
 
 const EXAMPLES: &str = "\
 Examples:
@@ -21,6 +22,7 @@ Examples:
   kubectl linkspan diagnose firewall mtu --context paris,berlin
   kubectl linkspan diagnose -o json --context paris | jq '.[] | select(.state == \"failed\")'
   kubectl linkspan diagnose -o wide --all-contexts
+  kubectl linkspan diagnose -o name --all-contexts | grep ^paris/
 
 Checks:
   broker       joining, the credential, and whether the broker answers
@@ -111,7 +113,7 @@ pub(super) async fn run(args: Args) -> anyhow::Result<ExitCode> {
     let text = match args.output {
         Format::Json => json(&findings)?,
         Format::Yaml => yaml(&findings)?,
-        Format::Name => findings.iter().map(|finding| format!("{}/{}\n", finding.check, finding.object)).collect(),
+        Format::Name => names(&findings),
         format => table(&findings, format, Screen::of_stdout()),
     };
     super::print(&text)?;

@@ -30,7 +30,7 @@ use super::picture::{ClusterPicture, Picture, Unseen};
 pub use connections::{Trouble, trouble};
 pub use questions::questions;
 pub(crate) use sight::NOT_ASKED;
-pub use table::table;
+pub use table::{names, table};
 
 /// What is checked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, ValueEnum)]

@@ -36,6 +36,19 @@ pub fn table(findings: &[Finding], format: Format, screen: Screen) -> String {
     out
 }
 
+/// What is not good, for scripts: CLUSTER/CHECK/OBJECT, each once.
+pub fn names(findings: &[Finding]) -> String {
+    let bad = findings.iter().filter(|finding| finding.state != State::Ok);
+    let mut lines: Vec<String> = Vec::new();
+    for Finding { cluster, check, object, .. } in bad {
+        let line = format!("{cluster}/{check}/{object}\n");
+        if !lines.contains(&line) {
+            lines.push(line);
+        }
+    }
+    lines.concat()
+}
+
 /// What is listed, with the names of the checks. What several checks could not see for one reason is one row.
 fn rows(findings: &[Finding], format: Format) -> Vec<(&Finding, String)> {
     let mut rows: Vec<(&Finding, Vec<Check>)> = Vec::new();
@@ -65,5 +78,35 @@ fn state(state: State) -> Field {
         State::Warning => Field::new("! warning", Tone::Warning),
         State::Failed => Field::new("✘ failed", Tone::Bad),
         State::Unknown => Field::new("? unknown", Tone::Plain),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::kubectl::diagnose::diagnose;
+    use crate::kubectl::picture::samples::{alter_peer, healthy};
+    use crate::kubectl::picture::{Part, Unseen};
+
+    #[test]
+    fn names_are_those_of_what_is_not_good_with_their_clusters_and_each_once() {
+        let mut picture = healthy();
+        assert_eq!(names(&diagnose(&picture)), "");
+        for (near, far) in [(0, "berlin"), (1, "paris")] {
+            alter_peer(&mut picture.clusters[near], far, |peer| {
+                peer.state = "down".to_owned();
+                peer.heard_seconds = None;
+            });
+        }
+        assert_eq!(names(&diagnose(&picture)), "berlin/firewall/cluster/paris\nparis/firewall/cluster/berlin\n");
+        let mut findings = diagnose(&picture);
+        let twice = Finding { reason: "Another".to_owned(), ..findings[0].clone() };
+        findings.retain(|finding| finding.state == State::Ok);
+        findings.extend([true, false].map(|_| Finding { state: State::Warning, ..twice.clone() }));
+        assert_eq!(names(&findings).lines().count(), 1);
+        let mut blind = healthy();
+        let unseen = Unseen { what: "members".to_owned(), why: "missing permission".to_owned() };
+        blind.clusters[0].members = Part::Unseen(unseen);
+        assert!(names(&diagnose(&blind)).contains("paris/broker/members\n"), "what could not be seen is not good");
     }
 }
