@@ -329,12 +329,15 @@ fn versions(seen: &Seen) -> Vec<Entry> {
     let mut rows = vec![simple("kubectl-linkspan", VERSION)];
     rows.extend(seen.kubernetes.as_deref().map(|version| simple("kubernetes", version)));
     rows.extend(seen.workloads.iter().map(|workload| {
-        let tag = workload.image.rsplit_once(':').map(|(_, tag)| tag).filter(|tag| !tag.contains('/'));
-        let tag = tag.unwrap_or(&workload.image);
+        let tag = &version_of(&workload.image);
         let tone = if workload.ready >= workload.wanted { Tone::Good } else { Tone::Bad };
         let ready = format!("{}/{}", workload.ready, workload.wanted);
-        let fields =
-            vec![workload.name.as_str().into(), tag.into(), Field::new(ready, tone), workload.image.as_str().into()];
+        let fields = vec![
+            workload.name.as_str().into(),
+            tag.as_str().into(),
+            Field::new(ready, tone),
+            workload.image.as_str().into(),
+        ];
         let value = json!({
             "component": workload.name,
             "version": tag,
@@ -352,6 +355,20 @@ fn versions(seen: &Seen) -> Vec<Entry> {
         entry(format!("version/member-{name}"), fields, value)
     }));
     rows
+}
+
+/// The tag of an image; where it has none, the first digits of its digest, as `docker images` shows them.
+fn version_of(image: &str) -> String {
+    const DIGITS: usize = 12;
+    let (name, digest) = image.split_once('@').map_or((image, None), |(name, digest)| (name, Some(digest)));
+    let tag = name.rsplit_once(':').map(|(_, tag)| tag).filter(|tag| !tag.contains('/'));
+    match (tag, digest.map(|digest| digest.split_once(':').unwrap_or(("", digest)))) {
+        (Some(tag), _) => tag.to_owned(),
+        (None, Some((algorithm, digits))) => {
+            format!("{algorithm}:{}", digits.chars().take(DIGITS).collect::<String>())
+        }
+        (None, None) => image.to_owned(),
+    }
 }
 
 #[cfg(test)]

@@ -157,6 +157,19 @@ fn versions_are_those_of_program_server_pods_and_clusters() {
 }
 
 #[test]
+fn the_version_of_an_image_is_its_tag_or_the_beginning_of_its_digest() {
+    let digest = "sha256:4bf5122f344554c53bde2ebb8cd2b7e3d1600ad631c385a5d7cce23c7785459a";
+    for (image, version) in [
+        ("linkspan/linkspan:0.2.0".to_owned(), "0.2.0"),
+        (format!("registry.example:5000/linkspan:0.2.0@{digest}"), "0.2.0"),
+        (format!("registry.example:5000/linkspan@{digest}"), "sha256:4bf5122f3445"),
+        ("registry.example:5000/linkspan".to_owned(), "registry.example:5000/linkspan"),
+    ] {
+        assert_eq!(version_of(&image), version, "{image}");
+    }
+}
+
+#[test]
 fn all_topics_have_titles_and_say_when_there_is_nothing() {
     let text = table(Topic::All, &[paris()]).join("\n");
     assert!(text.contains("MEMBERS\nCLUSTER READY") && text.contains("\n\nEXPORTS\nnone\n"), "{text}");
