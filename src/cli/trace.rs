@@ -10,7 +10,7 @@ use super::why::{Ends, Seen, look_between, not_found};
 use crate::kubectl::contexts::{Contexts, Namespace};
 use crate::kubectl::output::{Format, Progress, Screen};
 use crate::kubectl::trace::{self, Sender, exit_code, plan};
-use crate::kubectl::why::{Client, client, goal, goal_targets};
+use crate::kubectl::why::{Client, Goal, NotFound, client, goal, goal_targets};
 
 const LONG: &str = "\
 Count a flow at each place that it passes, there and back, and tell between which two places packets are lost.
@@ -39,6 +39,8 @@ Exit codes:
 
 It needs the right to create pods/exec in linkspan-system, and in the client's namespace for a COMMAND.";
 
+/// Exit code where it could not run: an end that nobody could see, as the right to count on nodes, is a matter of permissions.
+const UNSEEN: u8 = 2;
 /// Most echo requests of one trace.
 const PACKETS_MAX: i64 = 1000;
 /// Longest time for which a client is watched, in seconds.
@@ -78,12 +80,11 @@ pub(super) async fn run(args: Args) -> anyhow::Result<ExitCode> {
         .and_then(|from| goal(&picture, &from, &to, &namespace).map(|goal| (from, goal)));
     let (from, goal) = match ends {
         Ok(ends) => ends,
-        Err(error) => return Ok(not_found(&picture, &error)),
+        Err(end) => return Ok(not_found(&end, UNSEEN)),
     };
     let called = goal_targets(&from, &goal, to.port);
     if called.is_empty() {
-        let error = format!("{} has no ready endpoint: `linkspan why` tells the reason", goal.label());
-        return Ok(not_found(&picture, &error));
+        return Ok(not_found(&without_endpoints(&from, &goal), UNSEEN));
     }
     let sender = sender(&args, &from)?;
     let echo = match &sender {
@@ -97,6 +98,18 @@ pub(super) async fn run(args: Args) -> anyhow::Result<ExitCode> {
     let traces = traces.map_err(|error| anyhow!(error))?;
     super::print(&trace::render(&traces, args.output, Screen::of_stdout())?)?;
     Ok(ExitCode::from(exit_code(&traces)))
+}
+
+fn without_endpoints(from: &Client<'_>, goal: &Goal<'_>) -> NotFound {
+    let (label, reason) = (goal.label(), "`linkspan why` tells the reason");
+    let namespace = match goal {
+        Goal::Service { namespace, .. } => namespace.as_str(),
+        Goal::Address { .. } => "",
+    };
+    match from.cluster.slices.unseen_in(namespace).or(from.cluster.imports.unseen_in(namespace)) {
+        Some(unseen) => NotFound { text: format!("no endpoint of {label} was seen: {}", unseen.why), may_be: true },
+        None => NotFound { text: format!("{label} has no ready endpoint: {reason}"), may_be: false },
+    }
 }
 
 fn sender(args: &Args, from: &Client<'_>) -> anyhow::Result<Sender> {

@@ -2,20 +2,23 @@
 
 use std::process::ExitCode;
 
+use anyhow::anyhow;
 use clap::Args as ClapArgs;
+use controller::api::names::SYSTEM_NAMESPACE;
 
 use crate::kubectl::contexts::{Contexts, Namespace, Target};
 use crate::kubectl::output::{Format, Progress, Screen, json, yaml};
-use crate::kubectl::picture::{ClusterPicture, Picture, ask, look};
+use crate::kubectl::picture::{ClusterPicture, Picture, ask, look_into};
 use crate::kubectl::why::parse::{self, End};
-use crate::kubectl::why::{questions, show, why};
+use crate::kubectl::why::{NotFound, questions, show, why};
 
 const LONG: &str = "\
 Follow one connection hop by hop, the name first, and tell the first hop that is broken, with the evidence and a fix.
 
 FROM and TO are pods, deployments, nodes, services of the clusterset or addresses: [CLUSTER/][NAMESPACE/][KIND/]NAME, with a \
 context or cluster ID as CLUSTER, and a port behind a colon where one is meant. Shells take > for themselves: write '->' in \
-quotes, or `to`, or nothing between the two. Name the contexts of all clusters on the way. Nothing is changed.";
+quotes, or `to`, or nothing between the two. Name the contexts of all clusters on the way. Nothing is changed. Who may not see \
+the whole cluster is told what is in the namespaces of both ends, and what could not be seen.";
 
 const EXAMPLES: &str = "\
 Examples:
@@ -33,6 +36,8 @@ Exit codes:
 
 /// Exit code where something could not be seen.
 const UNSEEN: u8 = 3;
+/// The namespace of cluster DNS.
+const DNS_NAMESPACE: &str = "kube-system";
 
 /// Tell why one end does not reach another, hop by hop.
 #[derive(Debug, ClapArgs)]
@@ -75,7 +80,7 @@ pub(super) async fn run(args: Args) -> anyhow::Result<ExitCode> {
     let Seen { picture, from, to, namespace, .. } = &seen;
     let story = match why(picture, from, to, namespace) {
         Ok(story) => story,
-        Err(error) => return Ok(not_found(picture, &error)),
+        Err(end) => return Ok(not_found(&end, UNSEEN)),
     };
     let text = match args.output {
         Format::Json => json(&story)?,
@@ -87,10 +92,10 @@ pub(super) async fn run(args: Args) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::from(story.exit_code()))
 }
 
-/// Tells that an end was not found: which says little where a cluster that may have it did not answer.
-pub(super) fn not_found(picture: &Picture, error: &str) -> ExitCode {
-    eprintln!("linkspan: {error}");
-    if picture.clusters.iter().any(ClusterPicture::is_dark) { ExitCode::from(UNSEEN) } else { ExitCode::FAILURE }
+/// Tells that an end was not found. `unseen` is the exit code where there may be one that could not be seen.
+pub(super) fn not_found(end: &NotFound, unseen: u8) -> ExitCode {
+    eprintln!("linkspan: {end}");
+    if end.may_be { ExitCode::from(unseen) } else { ExitCode::FAILURE }
 }
 
 /// What was seen between two ends.
@@ -107,17 +112,13 @@ pub(super) struct Seen {
 pub(super) async fn look_between(given: &Ends, namespace: &Namespace, contexts: &Contexts) -> anyhow::Result<Seen> {
     let (from, to) = ends(&given.words()).map_err(super::Misuse)?;
     let targets = contexts.targets().await?;
-    let progress = Progress::start("looking at clusters");
-    let mut picture = look(&targets).await;
-    let known: Vec<String> =
-        picture.clusters.iter().flat_map(|c| [Some(c.context.clone()), c.id().map(str::to_owned)]).flatten().collect();
-    let known: Vec<&str> = known.iter().map(String::as_str).collect();
-    let (from, to) =
-        (parse::end(&from, &known).map_err(super::Misuse)?, parse::end(&to, &known).map_err(super::Misuse)?);
     let namespace = match (namespace.given(), targets.first()) {
         (Some(given), _) => given.to_owned(),
         (None, first) => first.map_or_else(|| "default".to_owned(), |target| target.namespace.clone()),
     };
+    let progress = Progress::start("looking at clusters");
+    let mut picture = look_into(&targets, &namespaces(&from, &to, &namespace)).await;
+    let (from, to) = (end(&picture, &from)?, end(&picture, &to)?);
     progress.now("asking nodes");
     // The first answers tell addresses and links, which the second questions are about.
     for _ in 0..2 {
@@ -125,6 +126,27 @@ pub(super) async fn look_between(given: &Ends, namespace: &Namespace, contexts: 
         ask(&targets, &mut picture, &asked).await;
     }
     Ok(Seen { targets, picture, from, to, namespace })
+}
+
+/// Where somebody may look who may not look everywhere: the namespaces of both ends, and those that tell of the way.
+fn namespaces(from: &str, to: &str, default: &str) -> Vec<String> {
+    let of_ends = [from, to].into_iter().flat_map(parse::namespaces);
+    let others = [default, SYSTEM_NAMESPACE, DNS_NAMESPACE].map(str::to_owned);
+    let mut all: Vec<String> = of_ends.chain(others).collect();
+    all.sort();
+    all.dedup();
+    all
+}
+
+/// An end, now that the clusters are known.
+fn end(picture: &Picture, text: &str) -> anyhow::Result<End> {
+    let ids = picture.clusters.iter().filter_map(ClusterPicture::id);
+    let known: Vec<&str> = picture.clusters.iter().map(|cluster| cluster.context.as_str()).chain(ids).collect();
+    parse::end(text, &known).map_err(|error| match picture.clusters.iter().find_map(|cluster| cluster.id.unseen()) {
+        // It may begin with an ID.
+        Some(unseen) => anyhow!("{error}; contexts are known, and not all IDs of clusters: {}", unseen.why),
+        None => super::Misuse(error).into(),
+    })
 }
 
 /// FROM and TO, however they are set apart. Both can be read; which clusters they name is seen later.

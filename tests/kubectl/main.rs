@@ -10,6 +10,7 @@ mod install;
 mod manifests;
 mod plugin;
 mod proxied;
+mod rights;
 mod show;
 mod silent;
 mod stage;

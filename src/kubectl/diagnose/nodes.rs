@@ -109,13 +109,11 @@ fn check_node(cluster: &ClusterPicture, name: &str) -> Vec<Finding> {
         let fix = format!("see `kubectl logs -n linkspan-system {} --previous`", pod.name_any());
         findings.push(bad(Fault::warning("Restarts", evidence, "it crashes, or is killed", fix)));
     }
-    match cluster.inspections.get(name) {
-        None => {}
-        Some(Part::Unseen(unseen)) => findings.push(Finding::unseen(Check::Nodes, cluster, unseen)),
-        Some(Part::Seen(seen)) => {
-            findings.extend(seen.status.seen().map(pass_faults).into_iter().flatten().map(bad));
-            findings.extend(pending(&seen.inspection.pending).map(bad));
-        }
+    let asked = cluster.inspections.get(name);
+    findings.extend(asked.and_then(Part::unseen).map(|unseen| Finding::unseen(Check::Nodes, cluster, unseen)));
+    if let Some(seen) = asked.and_then(Part::seen) {
+        findings.extend(seen.status.seen().map(pass_faults).into_iter().flatten().map(bad));
+        findings.extend(pending(&seen.inspection.pending).map(bad));
     }
     if findings.is_empty() {
         let version = cluster.status(name).map_or_else(String::new, |status| format!(", linkspan {}", status.version));

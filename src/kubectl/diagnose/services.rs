@@ -84,7 +84,10 @@ fn own_endpoints(cluster: &ClusterPicture, namespace: &str, name: &str) -> Optio
             && labels.get(LABEL_SLICE_SERVICE).is_some_and(|service| service == name)
             && !labels.contains_key(LABEL_SOURCE_CLUSTER)
     };
-    let slices: Vec<&EndpointSlice> = cluster.slices.seen()?.iter().filter(of_service).collect();
+    if cluster.slices.unseen_in(namespace).is_some() {
+        return None;
+    }
+    let slices: Vec<&EndpointSlice> = cluster.slices.all().iter().filter(of_service).collect();
     let endpoints = || slices.iter().flat_map(|slice| &slice.endpoints);
     Some((endpoints().filter(|endpoint| is_ready(endpoint)).count(), endpoints().count()))
 }
@@ -128,7 +131,9 @@ pub(crate) fn import_fault(cluster: &ClusterPicture, import: &ServiceImport) -> 
         let cause = "this service cannot be reached here yet";
         return Some(Fault::failed("ImportNotReady", told(ready), cause, "the message says what it waits for"));
     }
-    cluster.slices.seen()?;
+    if cluster.slices.unseen_in(&namespace).is_some() {
+        return None;
+    }
     let slices = import_slices(cluster, &namespace, &name);
     let all: usize = slices.iter().map(|slice| slice.endpoints.len()).sum();
     if slices.iter().flat_map(|slice| &slice.endpoints).any(is_ready) {

@@ -52,7 +52,7 @@ impl Wanted {
 pub fn wanted(cluster: &ClusterPicture, questions: BTreeMap<String, Questions>) -> Vec<Wanted> {
     let of_node = |(node, questions): (String, Questions)| {
         let pod = cluster.node_pod(&node).and_then(|pod| pod.metadata.name.clone());
-        let pod = pod.ok_or_else(|| match cluster.pods.unseen() {
+        let pod = pod.ok_or_else(|| match cluster.pods.unseen_in(SYSTEM_NAMESPACE) {
             Some(unseen) => unseen.why.clone(),
             None => "no linkspan-node pod runs there".to_owned(),
         });

@@ -40,8 +40,22 @@ pub struct Picture {
 pub enum Part<T> {
     /// What there is.
     Seen(T),
+    /// What there is in some namespaces: the rest could not be seen.
+    Partly(Partly<T>),
     /// Nobody could look.
     Unseen(Unseen),
+}
+
+/// What was seen of a part, and where.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Partly<T> {
+    /// What there is.
+    pub seen: T,
+    /// The namespaces in which it is.
+    pub namespaces: Vec<String>,
+    /// Why no other could be seen.
+    pub rest: Unseen,
 }
 
 /// Why a part was not seen.
@@ -61,19 +75,28 @@ impl<T> Default for Part<T> {
 }
 
 impl<T> Part<T> {
-    /// What there is, if somebody could look.
+    /// All that there is, if somebody could look everywhere.
     pub fn seen(&self) -> Option<&T> {
         match self {
             Self::Seen(seen) => Some(seen),
-            Self::Unseen(_) => None,
+            Self::Partly(_) | Self::Unseen(_) => None,
         }
     }
 
-    /// Why nobody could look.
+    /// Why nobody could look everywhere.
     pub fn unseen(&self) -> Option<&Unseen> {
         match self {
             Self::Seen(_) => None,
+            Self::Partly(Partly { rest, .. }) => Some(rest),
             Self::Unseen(unseen) => Some(unseen),
+        }
+    }
+
+    /// Why nobody could look into a namespace.
+    pub fn unseen_in(&self, namespace: &str) -> Option<&Unseen> {
+        match self {
+            Self::Partly(partly) if partly.namespaces.iter().any(|seen| seen == namespace) => None,
+            _ => self.unseen(),
         }
     }
 }
@@ -81,7 +104,10 @@ impl<T> Part<T> {
 impl<T> Part<Vec<T>> {
     /// What was seen; nothing where nobody could look.
     pub fn all(&self) -> &[T] {
-        self.seen().map_or(&[], Vec::as_slice)
+        match self {
+            Self::Seen(seen) | Self::Partly(Partly { seen, .. }) => seen,
+            Self::Unseen(_) => &[],
+        }
     }
 }
 
@@ -187,7 +213,12 @@ pub struct NodePicture {
 
 /// Reads what all API servers have.
 pub async fn look(targets: &[Target]) -> Picture {
-    let clusters = targets.iter().map(|target| observe::observe(&target.name, &target.client));
+    look_into(targets, &[]).await
+}
+
+/// The same; of these namespaces what there is, too, where the person may not see all.
+pub async fn look_into(targets: &[Target], namespaces: &[String]) -> Picture {
+    let clusters = targets.iter().map(|target| observe::observe(&target.name, &target.client, namespaces));
     let mut clusters = join_all(clusters).await;
     clusters.iter_mut().for_each(ClusterPicture::settle);
     Picture { clusters }

@@ -6,6 +6,7 @@ use std::sync::OnceLock;
 use controller::api::names::SYSTEM_NAMESPACE;
 use controller::broker::cluster_id;
 use http_body_util::BodyExt as _;
+use k8s_openapi::NamespaceResourceScope;
 use k8s_openapi::api::core::v1::ConfigMap;
 use k8s_openapi::api::rbac::v1::{ClusterRole, ClusterRoleBinding, Role, RoleBinding};
 use k8s_openapi::jiff::{Timestamp, fmt::rfc2822};
@@ -13,8 +14,8 @@ use kube::api::ListParams;
 use kube::{Api, Client, Resource, ResourceExt};
 use serde::de::DeserializeOwned;
 
-use super::{Clock, ClusterPicture, Part, Server, Unseen};
-use crate::kubectl::errors::{explain, is_cut_off, is_not_found};
+use super::{Clock, ClusterPicture, Part, Partly, Server, Unseen};
+use crate::kubectl::errors::{MissingPermission, explain, is_cut_off, is_not_found};
 
 /// Objects that one request brings; more come with further ones.
 const PAGE: u32 = 500;
@@ -26,10 +27,11 @@ pub fn now() -> i64 {
     Timestamp::now().as_millisecond()
 }
 
-/// Looks at one cluster. Never fails: what cannot be seen is told in the picture.
-pub async fn observe(context: &str, client: &Client) -> ClusterPicture {
+/// Looks at one cluster. Never fails: what cannot be seen is told in the picture. `namespaces` are those whose objects are
+/// listed by themselves where the person may not list those of all.
+pub async fn observe(context: &str, client: &Client, namespaces: &[String]) -> ClusterPicture {
     let gone = OnceLock::new();
-    let (all, system) = (AllOf(client, &gone), SystemOf(client, &gone));
+    let (all, system) = (AllOf(client, &gone, namespaces), SystemOf(client, &gone));
     // Asked first and alone: where nobody answers, it is waited for once, and not for every part.
     let server = match ask_server(client).await {
         Err(error) if is_cut_off(&error) => return ClusterPicture::dark(context, &explain(&error)),
@@ -38,7 +40,9 @@ pub async fn observe(context: &str, client: &Client) -> ClusterPicture {
     let (id, configs, roles) = tokio::join!(id(client), configs(client), roles(client));
     let (members, gateways, leases, records) = tokio::join!(system.list(), system.list(), system.list(), system.list());
     let (exports, imports, services, slices) = tokio::join!(all.list(), all.list(), all.list(), all.list());
-    let (nodes, namespaces, pods, policies) = tokio::join!(all.list(), all.list(), all.list(), all.list());
+    let (nodes, namespaces) = (Api::all(client.clone()), Api::all(client.clone()));
+    let (nodes, namespaces) = (part_of(&nodes, &gone), part_of(&namespaces, &gone));
+    let (nodes, namespaces, pods, policies) = tokio::join!(nodes, namespaces, all.list(), all.list());
     let mut cluster = ClusterPicture {
         context: context.to_owned(),
         server,
@@ -71,15 +75,28 @@ pub async fn observe(context: &str, client: &Client) -> ClusterPicture {
 /// Why the API server does not answer any more, once it does not: nothing else is asked then.
 type Gone = OnceLock<String>;
 
-/// Lists in all namespaces.
-struct AllOf<'a>(&'a Client, &'a Gone);
+/// Lists in all namespaces, or in some where the person may not list in all.
+struct AllOf<'a>(&'a Client, &'a Gone, &'a [String]);
 
 impl AllOf<'_> {
     async fn list<K>(&self) -> Part<Vec<K>>
     where
-        K: Resource<DynamicType = ()> + Clone + DeserializeOwned + std::fmt::Debug,
+        K: Resource<DynamicType = (), Scope = NamespaceResourceScope> + Clone + DeserializeOwned + std::fmt::Debug,
     {
-        part_of(&Api::all(self.0.clone()), self.1).await
+        let Self(client, gone, namespaces) = *self;
+        let rest = match list_of(&Api::all(client.clone()), gone).await {
+            Ok(all) => return Part::Seen(all),
+            Err(failure) => failure,
+        };
+        let (mut seen, mut those) = (Vec::new(), Vec::new());
+        for namespace in namespaces.iter().filter(|_| rest.lacks_right) {
+            if let Ok(found) = list_of(&Api::namespaced(client.clone(), namespace), gone).await {
+                seen.extend(found);
+                those.push(namespace.clone());
+            }
+        }
+        let rest = rest.unseen(&K::plural(&()));
+        if those.is_empty() { Part::Unseen(rest) } else { Part::Partly(Partly { seen, namespaces: those, rest }) }
     }
 }
 
@@ -89,10 +106,7 @@ struct SystemOf<'a>(&'a Client, &'a Gone);
 impl SystemOf<'_> {
     async fn list<K>(&self) -> Part<Vec<K>>
     where
-        K: Resource<DynamicType = (), Scope = k8s_openapi::NamespaceResourceScope>
-            + Clone
-            + DeserializeOwned
-            + std::fmt::Debug,
+        K: Resource<DynamicType = (), Scope = NamespaceResourceScope> + Clone + DeserializeOwned + std::fmt::Debug,
     {
         part_of(&Api::namespaced(self.0.clone(), SYSTEM_NAMESPACE), self.1).await
     }
@@ -102,17 +116,39 @@ async fn part_of<K>(api: &Api<K>, gone: &Gone) -> Part<Vec<K>>
 where
     K: Resource<DynamicType = ()> + Clone + DeserializeOwned + std::fmt::Debug,
 {
-    let what = K::plural(&());
+    match list_of(api, gone).await {
+        Ok(all) => Part::Seen(all),
+        Err(failure) => Part::Unseen(failure.unseen(&K::plural(&()))),
+    }
+}
+
+/// Why a list did not come.
+struct Failure {
+    why: String,
+    /// Whether a right is all that the person lacks.
+    lacks_right: bool,
+}
+
+impl Failure {
+    fn unseen(self, what: &str) -> Unseen {
+        Unseen { what: what.to_owned(), why: self.why }
+    }
+}
+
+async fn list_of<K>(api: &Api<K>, gone: &Gone) -> Result<Vec<K>, Failure>
+where
+    K: Resource<DynamicType = ()> + Clone + DeserializeOwned + std::fmt::Debug,
+{
     if let Some(why) = gone.get() {
-        return Part::Unseen(Unseen { what: what.into_owned(), why: why.clone() });
+        return Err(Failure { why: why.clone(), lacks_right: false });
     }
-    let answer = list(api).await;
-    if let Err(error) = &answer
-        && is_cut_off(error)
-    {
-        gone.get_or_init(|| explain(error));
-    }
-    part(&what, answer)
+    list(api).await.map_err(|error| {
+        let why = explain(&error);
+        if is_cut_off(&error) {
+            gone.get_or_init(|| why.clone());
+        }
+        Failure { why, lacks_right: MissingPermission::of(&error).is_some() }
+    })
 }
 
 fn part<T>(what: &str, answer: kube::Result<T>) -> Part<T> {

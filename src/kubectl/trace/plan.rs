@@ -38,7 +38,10 @@ pub fn plan(picture: &Picture, from: &Client<'_>, targets: &[Target], echo: Opti
     };
     let mut plan = Plan::default();
     for target in targets {
-        let unknown = || format!("{} is in no cluster that {} knows", target.address, near.name());
+        let unknown = || match near.id.unseen().or(near.members.unseen()) {
+            Some(unseen) => format!("whose {} is could not be seen: {}", target.address, unseen.why),
+            None => format!("{} is in no cluster that {} knows", target.address, near.name()),
+        };
         let place = near.place(target.address).ok_or_else(unknown)?;
         let far = picture.by_id(&place.cluster);
         let is_local = near.id() == Some(place.cluster.as_str());

@@ -7,7 +7,7 @@ use kube::ResourceExt as _;
 
 use super::parse::{End, What};
 use crate::kubectl::picture::facts::{is_ready, node_of, on_host_network, pod_addresses};
-use crate::kubectl::picture::{ClusterPicture, Picture};
+use crate::kubectl::picture::{ClusterPicture, Picture, Unseen};
 
 /// Who calls.
 #[derive(Debug, Clone)]
@@ -52,11 +52,33 @@ pub enum Goal<'a> {
     },
 }
 
+/// An end that was not found.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NotFound {
+    /// What is told of it.
+    pub text: String,
+    /// Whether there may be one that could not be seen.
+    pub may_be: bool,
+}
+
+impl NotFound {
+    /// Everything was seen, and it is not there.
+    fn surely(text: String) -> Self {
+        Self { text, may_be: false }
+    }
+}
+
+impl std::fmt::Display for NotFound {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.text)
+    }
+}
+
 /// Looks for the client.
 ///
 /// # Errors
 /// There is none in the clusters that were seen.
-pub fn client<'a>(picture: &'a Picture, end: &End, namespace: &str) -> Result<Client<'a>, String> {
+pub fn client<'a>(picture: &'a Picture, end: &End, namespace: &str) -> Result<Client<'a>, NotFound> {
     let clusters = clusters(picture, end)?;
     let namespace = end.namespace.as_deref().unwrap_or(namespace);
     for cluster in &clusters {
@@ -70,7 +92,8 @@ pub fn client<'a>(picture: &'a Picture, end: &End, namespace: &str) -> Result<Cl
             What::Node(name) => of_node(cluster, name),
             What::Address(address) => of_address(cluster, *address),
             What::Service(name) => {
-                return Err(format!("service {name} is no client: name a pod, a deployment or a node"));
+                let text = format!("service {name} is no client: name a pod, a deployment or a node");
+                return Err(NotFound::surely(text));
             }
         };
         if let Some(found) = found {
@@ -84,7 +107,7 @@ pub fn client<'a>(picture: &'a Picture, end: &End, namespace: &str) -> Result<Cl
 ///
 /// # Errors
 /// There is none in the clusters that were seen.
-pub fn goal<'a>(picture: &'a Picture, from: &Client<'a>, end: &End, namespace: &str) -> Result<Goal<'a>, String> {
+pub fn goal<'a>(picture: &'a Picture, from: &Client<'a>, end: &End, namespace: &str) -> Result<Goal<'a>, NotFound> {
     let namespace = end.namespace.as_deref().unwrap_or(namespace);
     let service =
         |name: &str, cluster| Goal::Service { namespace: namespace.to_owned(), name: name.to_owned(), cluster };
@@ -112,9 +135,10 @@ pub fn goal<'a>(picture: &'a Picture, from: &Client<'a>, end: &End, namespace: &
             _ => None,
         };
         if let Some(found) = pod.map(|pod| of_pod(cluster, pod)).or_else(node) {
-            let native = found.address.ok_or_else(|| format!("{} has no address", found.label))?;
-            let address = seen_from(from, cluster, native)?;
-            return Ok(Goal::Address { label: format!("{} of {}", found.label, cluster.name()), address });
+            let without = || NotFound::surely(format!("{} has no address", found.label));
+            let address = seen_from(from, cluster, found.address.ok_or_else(without)?)?;
+            let label = format!("{} of {}", found.label, cluster.name());
+            return Ok(Goal::Address { label, address });
         }
     }
     // A name that is a service.
@@ -134,28 +158,43 @@ pub fn goal<'a>(picture: &'a Picture, from: &Client<'a>, end: &End, namespace: &
     Err(missing(&end.what, namespace, &clusters))
 }
 
-fn seen_from(from: &Client<'_>, there: &ClusterPicture, native: IpAddr) -> Result<IpAddr, String> {
+fn seen_from(from: &Client<'_>, there: &ClusterPicture, native: IpAddr) -> Result<IpAddr, NotFound> {
     if from.cluster.id() == there.id() {
         return Ok(native);
     }
     let called = there.id().map_or(Some(native), |id| from.cluster.calls(id, native));
-    called.ok_or_else(|| format!("{} has no virtual address for {native} of {}", from.cluster.name(), there.name()))
+    called.ok_or_else(|| {
+        let text = format!("{} has no virtual address for {native} of {}", from.cluster.name(), there.name());
+        NotFound::surely(text)
+    })
 }
 
-fn clusters<'a>(picture: &'a Picture, end: &End) -> Result<Vec<&'a ClusterPicture>, String> {
-    match &end.cluster {
-        None => Ok(picture.clusters.iter().collect()),
-        Some(name) => {
-            let found = picture.by_name(name);
-            found.map(|cluster| vec![cluster]).ok_or_else(|| format!("no cluster {name} was named with --context"))
-        }
-    }
+fn clusters<'a>(picture: &'a Picture, end: &End) -> Result<Vec<&'a ClusterPicture>, NotFound> {
+    let Some(name) = &end.cluster else { return Ok(picture.clusters.iter().collect()) };
+    let unknown = || NotFound::surely(format!("no cluster {name} was named with --context"));
+    picture.by_name(name).map(|cluster| vec![cluster]).ok_or_else(unknown)
 }
 
-fn missing(what: &What, namespace: &str, clusters: &[&ClusterPicture]) -> String {
+/// Parts of a cluster in which an end may be, where nobody could look into them.
+fn blind<'a>(what: &What, namespace: &str, cluster: &'a ClusterPicture) -> Vec<&'a Unseen> {
+    let ClusterPicture { pods, nodes, imports, services, .. } = cluster;
+    let in_namespace = || [pods.unseen_in(namespace), imports.unseen_in(namespace), services.unseen_in(namespace)];
+    let parts = match what {
+        What::Any(_) => [&in_namespace()[..], &[nodes.unseen()]].concat(),
+        What::Pod(_) | What::Deployment(_) => vec![pods.unseen_in(namespace)],
+        What::Node(_) => vec![nodes.unseen()],
+        What::Service(_) => vec![imports.unseen_in(namespace)],
+        What::Address(_) => vec![pods.unseen(), nodes.unseen()],
+    };
+    parts.into_iter().flatten().collect()
+}
+
+fn missing(what: &What, namespace: &str, clusters: &[&ClusterPicture]) -> NotFound {
     let where_to: Vec<&str> = clusters.iter().map(|cluster| cluster.name()).collect();
-    let blind = clusters.iter().filter_map(|cluster| cluster.pods.unseen()).next();
-    let blind = blind.map_or_else(String::new, |unseen| format!("; {}", unseen.why));
+    let mut why: Vec<&str> =
+        clusters.iter().flat_map(|cluster| blind(what, namespace, cluster)).map(|unseen| unseen.why.as_str()).collect();
+    why.sort_unstable();
+    why.dedup();
     let what = match what {
         What::Any(name) => format!("pod, deployment, service or node {name}"),
         What::Pod(name) => format!("pod {name}"),
@@ -164,7 +203,11 @@ fn missing(what: &What, namespace: &str, clusters: &[&ClusterPicture]) -> String
         What::Service(name) => format!("service {name}"),
         What::Address(address) => format!("address {address}"),
     };
-    format!("there is no {what} in namespace {namespace} of {}{blind}", where_to.join(", "))
+    let place = format!("in namespace {namespace} of {}", where_to.join(", "));
+    match why.as_slice() {
+        [] => NotFound::surely(format!("there is no {what} {place}")),
+        why => NotFound { text: format!("{what} was not seen {place}: {}", why.join("; ")), may_be: true },
+    }
 }
 
 fn of_pod<'a>(cluster: &'a ClusterPicture, pod: &'a Pod) -> Client<'a> {

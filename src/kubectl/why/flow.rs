@@ -11,7 +11,7 @@ use crate::kubectl::diagnose::policy::{Direction, Other, Ruling, ruling};
 use crate::kubectl::diagnose::{Fault, State, cni, connections, firewall, mtu};
 use crate::kubectl::inspect::{Inspection, Outcome, Probe, is_of_filter};
 use crate::kubectl::picture::facts::{is_ready, node_of, phase};
-use crate::kubectl::picture::{ClusterPicture, Picture};
+use crate::kubectl::picture::{ClusterPicture, Picture, Place, Unseen};
 
 /// One address that is called, as the client's cluster sees it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -41,25 +41,24 @@ pub(super) fn source(from: &Client<'_>) -> Hop {
         return Hop::bad(here, what, fault);
     }
     let address = from.address.map_or_else(|| "without an address".to_owned(), |address| address.to_string());
-    let node = from.node.as_deref().unwrap_or("no node");
-    Hop::good(here, what, format!("{address} on node {node}"))
+    let node = from.node.as_ref().map_or_else(|| "no node".to_owned(), |node| format!("node {node}"));
+    Hop::good(here, what, format!("{address} on {node}"))
 }
 
 /// Follows a connection to one address.
 pub(super) fn follow(picture: &Picture, from: &Client<'_>, target: &Target) -> Vec<Hop> {
     let near = from.cluster;
-    let here = near.name();
     let mut hops: Vec<Hop> = egress(from, target).into_iter().collect();
-    let Some(place) = near.place(target.address) else {
-        let evidence = format!("{} is in no prefix of any Member that {here} uses", target.address);
-        let cause = "the address belongs to no cluster that this one knows";
-        let fix =
-            "see `kubectl linkspan show members`, and whether the address is the one that this cluster knows it by";
-        hops.push(Hop::bad(here, "address", Fault::failed("UnknownAddress", evidence, cause, fix)));
-        return hops;
+    let place = match locate(near, target.address) {
+        Ok(place) => place,
+        Err(hop) => {
+            hops.push(hop);
+            return hops;
+        }
     };
-    let far = picture.by_id(&place.cluster);
-    if Some(place.cluster.as_str()) != near.id() {
+    let is_local = place.cluster == near.name();
+    let far = if is_local { Some(near) } else { picture.by_id(&place.cluster) };
+    if !is_local {
         hops.extend(near_side(picture, from, target, &place.cluster));
         hops.extend(far.map(|far| far_gateway(from, far, place.native)).into_iter().flatten());
     }
@@ -70,6 +69,24 @@ pub(super) fn follow(picture: &Picture, from: &Client<'_>, target: &Target) -> V
     let policies = policies(from, far.map(|far| (far, place.native)), target);
     hops.extend(tried(from, target, policies));
     hops
+}
+
+/// Where an address is, as the client's cluster sees it.
+fn locate(near: &ClusterPicture, address: IpAddr) -> Result<Place, Hop> {
+    let here = near.name();
+    if let Some(place) = near.place(address) {
+        return Ok(place);
+    }
+    if near.pod_by_address(address).is_some() {
+        return Ok(Place { cluster: here.to_owned(), native: address });
+    }
+    if let Some(unseen) = near.id.unseen().or(near.members.unseen()) {
+        return Err(Hop::unseen(here, "address", format!("whose {address} is could not be seen: {}", unseen.why)));
+    }
+    let evidence = format!("{address} is in no prefix of any Member that {here} uses");
+    let cause = "the address belongs to no cluster that this one knows";
+    let fix = "see `kubectl linkspan show members`, and whether the address is the one that this cluster knows it by";
+    Err(Hop::bad(here, "address", Fault::failed("UnknownAddress", evidence, cause, fix)))
 }
 
 /// Whether NetworkPolicies have a say in a connection.
@@ -83,9 +100,10 @@ enum Policies {
 
 fn policies(from: &Client<'_>, server: Option<(&ClusterPicture, IpAddr)>, target: &Target) -> Policies {
     let other = |address| Other { address, port: target.port, protocol: &target.protocol };
-    let is_free = |cluster: &ClusterPicture, pod, direction| {
+    let is_free = |cluster: &ClusterPicture, pod: &Pod, direction| {
         // Of a free pod no address is asked.
-        cluster.policies.seen().is_some() && ruling(cluster, pod, direction, &other(target.address)) == Ruling::Free
+        let is_seen = cluster.policies.unseen_in(&pod.namespace().unwrap_or_default()).is_none();
+        is_seen && ruling(cluster, pod, direction, &other(target.address)) == Ruling::Free
     };
     let out = from.pod.is_none_or(|pod| is_free(from.cluster, pod, Direction::Egress));
     let inward = server.is_some_and(|(far, native)| match far.pod_by_address(native) {
@@ -103,11 +121,16 @@ fn egress(from: &Client<'_>, target: &Target) -> Option<Hop> {
 
 fn policy_hop(cluster: &ClusterPicture, pod: &Pod, direction: Direction, other: &Other<'_>) -> Option<Hop> {
     let (here, what) = (cluster.name(), format!("NetworkPolicies ({direction:?})"));
-    if let Some(unseen) = cluster.policies.unseen() {
+    let namespace = pod.namespace().unwrap_or_default();
+    if let Some(unseen) = cluster.policies.unseen_in(&namespace) {
         return Some(Hop::unseen(here, what, unseen.why.clone()));
     }
-    let (address, pod) = (other.address, format!("{}/{}", pod.namespace().unwrap_or_default(), pod.name_any()));
-    Some(match ruling(cluster, cluster.pod(pod.split_once('/')?.0, pod.split_once('/')?.1)?, direction, other) {
+    let ruling = ruling(cluster, pod, direction, other);
+    if let (Ruling::Dropped(_), Some(unseen)) = (&ruling, hidden(cluster, other.address)) {
+        return Some(Hop::unseen(here, what, unseen.why.clone()));
+    }
+    let (address, pod) = (other.address, format!("{namespace}/{}", pod.name_any()));
+    Some(match ruling {
         Ruling::Free => Hop::good(here, what, format!("none selects {pod}")),
         Ruling::Allowed(policy) => Hop::good(here, what, format!("{policy} lets it through")),
         Ruling::Dropped(policies) => {
@@ -126,6 +149,13 @@ fn policy_hop(cluster: &ClusterPicture, pod: &Pod, direction: Direction, other: 
             Hop::bad(here, what, Fault::failed("PolicyDrops", evidence, cause, fix))
         }
     })
+}
+
+/// What policies may mean a pod of their own cluster by, where nobody could look at it.
+fn hidden(cluster: &ClusterPicture, address: IpAddr) -> Option<&Unseen> {
+    let place = cluster.place(address);
+    let is_elsewhere = place.is_some_and(|place| place.cluster != cluster.name());
+    cluster.pods.unseen().or(cluster.namespaces.unseen()).filter(|_| !is_elsewhere)
 }
 
 fn bits(address: IpAddr) -> u8 {

@@ -15,7 +15,7 @@ use super::diagnose::{Fault, State};
 use super::picture::Picture;
 use parse::End;
 
-pub use ends::{Client, Goal, client, goal};
+pub use ends::{Client, Goal, NotFound, client, goal};
 pub use flow::Target;
 pub use questions::{goal_targets, questions};
 pub use show::show;
@@ -107,7 +107,7 @@ impl Story {
 ///
 /// # Errors
 /// An end is not in the clusters that were seen.
-pub fn why(picture: &Picture, from: &End, to: &End, namespace: &str) -> Result<Story, String> {
+pub fn why(picture: &Picture, from: &End, to: &End, namespace: &str) -> Result<Story, NotFound> {
     let from = client(picture, from, namespace)?;
     let port = to.port;
     let goal = goal(picture, &from, to, namespace)?;

@@ -33,15 +33,13 @@ pub(super) fn follow(
     let cluster = from.cluster;
     let here = cluster.name();
     let name = format!("{}.{}.svc.clusterset.local", service.1, service.0);
-    let mut hops =
-        vec![Hop::judged(here, "cluster DNS", dns::wiring(cluster), "it forwards clusterset.local to Linkspan")];
+    let mut hops = vec![forwards(cluster)];
     hops.extend(exports(picture, cluster, service));
-    let Some(imports) = cluster.imports.seen() else {
-        let why = cluster.imports.unseen().map(|unseen| unseen.why.clone()).unwrap_or_default();
-        hops.push(Hop::unseen(here, "import", why));
+    if let Some(unseen) = cluster.imports.unseen_in(service.0) {
+        hops.push(Hop::unseen(here, "import", unseen.why.clone()));
         return Found { hops, targets: Vec::new() };
-    };
-    let Some(import) = imports.iter().find(|import| is_named(*import, service)) else {
+    }
+    let Some(import) = cluster.imports.all().iter().find(|import| is_named(*import, service)) else {
         hops.push(Hop::bad(here, "import", no_import(picture, service)));
         return Found { hops, targets: Vec::new() };
     };
@@ -60,6 +58,17 @@ pub(super) fn follow(
         hops.push(Hop::bad(here, "endpoints", fault));
     }
     Found { hops, targets }
+}
+
+/// Whether cluster DNS forwards names of the clusterset.
+fn forwards(cluster: &ClusterPicture) -> Hop {
+    let ClusterPicture { configs, services, members, id, .. } = cluster;
+    let unseen = configs.unseen().or(services.unseen()).or(members.unseen()).or(id.unseen());
+    let (here, what) = (cluster.name(), "cluster DNS");
+    match (dns::wiring(cluster), unseen) {
+        (None, Some(unseen)) => Hop::unseen(here, what, unseen.why.clone()),
+        (fault, _) => Hop::judged(here, what, fault, "it forwards clusterset.local to Linkspan"),
+    }
 }
 
 fn is_named<K: kube::Resource>(object: &K, (namespace, name): (&str, &str)) -> bool {

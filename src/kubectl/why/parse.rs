@@ -92,6 +92,16 @@ pub fn check(text: &str) -> Result<(), String> {
     }
 }
 
+/// The namespaces that an end may name: which of its parts is one is known once the clusters are.
+pub fn namespaces(text: &str) -> Vec<String> {
+    let path = text.rsplit_once(':').map_or(text, |(path, _)| path);
+    let parts: Vec<&str> = path.split('/').collect();
+    let last = parts.last().copied().unwrap_or_default();
+    let before = parts[..parts.len() - 1].iter().filter(|part| kind_of(part).is_none());
+    let service = service_name(last).map(|(_, namespace)| namespace);
+    before.map(|part| (*part).to_owned()).chain(service).collect()
+}
+
 fn wrong(text: &str) -> String {
     format!(
         "{text:?} is neither [CLUSTER/][NAMESPACE/][KIND/]NAME with KIND one of pod, deployment, node and service, nor a name \
@@ -167,6 +177,16 @@ mod tests {
         assert_eq!(told("web.default.svc.clusterset.local"), (None, some("default"), web.clone(), None));
         assert_eq!(told("web.default.svc.clusterset.local.:8080"), (None, some("default"), web.clone(), Some(8080)));
         assert_eq!(told("db-0.berlin.web.default.svc.clusterset.local").2, web);
+    }
+
+    #[test]
+    fn every_part_before_a_name_may_be_its_namespace() {
+        assert_eq!(namespaces("client"), [""; 0]);
+        assert_eq!(namespaces("shop/client:80"), ["shop"]);
+        assert_eq!(namespaces("paris/shop/pod/client"), ["paris", "shop"]);
+        assert_eq!(namespaces("web.shop.svc.clusterset.local:80"), ["shop"]);
+        assert_eq!(namespaces("paris/web.shop.svc.clusterset.local"), ["paris", "shop"]);
+        assert_eq!(namespaces("10.42.0.7:80"), [""; 0]);
     }
 
     #[test]

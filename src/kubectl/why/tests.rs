@@ -1,3 +1,5 @@
+mod sight;
+
 use controller::node::Way;
 use serde_json::json;
 
@@ -79,7 +81,9 @@ fn ends_that_are_not_there_are_told() {
     let picture = healthy();
     let ask = |from: &str, to: &str| {
         let (from, to) = (parse::end(from, &["paris"]).unwrap(), parse::end(to, &["paris"]).unwrap());
-        why(&picture, &from, &to, "default").unwrap_err()
+        let end = why(&picture, &from, &to, "default").unwrap_err();
+        assert!(!end.may_be, "{end}");
+        end.text
     };
     assert_eq!(ask("pod/nobody", "web"), "there is no pod nobody in namespace default of paris, berlin");
     assert!(ask("client", "nothing").starts_with("there is no pod, deployment, service or node nothing"));
