@@ -8,6 +8,9 @@ const WARNING: i64 = 5_000;
 /// Beyond this, tokens and certificates are refused as expired or not yet valid, sooner or later. Milliseconds.
 const FAILED: i64 = 60_000;
 
+/// What the person's own clock is called.
+const PERSON: &str = "this-machine";
+
 /// A clock, and by how many milliseconds it is certainly off from the person's.
 struct Reading<'a> {
     cluster: Option<&'a ClusterPicture>,
@@ -44,6 +47,12 @@ pub(super) fn check(picture: &Picture) -> Vec<Finding> {
     findings
 }
 
+/// The clocks of one cluster, without the person's own.
+pub(super) fn of_cluster(picture: &Picture, cluster: &ClusterPicture) -> Vec<Finding> {
+    let is_of = |finding: &Finding| finding.cluster == cluster.name() && finding.object != PERSON;
+    check(picture).into_iter().filter(is_of).collect()
+}
+
 /// A cluster of whose clocks none was told.
 fn unread(cluster: &ClusterPicture, readings: &[Reading<'_>]) -> Option<Finding> {
     let is_of = |reading: &Reading<'_>| reading.cluster.is_some_and(|of| std::ptr::eq(of, cluster));
@@ -60,7 +69,7 @@ fn describe(off: i64) -> String {
 }
 
 fn read(picture: &Picture) -> Vec<Reading<'_>> {
-    let mut readings = vec![Reading { cluster: None, object: "this-machine".to_owned(), offset: 0 }];
+    let mut readings = vec![Reading { cluster: None, object: PERSON.to_owned(), offset: 0 }];
     for cluster in &picture.clusters {
         let server = cluster.server.seen().and_then(|server| server.clock);
         let of = |object: String, offset| Reading { cluster: Some(cluster), object, offset };

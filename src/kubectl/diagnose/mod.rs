@@ -240,22 +240,30 @@ pub fn diagnose(picture: &Picture) -> Vec<Finding> {
     findings
 }
 
+/// What one check finds in one cluster; what it could not see is not told.
+pub(crate) fn found(check: Check, picture: &Picture, cluster: &ClusterPicture) -> Vec<Finding> {
+    let of = match check {
+        Check::Broker => broker::check,
+        Check::Clock => clock::of_cluster,
+        Check::Cni => cni::check,
+        Check::Connections => connections::check,
+        Check::Dns => dns::check,
+        Check::Firewall => firewall::check,
+        Check::KubeProxy => kube_proxy::check,
+        Check::Mtu => mtu::check,
+        Check::Nodes => nodes::check,
+        Check::Overlap => overlap::check,
+        Check::Rbac => rbac::check,
+        Check::Services => services::check,
+        Check::Version => version::check,
+    };
+    of(picture, cluster)
+}
+
 fn check_cluster(picture: &Picture, cluster: &ClusterPicture) -> Vec<Finding> {
-    let checks: [fn(&Picture, &ClusterPicture) -> Vec<Finding>; 12] = [
-        broker::check,
-        cni::check,
-        connections::check,
-        dns::check,
-        firewall::check,
-        kube_proxy::check,
-        mtu::check,
-        nodes::check,
-        overlap::check,
-        rbac::check,
-        services::check,
-        version::check,
-    ];
-    let mut findings: Vec<Finding> = checks.iter().flat_map(|check| check(picture, cluster)).collect();
+    // Clocks are compared with those of all clusters, and told once.
+    let checks = Check::ALL.into_iter().filter(|check| *check != Check::Clock);
+    let mut findings: Vec<Finding> = checks.flat_map(|check| found(check, picture, cluster)).collect();
     for check in Check::ALL.into_iter().filter(|check| *check != Check::Clock) {
         findings.extend(sight::blind(check, cluster));
         if findings.iter().all(|finding| finding.check != check) {

@@ -170,6 +170,11 @@ impl ClusterPicture {
         }
     }
 
+    /// Whether it knows another cluster and does not use it.
+    pub fn refuses(&self, cluster: &str) -> bool {
+        self.known().verdicts.get(cluster).is_some_and(|verdict| verdict.accepted().is_none())
+    }
+
     /// Where an address is, as this cluster sees addresses: its own pods and services first.
     pub fn place(&self, address: IpAddr) -> Option<Place> {
         let own = self.id()?.to_owned();

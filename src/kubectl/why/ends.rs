@@ -49,6 +49,8 @@ pub enum Goal<'a> {
         label: String,
         /// The address.
         address: IpAddr,
+        /// The cluster in which it was found, or that was named with it.
+        cluster: Option<&'a ClusterPicture>,
     },
 }
 
@@ -121,7 +123,7 @@ pub fn goal<'a>(picture: &'a Picture, from: &Client<'a>, end: &End, namespace: &
             Some(there) => seen_from(from, there, address)?,
             None => address,
         };
-        return Ok(Goal::Address { label: format!("address {address}"), address });
+        return Ok(Goal::Address { label: format!("address {address}"), address, cluster: named });
     }
     for cluster in &clusters {
         let pod = match &end.what {
@@ -138,7 +140,7 @@ pub fn goal<'a>(picture: &'a Picture, from: &Client<'a>, end: &End, namespace: &
             let without = || NotFound::surely(format!("{} has no address", found.label));
             let address = seen_from(from, cluster, found.address.ok_or_else(without)?)?;
             let label = format!("{} of {}", found.label, cluster.name());
-            return Ok(Goal::Address { label, address });
+            return Ok(Goal::Address { label, address, cluster: Some(cluster) });
         }
     }
     // A name that is a service.
@@ -159,7 +161,8 @@ pub fn goal<'a>(picture: &'a Picture, from: &Client<'a>, end: &End, namespace: &
 }
 
 fn seen_from(from: &Client<'_>, there: &ClusterPicture, native: IpAddr) -> Result<IpAddr, NotFound> {
-    if from.cluster.id() == there.id() {
+    // Of one that is not used, no address is known here; what is told is why it is not used.
+    if std::ptr::eq(from.cluster, there) || there.id().is_some_and(|id| from.cluster.refuses(id)) {
         return Ok(native);
     }
     let called = there.id().map_or(Some(native), |id| from.cluster.calls(id, native));

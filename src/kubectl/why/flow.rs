@@ -5,8 +5,8 @@ use std::net::{IpAddr, SocketAddr};
 use k8s_openapi::api::core::v1::Pod;
 use kube::ResourceExt as _;
 
-use super::Hop;
 use super::ends::Client;
+use super::{Hop, members};
 use crate::kubectl::diagnose::policy::{Direction, Other, Ruling, ruling};
 use crate::kubectl::diagnose::{Fault, State, cni, connections, firewall, mtu};
 use crate::kubectl::inspect::{Inspection, Outcome, Probe, is_of_filter};
@@ -45,11 +45,16 @@ pub(super) fn source(from: &Client<'_>) -> Hop {
     Hop::good(here, what, format!("{address} on {node}"))
 }
 
-/// Follows a connection to one address.
-pub(super) fn follow(picture: &Picture, from: &Client<'_>, target: &Target) -> Vec<Hop> {
+/// Follows a connection to one address; `there` is the cluster in which it is, where that is known.
+pub(super) fn follow(
+    picture: &Picture,
+    from: &Client<'_>,
+    target: &Target,
+    there: Option<&ClusterPicture>,
+) -> Vec<Hop> {
     let near = from.cluster;
     let mut hops: Vec<Hop> = egress(from, target).into_iter().collect();
-    let place = match locate(near, target.address) {
+    let place = match locate(picture, near, target.address, there) {
         Ok(place) => place,
         Err(hop) => {
             hops.push(hop);
@@ -59,6 +64,8 @@ pub(super) fn follow(picture: &Picture, from: &Client<'_>, target: &Target) -> V
     let is_local = place.cluster == near.name();
     let far = if is_local { Some(near) } else { picture.by_id(&place.cluster) };
     if !is_local {
+        // What a cluster that does not use this one gets from it, it drops.
+        hops.extend(far.zip(near.id()).and_then(|(far, id)| members::refused(picture, far, id)));
         hops.extend(near_side(picture, from, target, &place.cluster));
         hops.extend(far.map(|far| far_gateway(from, far, place.native)).into_iter().flatten());
     }
@@ -72,21 +79,52 @@ pub(super) fn follow(picture: &Picture, from: &Client<'_>, target: &Target) -> V
 }
 
 /// Where an address is, as the client's cluster sees it.
-fn locate(near: &ClusterPicture, address: IpAddr) -> Result<Place, Hop> {
+fn locate(
+    picture: &Picture,
+    near: &ClusterPicture,
+    address: IpAddr,
+    there: Option<&ClusterPicture>,
+) -> Result<Place, Hop> {
     let here = near.name();
+    // A pod of a cluster that is not used is not called, whatever else has its address.
+    let other = there.filter(|there| !std::ptr::eq(*there, near));
+    if let Some(hop) = other.and_then(|there| members::unused(picture, near, there)) {
+        return Err(hop);
+    }
     if let Some(place) = near.place(address) {
         return Ok(place);
     }
-    if near.pod_by_address(address).is_some() {
+    if other.is_none() && near.pod_by_address(address).is_some() {
         return Ok(Place { cluster: here.to_owned(), native: address });
     }
     if let Some(unseen) = near.id.unseen().or(near.members.unseen()) {
         return Err(Hop::unseen(here, "address", format!("whose {address} is could not be seen: {}", unseen.why)));
     }
+    if let Some(hop) = members::claims(near, address).and_then(|id| members::refused(picture, near, &id)) {
+        return Err(hop);
+    }
     let evidence = format!("{address} is in no prefix of any Member that {here} uses");
     let cause = "the address belongs to no cluster that this one knows";
     let fix = "see `kubectl linkspan show members`, and whether the address is the one that this cluster knows it by";
     Err(Hop::bad(here, "address", Fault::failed("UnknownAddress", evidence, cause, fix)))
+}
+
+/// Names of the clusters to which an address leads, or should.
+pub(super) fn fars(
+    picture: &Picture,
+    from: &Client<'_>,
+    address: IpAddr,
+    there: Option<&ClusterPicture>,
+) -> Vec<String> {
+    let near = from.cluster;
+    if let Some(there) = there {
+        return vec![there.name().to_owned()];
+    }
+    if let Some(place) = near.place(address) {
+        return vec![place.cluster];
+    }
+    let has = |cluster: &&ClusterPicture| cluster.node_of_address(address).is_some();
+    picture.clusters.iter().filter(has).map(|cluster| cluster.name().to_owned()).collect()
 }
 
 /// Whether NetworkPolicies have a say in a connection.

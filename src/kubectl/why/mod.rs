@@ -2,6 +2,7 @@
 
 mod ends;
 mod flow;
+mod members;
 mod name;
 pub mod parse;
 mod questions;
@@ -11,7 +12,7 @@ mod tests;
 
 use serde::{Deserialize, Serialize};
 
-use super::diagnose::{Fault, State};
+use super::diagnose::{Fault, Finding, State};
 use super::picture::Picture;
 use parse::End;
 
@@ -76,6 +77,12 @@ impl Hop {
         Self { cluster: cluster.to_owned(), what: what.into(), state, reason: reason.to_owned(), evidence, cause, fix }
     }
 
+    /// What a check has found.
+    fn found(what: impl Into<String>, finding: Finding) -> Self {
+        let Finding { cluster, state, reason, evidence, cause, fix, .. } = finding;
+        Self { cluster, what: what.into(), state, reason, evidence, cause, fix }
+    }
+
     /// A fault if there is one, else what is told of a good hop.
     fn judged(cluster: &str, what: impl Into<String>, fault: Option<Fault>, good: impl Into<String>) -> Self {
         match fault {
@@ -111,23 +118,23 @@ pub fn why(picture: &Picture, from: &End, to: &End, namespace: &str) -> Result<S
     let from = client(picture, from, namespace)?;
     let port = to.port;
     let goal = goal(picture, &from, to, namespace)?;
-    let name = |label: &str| format!("{label} of {}", from.cluster.name());
-    let mut hops = vec![flow::source(&from)];
-    let to = match &goal {
-        Goal::Address { label, address } => {
+    let (way, fars) = match &goal {
+        Goal::Address { address, cluster, .. } => {
             let target = flow::Target { address: *address, port, protocol: "TCP".to_owned(), probe: true };
-            hops.extend(flow::follow(picture, &from, &target));
-            label.clone()
+            (flow::follow(picture, &from, &target, *cluster), flow::fars(picture, &from, *address, *cluster))
         }
         Goal::Service { namespace, name, cluster } => {
-            let found = name::follow(picture, &from, (namespace, name), *cluster, port);
-            hops.extend(found.hops);
-            let ways = found.targets.iter().map(|target| flow::follow(picture, &from, target));
-            hops.extend(worst(ways.collect()));
-            service_name(namespace, name)
+            let service = (namespace.as_str(), name.as_str());
+            let found = name::follow(picture, &from, service, *cluster, port);
+            let ways = found.targets.iter().map(|target| flow::follow(picture, &from, target, None));
+            let way = found.hops.into_iter().chain(worst(ways.collect())).collect();
+            (way, name::fars(picture, &from, service, *cluster))
         }
     };
-    Ok(Story { from: name(&from.label), to, hops })
+    let mut hops = vec![flow::source(&from)];
+    hops.extend(members::beside(picture, from.cluster, &fars, &way));
+    hops.extend(way);
+    Ok(Story { from: format!("{} of {}", from.label, from.cluster.name()), to: goal.label(), hops })
 }
 
 fn service_name(namespace: &str, name: &str) -> String {

@@ -7,14 +7,17 @@ use controller::api::{ServiceExport, ServiceImport};
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 use kube::ResourceExt as _;
 
-use super::Hop;
 use super::ends::Client;
 use super::flow::Target;
+use super::{Hop, members};
 use crate::kubectl::diagnose::{Fault, dns, kube_proxy, services};
 use crate::kubectl::picture::{ClusterPicture, Picture};
 
 /// Endpoints that are followed.
 const TARGETS: usize = 16;
+
+/// Clusters that are named where several may export a service.
+const NAMED: usize = 3;
 
 /// What a name leads to.
 pub(super) struct Found {
@@ -39,8 +42,9 @@ pub(super) fn follow(
         hops.push(Hop::unseen(here, "import", unseen.why.clone()));
         return Found { hops, targets: Vec::new() };
     }
+    hops.extend(refusals(picture, cluster, service, only));
     let Some(import) = cluster.imports.all().iter().find(|import| is_named(*import, service)) else {
-        hops.push(Hop::bad(here, "import", no_import(picture, service)));
+        hops.push(Hop::bad(here, "import", no_import(picture, cluster, service)));
         return Found { hops, targets: Vec::new() };
     };
     hops.push(Hop::judged(here, "import", services::import_fault(cluster, import), imported(import)));
@@ -69,6 +73,44 @@ fn forwards(cluster: &ClusterPicture) -> Hop {
         (None, Some(unseen)) => Hop::unseen(here, what, unseen.why.clone()),
         (fault, _) => Hop::judged(here, what, fault, "it forwards clusterset.local to Linkspan"),
     }
+}
+
+/// Names of the clusters that have to do with a service.
+pub(super) fn fars(
+    picture: &Picture,
+    from: &Client<'_>,
+    service: (&str, &str),
+    only: Option<&ClusterPicture>,
+) -> Vec<String> {
+    if let Some(only) = only {
+        return vec![only.name().to_owned()];
+    }
+    let import = from.cluster.imports.all().iter().find(|import| is_named(*import, service));
+    let sources = import.iter().flat_map(|import| import.status.iter().flat_map(|status| &status.clusters));
+    let mut names: Vec<String> = sources.map(|source| source.cluster.clone()).collect();
+    names.extend(exporters(picture, service).map(|cluster| cluster.name().to_owned()));
+    names.sort();
+    names.dedup();
+    names
+}
+
+/// The clusters that were seen to export a service.
+fn exporters<'a>(picture: &'a Picture, service: (&str, &str)) -> impl Iterator<Item = &'a ClusterPicture> {
+    let exports = move |cluster: &&ClusterPicture| cluster.exports.all().iter().any(|export| is_named(export, service));
+    picture.clusters.iter().filter(exports)
+}
+
+/// Why a service of clusters that export it does not come from any of them; of those whose endpoints are meant, if it is only one.
+fn refusals(
+    picture: &Picture,
+    near: &ClusterPicture,
+    service: (&str, &str),
+    only: Option<&ClusterPicture>,
+) -> Vec<Hop> {
+    let is_meant = |far: &&ClusterPicture| only.is_none_or(|only| std::ptr::eq(only, *far));
+    let has_other = only.is_none() && has_ready(near, service);
+    let fars = exporters(picture, service).filter(|far| !std::ptr::eq(*far, near)).filter(is_meant);
+    fars.filter(|_| !has_other).filter_map(|far| members::unused(picture, near, far)).collect()
 }
 
 fn is_named<K: kube::Resource>(object: &K, (namespace, name): (&str, &str)) -> bool {
@@ -101,20 +143,40 @@ fn has_ready(cluster: &ClusterPicture, service: (&str, &str)) -> bool {
     slices.iter().flat_map(|slice| &slice.endpoints).any(services::is_ready)
 }
 
-fn no_import(picture: &Picture, service: (&str, &str)) -> Fault {
-    let exported =
-        picture.clusters.iter().filter(|cluster| cluster.exports.all().iter().any(|export| is_named(export, service)));
-    let exported: Vec<&str> = exported.map(ClusterPicture::name).collect();
+fn no_import(picture: &Picture, near: &ClusterPicture, service: (&str, &str)) -> Fault {
+    let exported: Vec<&str> = exporters(picture, service).map(ClusterPicture::name).collect();
     let (namespace, name) = service;
     let evidence = format!("there is no ServiceImport {namespace}/{name}");
-    if exported.is_empty() {
-        let cause = "no cluster that was seen exports this service";
-        let fix = format!("export it where it runs: `kubectl linkspan export {name} -n {namespace}`");
-        return Fault::failed("NotExported", evidence, cause, fix);
+    let export = format!("`kubectl linkspan export {name} -n {namespace}`");
+    let unseen = unseen_exporters(picture, near, namespace);
+    match (exported.is_empty(), unseen.is_empty()) {
+        (true, true) => {
+            let cause = "no cluster that was seen exports this service";
+            return Fault::failed("NotExported", evidence, cause, format!("export it where it runs: {export}"));
+        }
+        (true, false) => {
+            let who = match unseen.as_slice() {
+                few if few.len() <= NAMED => few.join(" or "),
+                many => format!("one of {} clusters that were not seen", many.len()),
+            };
+            let cause = format!("if {who} exports it, this cluster has not imported it");
+            let fix =
+                format!("export it where it runs: {export}; name the contexts of all clusters to see whether it is");
+            return Fault::failed("NotImported", evidence, cause, fix);
+        }
+        _ => {}
     }
     let cause = format!("{} exports it, and this cluster has not imported it", exported.join(", "));
     let fix = "see that the namespace exists here, and `kubectl linkspan diagnose broker` for both clusters";
     Fault::failed("NotImported", evidence, cause, fix)
+}
+
+/// The clusters that may export a service, for all that was seen.
+fn unseen_exporters(picture: &Picture, near: &ClusterPicture, namespace: &str) -> Vec<String> {
+    let blind = picture.clusters.iter().filter(|cluster| cluster.exports.unseen_in(namespace).is_some());
+    let blind = blind.map(|cluster| cluster.name().to_owned());
+    let others = near.others().into_iter().filter(|id| picture.by_id(id).is_none());
+    others.chain(blind).collect()
 }
 
 fn imported(import: &ServiceImport) -> String {

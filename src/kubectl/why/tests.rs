@@ -1,3 +1,4 @@
+mod members;
 mod sight;
 
 use controller::node::Way;
