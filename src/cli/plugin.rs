@@ -37,8 +37,10 @@ pub(super) fn is_called(program: Option<&OsString>, name: &str) -> bool {
 pub(super) fn dress(command: Command) -> Command {
     let command = command.bin_name(NAME).override_usage(format!("{NAME} [OPTIONS] <COMMAND>"));
     let command = OF_NODES.iter().fold(command, |command, name| command.mut_subcommand(name, |sub| sub.hide(true)));
-    // It is for pods, whose collector has a name in their cluster.
-    let command = command.mut_arg("otlp_endpoint", |arg| arg.hide(true));
+    // They are for pods, whose collector has a name in their cluster.
+    let command = ["otlp_endpoint", "otlp_certificate"]
+        .into_iter()
+        .fold(command, |command, option| command.mut_arg(option, |arg| arg.hide(true)));
     let command = command.mut_subcommand("completion", |sub| sub.after_help(COMPLETION));
     Names::of(&command).rename(command.about(ABOUT).long_about(ABOUT).after_help(super::KUBECTL_EXAMPLES))
 }
