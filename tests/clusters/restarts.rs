@@ -1,7 +1,6 @@
-//! Controllers that are killed, all at once, while there is traffic.
+//! Controllers that end, all at once, while there is traffic.
 
 use std::collections::BTreeSet;
-use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail, ensure};
 use testbed::{Cluster, wait};
@@ -9,7 +8,7 @@ use testbed::{Cluster, wait};
 use crate::joined::{CLUSTERS, Joined, SYSTEM, eventually};
 use crate::pods;
 
-/// How often all controllers are killed.
+/// How often all controllers are deleted.
 const ROUNDS: usize = 3;
 /// A service that nobody touches.
 const STEADY: &str = "web.default.svc.clusterset.local";
@@ -17,22 +16,12 @@ const CONTROLLERS: &str = "app.kubernetes.io/component=controller";
 
 /// Both replicas of both clusters, again and again, while berlin's exports change and pods of both clusters have connections
 /// by name.
-pub fn all_controllers_are_killed_under_load(joined: &mut Joined) -> Result<()> {
+pub fn all_controllers_restart_under_load(joined: &mut Joined) -> Result<()> {
     let joined = &*joined;
-    let mut before = BTreeSet::new();
-    let mut steady = Vec::new();
-    for name in CLUSTERS {
-        before.extend(controllers(joined.cluster(name)?)?);
-        steady.push(address(joined.cluster(name)?)?);
-    }
-    ensure!(before.len() == 2 * CLUSTERS.len(), "the controllers are {before:?}");
-    under_load(joined, || change_and_kill(joined))?;
-    for (name, address_before) in CLUSTERS.into_iter().zip(steady) {
-        let cluster = joined.cluster(name)?;
-        let after = controllers(cluster)?;
-        ensure!(after.is_disjoint(&before), "{after:?} are some of {before:?}");
-        ensure!(address(cluster)? == address_before, "the clusterset IP in {name} was {address_before}");
-    }
+    let addresses = || CLUSTERS.iter().map(|name| address(joined.cluster(name)?)).collect::<Result<Vec<_>>>();
+    let before = addresses()?;
+    under_load(joined, || change_and_restart(joined))?;
+    ensure!(addresses()? == before, "the clusterset IPs were {before:?}");
     let last = ROUNDS - 1;
     for kind in ["serviceexport", "service"] {
         joined.cluster("berlin")?.kubectl(["delete", kind, &changing(last)])?.done()?;
@@ -40,12 +29,17 @@ pub fn all_controllers_are_killed_under_load(joined: &mut Joined) -> Result<()> 
     CLUSTERS.iter().try_for_each(|name| are_imported(joined.cluster(name)?, &[]))
 }
 
-/// In each round one export comes and the one before goes. In the first rounds nobody who could see to it lives for long.
-fn change_and_kill(joined: &Joined) -> Result<()> {
+/// In each round one export comes and the one before goes, while nobody is there to see to it.
+fn change_and_restart(joined: &Joined) -> Result<()> {
     let berlin = joined.cluster("berlin")?;
     for round in 0..ROUNDS {
-        let kill = ["delete", "pods", "-n", SYSTEM, "-l", CONTROLLERS, "--force", "--grace-period=0"];
-        CLUSTERS.iter().try_for_each(|name| joined.cluster(name)?.kubectl(kill)?.done())?;
+        let mut before = Vec::new();
+        for name in CLUSTERS {
+            before.push(controllers(joined.cluster(name)?)?);
+        }
+        // Without force: kubelet 1.34 panics when a pod goes that it has not started yet.
+        let end = ["delete", "pods", "-n", SYSTEM, "-l", CONTROLLERS, "--now", "--wait=false"];
+        CLUSTERS.iter().try_for_each(|name| joined.cluster(name)?.kubectl(end)?.done())?;
         let name = changing(round);
         berlin.apply(&format!(
             "{{ apiVersion: v1, kind: Service, metadata: {{ name: {name}, namespace: default }}, \
@@ -56,15 +50,15 @@ fn change_and_kill(joined: &Joined) -> Result<()> {
         if let Some(gone) = round.checked_sub(1) {
             berlin.kubectl(["delete", "serviceexport,service", &changing(gone)])?.done()?;
         }
-        wait::pause(Duration::from_secs(3));
+        for (name, before) in CLUSTERS.iter().zip(before) {
+            are_replaced(joined.cluster(name)?, &before)?;
+        }
     }
     let last = changing(ROUNDS - 1);
     for name in CLUSTERS {
         are_imported(joined.cluster(name)?, &[&last])?;
         let url = format!("http://{last}.default.svc.clusterset.local/");
         eventually(|| pods::read(joined.cluster(name)?, &format!("{name}-1"), &url))?;
-        let rollout = ["rollout", "status", "deployment/linkspan-controller", "-n", SYSTEM, "--timeout=120s"];
-        joined.cluster(name)?.kubectl(rollout)?.done()?;
     }
     Ok(())
 }
@@ -84,9 +78,20 @@ fn are_imported(cluster: &Cluster, wanted: &[&str]) -> Result<()> {
     })
 }
 
+/// Waits until two others have come for these, and one of them leads.
+fn are_replaced(cluster: &Cluster, before: &BTreeSet<String>) -> Result<()> {
+    eventually(|| {
+        let now = controllers(cluster)?;
+        ensure!(now.len() == 2 && now.is_disjoint(before), "{now:?} have come for {before:?}");
+        Ok(())
+    })?;
+    let rollout = ["rollout", "status", "deployment/linkspan-controller", "-n", SYSTEM, "--timeout=120s"];
+    cluster.kubectl(rollout)?.done()
+}
+
 fn controllers(cluster: &Cluster) -> Result<BTreeSet<String>> {
     let said = cluster.kubectl(["get", "pods", "-n", SYSTEM, "-l", CONTROLLERS, "-o", "name"])?.stdout()?;
-    Ok(said.lines().map(|pod| format!("{} {pod}", cluster.spec.name)).collect())
+    Ok(said.lines().map(str::to_owned).collect())
 }
 
 fn address(cluster: &Cluster) -> Result<String> {
@@ -120,8 +125,9 @@ fn under_load(joined: &Joined, something: impl FnOnce() -> Result<()>) -> Result
         let began = wait::now();
         let done = something();
         let seconds = began.elapsed().as_secs() as usize;
+        // All of them, so that none goes on when another one has failed.
+        let stopped = CLUSTERS.map(|name| run(name, "touch /tmp/stop"));
         for (name, load) in CLUSTERS.into_iter().zip(loads) {
-            run(name, "touch /tmp/stop")?;
             let said = load.join().unwrap()?;
             let lines: Vec<_> = said.lines().collect();
             let [told] = lines[..] else { bail!("calls in {name} failed:\n{said}") };
@@ -135,6 +141,7 @@ fn under_load(joined: &Joined, something: impl FnOnce() -> Result<()>) -> Result
                 "{name}: {calls} calls and {slow} lines in {seconds} s"
             );
         }
+        stopped.into_iter().try_for_each(|stopped| stopped.map(drop))?;
         done.context("under load")
     })
 }

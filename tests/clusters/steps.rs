@@ -24,7 +24,7 @@ pub const ALL: [Step; 21] = [
     ),
     ("a client stays with its pod", policies::row_67_a_client_stays_with_its_pod_for_as_long_as_was_asked),
     ("local connections stay local", policies::row_68_local_connections_stay_on_their_node_or_fail),
-    ("all controllers are killed under load", restarts::all_controllers_are_killed_under_load),
+    ("all controllers restart under load", restarts::all_controllers_restart_under_load),
     ("verify proves all of it, over a restart of gateways too", commands::verify_restarts_gateways),
     ("bench measures it", commands::bench_measures),
     ("trace counts a flow at every hop", commands::trace_counts_every_hop),
