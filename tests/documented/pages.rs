@@ -94,7 +94,7 @@ pub fn inline(page: &str) -> Vec<String> {
     code.filter(|code| code.split_once(' ').is_some_and(|(program, _)| PROGRAMS.contains(&program))).collect()
 }
 
-/// Lines with the program in the examples of `docs/reference/cli.md`, which are those of its own help.
+/// Lines with the program in the examples of `docs/reference/cli.md`, which are those of its own help, continued ones as one.
 pub fn examples(page: &str) -> Vec<String> {
     let mut examples = false;
     let lines = page.lines().filter(|line| {
@@ -106,6 +106,7 @@ pub fn examples(page: &str) -> Vec<String> {
         }
         examples && line.starts_with(' ')
     });
+    let lines = lines.collect::<Vec<_>>().join("\n").replace("\\\n", " ");
     let called = |line: &String| line.contains("linkspan ") && !line.ends_with(':');
-    lines.filter_map(command).filter(called).collect()
+    lines.lines().filter_map(command).filter(called).collect()
 }
