@@ -4,13 +4,13 @@
 #![allow(clippy::unwrap_used, clippy::panic, missing_docs, reason = "a test that cannot go on has failed")]
 
 mod api;
+mod expiry;
 mod export;
 mod failures;
 mod import;
 mod lease;
 mod leave;
 mod merge;
-mod refusals;
 mod relay;
 mod restart;
 mod rights;
