@@ -50,8 +50,9 @@ fn hinted(command: Command) -> Command {
     let names: Vec<String> = command.get_subcommands().map(|sub| sub.get_name().to_owned()).collect();
     let command = names.iter().fold(command, |command, name| command.mut_subcommand(name, hinted));
     command.mut_args(|arg| match (arg.get_value_hint(), first_value_name(&arg)) {
-        (ValueHint::Unknown, "FILE" | "PATH") => arg.value_hint(ValueHint::FilePath),
-        (ValueHint::Unknown, "FOLDER") => arg.value_hint(ValueHint::DirPath),
+        // clap says of every path that it may be any.
+        (ValueHint::Unknown | ValueHint::AnyPath, "FILE" | "PATH") => arg.value_hint(ValueHint::FilePath),
+        (ValueHint::Unknown | ValueHint::AnyPath, "FOLDER") => arg.value_hint(ValueHint::DirPath),
         (ValueHint::Unknown, _) if arg.get_action().takes_values() => arg.value_hint(ValueHint::Other),
         _ => arg,
     })

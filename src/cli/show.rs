@@ -23,7 +23,7 @@ States of a connection:
   up          traffic reaches it
   idle        no traffic yet, or none since the last session ended
   connecting  handshakes are sent and not answered yet
-  down        it does not answer; for how long, in brackets: since it was last up, whatever it was called in between
+  down        it does not answer; in brackets: since when it was not up, whatever came between
 
 Exit code 1 says that something could not be read.";
 

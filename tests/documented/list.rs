@@ -408,7 +408,6 @@ pub const LIST: &[Documented] = &[
     run(TwoUse, "linkspan show members -o json | jq -r '.[] | select(.ready | not) | .cluster,.message'", ""),
     run_as(TwoUse, "kubectl linkspan diagnose -o name --all-contexts | grep ^paris/",
         "kubectl linkspan diagnose -o name --all-contexts > names && ! grep ^paris/ names", ""),
-    run(TwoUse, "linkspan show members -o json | jq -r '.[] | select(.ready | not) | .cluster + \": \" + .message'", ""),
     run(TwoUse, "kubectl linkspan show members", "this cluster"),
     run_as(TwoUse, "kubectl linkspan show all --context A", "kubectl linkspan show all", "CONNECTIONS"),
     run_as(TwoUse, "kubectl linkspan show connections --context A", "kubectl linkspan show connections --context paris", "berlin"),
