@@ -27,7 +27,7 @@ PREVIOUS ?=
 TIME ?= 60
 
 .DEFAULT_GOAL := help
-.PHONY: help setup lab cluster cluster-down build test faults skew lint fmt clippy doc deny bench bench-quick bench-control bench-dns bench-micro fuzz
+.PHONY: help setup lab cluster cluster-down build test faults documented skew lint fmt clippy doc deny bench bench-quick bench-control bench-dns bench-micro fuzz
 
 help: ## Show the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/make \1\t\2/' | expand -t 20
@@ -60,6 +60,10 @@ test: ## Run all tests (needs root: they build network namespaces)
 faults: ## Break two joined clusters in nineteen ways, and ask diagnose and why what is wrong (needs root; about 8 min)
 	@$(SETUP) root packages $(CLUSTER_STEPS)
 	CARGO=$(CARGO) tests/run.sh faults --ignored --nocapture
+
+documented: ## Run the commands of README and docs that need whole clusters (needs root; about 10 min)
+	@$(SETUP) root packages $(CLUSTER_STEPS)
+	CARGO=$(CARGO) tests/run.sh documentation --ignored --nocapture
 
 skew: ## Join a cluster of the build PREVIOUS (a commit) to one of this build, upgrade it, roll the other back (needs root)
 	@[[ -n "$(PREVIOUS)" ]] || { echo 'make skew: name a commit: make skew PREVIOUS=v0.1.0' >&2; exit 1; }

@@ -76,6 +76,23 @@ mod whole_clusters {
     }
 
     #[test]
+    #[ignore = "each command of the documentation, with what it waits for, takes minutes: `make documented`"]
+    fn two_clusters_are_used_by_the_commands_of_the_documentation() {
+        let joined =
+            Joined::start(&[Spec::paris().dual(), Spec::berlin().dual()]).unwrap_or_else(|error| panic!("{error:#}"));
+        documented::two_join(&joined).unwrap_or_else(|error| panic!("{error:#}"));
+        let used: Step = ("commands of the documentation do what pages say", documented::two_are_used);
+        run(joined, &[&steps::ALL[..6], &[used]].concat());
+    }
+
+    #[test]
+    #[ignore = "each command of the documentation, with what it waits for, takes minutes: `make documented`"]
+    fn three_clusters_are_used_and_left_by_the_commands_of_the_documentation() {
+        let joined = Joined::start(&overlap::specs()).unwrap_or_else(|error| panic!("{error:#}"));
+        run(joined, &[&overlap::ALL[..4], &overlap::DOCUMENTED[..]].concat());
+    }
+
+    #[test]
     #[ignore = "it needs an earlier build: `make skew`"]
     fn an_earlier_build_and_this_one_are_joined_upgraded_and_rolled_back() {
         let joined = Joined::start(&[Spec::paris(), Spec::berlin()]).unwrap_or_else(|error| panic!("{error:#}"));

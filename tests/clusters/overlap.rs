@@ -9,7 +9,7 @@ use anyhow::{Context as _, Result, ensure};
 use ipnet::IpNet;
 use testbed::{Cluster, Corefile, Run, Spec, wait};
 
-use crate::joined::{Joined, SYSTEM, eventually, once_coredns_knows};
+use crate::joined::{BROKER, Joined, SYSTEM, deploy, eventually, once_coredns_knows};
 use crate::traces::Traces;
 use crate::{Step, commands, documented, pods};
 
@@ -19,14 +19,19 @@ const LAST: &str = "rome";
 const EVERYBODY: [&str; 3] = ["paris", "berlin", "rome"];
 
 /// In order; later ones need what earlier ones have made.
-pub const ALL: [Step; 7] = [
+pub const ALL: [Step; 6] = [
     ("two clusters with the same prefixes join, and know each other by virtual addresses", two_join),
     ("pods reach services and headless pods by name, and servers reach them back", two_meet),
     ("a third one joins, and a running connection goes on", a_third_one_joins),
     ("nodes reach pods of the others", nodes_meet),
     ("verify proves all of it", commands::verify_proves_it),
-    ("a service is made, exported and used by the commands of the documentation", documented::three_are_used),
     ("what leaves leaves no trace", leaving_leaves_no_trace),
+];
+
+/// After the first four of these, for `make documented`.
+pub const DOCUMENTED: [Step; 2] = [
+    ("a service is made, exported and used by the commands of the documentation", documented::three_are_used),
+    ("what leaves by the commands of the documentation leaves no trace", documented_leaving),
 ];
 
 /// Clusters as they come, but for the networks of their nodes, and for IPv6. rome's CoreDNS imports nothing, so that
@@ -206,14 +211,33 @@ fn nodes_meet(joined: &mut Joined) -> Result<()> {
 
 /// rome as those leave who keep Linkspan's manifests in Git; berlin, and at last paris with the broker, by one command.
 fn leaving_leaves_no_trace(joined: &mut Joined) -> Result<()> {
+    ensure!(corefile(joined)?.contains("# linkspan begin"), "{LAST} finds names without the Corefile");
+    joined.linkspan(LAST, &["leave"])?.done()?;
+    is_clean(joined)?;
+    joined.cluster(LAST)?.kubectl(["delete", "-k", &deploy("member"), "--timeout=90s"])?.done()?;
+    joined.linkspan("berlin", &["uninstall", "--cluster", "--crds"])?.done()?;
+    joined.linkspan(BROKER, &["uninstall", "--cluster", "--broker", "--crds"])?.done()?;
+    nothing_is_left(joined)
+}
+
+/// The same, as pages say it.
+fn documented_leaving(joined: &mut Joined) -> Result<()> {
+    documented::three_leave(joined, |command| if command == "linkspan leave" { is_clean(joined) } else { Ok(()) })?;
+    nothing_is_left(joined)
+}
+
+fn corefile(joined: &Joined) -> Result<String> {
     let config = ["get", "configmap", "coredns", "-n", "kube-system", "-o", "jsonpath={.data.Corefile}"];
-    let corefile = || joined.cluster(LAST)?.kubectl(config)?.stdout();
-    ensure!(corefile()?.contains("# linkspan begin"), "{LAST} finds names without the Corefile:\n{}", corefile()?);
-    documented::three_leave(joined, |command| {
-        let is_clean = command != "linkspan leave" || !corefile()?.contains("linkspan");
-        ensure!(is_clean, "the Corefile of {LAST} still has Linkspan's:\n{}", corefile()?);
-        Ok(())
-    })?;
+    joined.cluster(LAST)?.kubectl(config)?.stdout()
+}
+
+fn is_clean(joined: &Joined) -> Result<()> {
+    let corefile = corefile(joined)?;
+    ensure!(!corefile.contains("linkspan"), "the Corefile of {LAST} still has Linkspan's:\n{corefile}");
+    Ok(())
+}
+
+fn nothing_is_left(joined: &Joined) -> Result<()> {
     for name in FIRST {
         let kinds = "namespaces,crds,clusterroles,clusterrolebindings,validatingadmissionpolicies";
         let left = joined.cluster(name)?.kubectl(["get", kinds, "-o", "name"])?.stdout()?;

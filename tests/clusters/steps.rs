@@ -8,10 +8,10 @@ use testbed::{Run, wait};
 
 use crate::joined::{BROKER, CLUSTERS, Joined, SYSTEM, deploy, eventually, once_coredns_knows};
 use crate::traces::Traces;
-use crate::{Step, commands, documented, gather, pods, policies, restarts};
+use crate::{Step, commands, gather, pods, policies, restarts};
 
 /// In order; later ones break what earlier ones need.
-pub const ALL: [Step; 21] = [
+pub const ALL: [Step; 20] = [
     ("every Member is ready in every cluster", members_are_ready),
     ("pods of one cluster reach those of the other with their own addresses", pods_reach_pods),
     ("nodes reach pods of the other cluster", nodes_reach_pods),
@@ -28,7 +28,6 @@ pub const ALL: [Step; 21] = [
     ("verify proves all of it, over a restart of gateways too", commands::verify_restarts_gateways),
     ("bench measures it", commands::bench_measures),
     ("trace counts a flow at every hop", commands::trace_counts_every_hop),
-    ("commands of the documentation do what pages say", documented::two_are_used),
     ("names cost no question to the outside", names_stay_inside),
     ("an archive for who helps has logs and nodes, and no secret", gather::has_no_secret),
     ("applying the manifests again changes nothing", manifests_are_idempotent),

@@ -493,7 +493,7 @@ pub const LIST: &[Documented] = &[
     run(ThreeUse, "kubectl linkspan export web -n default --kubeconfig $BERLIN", "exported default/web"),
     run_as(ThreeUse, "kubectl --kubeconfig $PARIS run ask -it --rm --restart=Never --image=curlimages/curl -- curl -s http://web.default.svc.clusterset.local",
         "until kubectl --kubeconfig $PARIS run ask -it --rm --restart=Never --image=$TOOLS --command -- curl -s http://web.default.svc.clusterset.local; do sleep 1; done",
-        "I am web"),
+        "on-berlin-"),
     run_as(ThreeUse, "kubectl --context berlin create deployment web --image=traefik/whoami --port=80",
         "kubectl --context berlin create deployment page --image=$WHOAMI --port=80", "created"),
     run_as(ThreeUse, "kubectl --context berlin expose deployment web --port=80", "kubectl --context berlin expose deployment page --port=80", "exposed"),

@@ -73,7 +73,8 @@ impl Stage {
             cluster.pods = running(cluster).await?;
         }
         progress.now("waiting until the clusters know each other's test pods");
-        let pods: BTreeMap<String, usize> = clusters.iter().map(|one| (one.id.clone(), one.pods.len())).collect();
+        let pods: BTreeMap<String, Vec<Server>> =
+            clusters.iter().map(|one| (one.id.clone(), one.pods.clone())).collect();
         for cluster in &mut clusters {
             cluster.known = knowledge(cluster, &pods).await?;
         }
@@ -200,15 +201,15 @@ async fn running(cluster: &Cluster) -> anyhow::Result<Vec<Server>> {
     bail!("test pods of {} do not run after two minutes: {why}", cluster.target.name)
 }
 
-/// What `cluster` knows of the others' test pods, of which there are so many.
-async fn knowledge(cluster: &Cluster, pods: &BTreeMap<String, usize>) -> anyhow::Result<BTreeMap<String, Known>> {
+/// What `cluster` knows of the others' test pods, once that is all of them.
+async fn knowledge(cluster: &Cluster, pods: &BTreeMap<String, Vec<Server>>) -> anyhow::Result<BTreeMap<String, Known>> {
     let others = || pods.iter().filter(|(id, _)| **id != cluster.id);
     let mut missing = Vec::new();
     for _ in 0..LOOKS {
         let known = seen::known(&cluster.target.client, others().map(|(id, _)| id.as_str())).await;
         let known = known.told(&format!("read imports of {}", cluster.target.name))?;
-        let lacks = |id: &str, count: usize| known.get(id).is_none_or(|known| !known.is_whole(count));
-        missing = others().filter(|(id, count)| lacks(id, **count)).map(|(id, _)| id.clone()).collect();
+        let lacks = |id: &str, pods: &[Server]| known.get(id).is_none_or(|known| !known.is_whole(pods, &cluster.pods));
+        missing = others().filter(|(id, pods)| lacks(id, pods)).map(|(id, _)| id.clone()).collect();
         if missing.is_empty() {
             return Ok(known);
         }

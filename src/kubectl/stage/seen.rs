@@ -34,9 +34,18 @@ pub struct Known {
 }
 
 impl Known {
-    /// Whether that is all, given the number of pods.
-    pub fn is_whole(&self, pods: usize) -> bool {
-        !self.ips.is_empty() && self.pods.len() == pods
+    /// Whether that is all of `pods`, each by an address of every family that it and the `own` pods have: slices of two
+    /// families do not come at once.
+    pub fn is_whole(&self, pods: &[Server], own: &[Server]) -> bool {
+        let has = |addresses: &[IpAddr], is_v4: bool| addresses.iter().any(|address| address.is_ipv4() == is_v4);
+        let speaks = |is_v4: bool| own.iter().any(|pod| has(&pod.addresses, is_v4));
+        let lacks = |pod: &Server, known: &[IpAddr], is_v4: bool| {
+            speaks(is_v4) && has(&pod.addresses, is_v4) && !has(known, is_v4)
+        };
+        let is_known = |pod: &Server| {
+            self.pods.get(&pod.name).is_some_and(|known| ![true, false].iter().any(|is_v4| lacks(pod, known, *is_v4)))
+        };
+        !self.ips.is_empty() && pods.iter().all(is_known)
     }
 }
 
@@ -126,6 +135,15 @@ mod tests {
         assert_eq!(known.ips, ["10.43.0.9".parse::<IpAddr>().expect("an address")]);
         let pods = BTreeMap::from([("probe-0".to_owned(), vec!["100.64.3.5".parse().expect("an address")])]);
         assert_eq!(known.pods, pods);
-        assert!(known.is_whole(1) && !known.is_whole(2));
+        let pod = |name: &str, addresses: &[&str]| Server {
+            name: name.to_owned(),
+            node: String::new(),
+            addresses: addresses.iter().map(|ip| ip.parse().expect("an address")).collect(),
+        };
+        let (both, v4) = (pod("probe-0", &["10.42.0.5", "fd42::5"]), pod("probe-0", &["10.42.0.5"]));
+        assert!(known.is_whole(std::slice::from_ref(&v4), std::slice::from_ref(&both)));
+        assert!(known.is_whole(std::slice::from_ref(&both), std::slice::from_ref(&v4)), "nobody calls it by IPv6");
+        assert!(!known.is_whole(std::slice::from_ref(&both), std::slice::from_ref(&both)), "its IPv6 slice is to come");
+        assert!(!known.is_whole(&[v4.clone(), pod("probe-1", &["10.42.1.6"])], &[v4]));
     }
 }
