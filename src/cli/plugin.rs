@@ -50,7 +50,7 @@ Joins Kubernetes clusters over encrypted tunnels, and shows and mends what joins
 
 const COMPLETION: &str = "\
 Examples:
-  kubectl's own completion asks kubectl_complete-linkspan, which is this program by another name:
+  kubectl's completion asks kubectl_complete-linkspan, which is this program by another name:
     ln -s \"$(command -v kubectl-linkspan)\" /usr/local/bin/kubectl_complete-linkspan
 
   What is printed is for who types kubectl-linkspan, with a hyphen:
