@@ -57,7 +57,7 @@ pub(super) fn follow(
     let place = match locate(picture, near, target.address, there) {
         Ok(place) => place,
         Err(hop) => {
-            hops.push(hop);
+            hops.push(*hop);
             return hops;
         }
     };
@@ -84,12 +84,12 @@ fn locate(
     near: &ClusterPicture,
     address: IpAddr,
     there: Option<&ClusterPicture>,
-) -> Result<Place, Hop> {
+) -> Result<Place, Box<Hop>> {
     let here = near.name();
     // A pod of a cluster that is not used is not called, whatever else has its address.
     let other = there.filter(|there| !std::ptr::eq(*there, near));
     if let Some(hop) = other.and_then(|there| members::unused(picture, near, there)) {
-        return Err(hop);
+        return Err(Box::new(hop));
     }
     if let Some(place) = near.place(address) {
         return Ok(place);
@@ -98,15 +98,16 @@ fn locate(
         return Ok(Place { cluster: here.to_owned(), native: address });
     }
     if let Some(unseen) = near.id.unseen().or(near.members.unseen()) {
-        return Err(Hop::unseen(here, "address", format!("whose {address} is could not be seen: {}", unseen.why)));
+        let why = format!("whose {address} is could not be seen: {}", unseen.why);
+        return Err(Box::new(Hop::unseen(here, "address", why)));
     }
     if let Some(hop) = members::claims(near, address).and_then(|id| members::refused(picture, near, &id)) {
-        return Err(hop);
+        return Err(Box::new(hop));
     }
     let evidence = format!("{address} is in no prefix of any Member that {here} uses");
     let cause = "the address belongs to no cluster that this one knows";
     let fix = "see `kubectl linkspan show members`, and whether the address is the one that this cluster knows it by";
-    Err(Hop::bad(here, "address", Fault::failed("UnknownAddress", evidence, cause, fix)))
+    Err(Box::new(Hop::bad(here, "address", Fault::failed("UnknownAddress", evidence, cause, fix))))
 }
 
 /// Names of the clusters to which an address leads, or should.

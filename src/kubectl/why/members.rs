@@ -49,9 +49,7 @@ pub(super) fn unused(picture: &Picture, near: &ClusterPicture, far: &ClusterPict
     if near.member(id).is_some() {
         return refused(picture, near, id);
     }
-    if far.id.seen().is_none() {
-        return None;
-    }
+    far.id.seen()?;
     let (here, what) = (near.name(), format!("Member {id}"));
     let evidence = format!("there is no Member {id} in linkspan-system");
     let cause = format!("{here} knows nothing of {id}");
