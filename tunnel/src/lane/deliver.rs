@@ -1,8 +1,10 @@
 //! The last steps inward: packets get the addresses that they have here, and frames go to the TUN queue.
 
 use super::Links;
+use super::wire::Port;
 use crate::drops::Reason;
 use crate::io::tun::Segmentation;
+use crate::packet::assemble::Assembler;
 use crate::packet::coalesce::{Checksums, Config, Merge};
 use crate::packet::ip::View;
 use crate::packet::split::Segments;
@@ -10,12 +12,40 @@ use crate::packet::translate::{self, Direction, LastHit, Table};
 use crate::packet::vnet::{self, VnetHeader};
 
 /// What may be merged on a queue.
-pub(super) fn merging(segmentation: Segmentation, checksums: Checksums) -> Config {
+fn merging(segmentation: Segmentation, checksums: Checksums) -> Config {
     let merge = |yes| if yes { Merge::Yes } else { Merge::No };
     Config {
         tcp: merge(segmentation >= Segmentation::Tcp),
         udp: merge(segmentation >= Segmentation::TcpUdp),
         checksums: if segmentation == Segmentation::None { Checksums::Kernel } else { checksums },
+    }
+}
+
+/// Frames under way, by where their packets come from.
+#[derive(Debug)]
+pub(super) struct Assemblers {
+    /// From Linkspan peers, whose gateways have made sure of the inner checksums.
+    linkspan: Assembler,
+    /// From vanilla peers, whose inner checksums are verified before they are merged away.
+    vanilla: Option<Assembler>,
+}
+
+impl Assemblers {
+    pub(super) fn new(segmentation: Segmentation) -> Self {
+        Self { linkspan: Assembler::new(merging(segmentation, Checksums::Trust)), vanilla: None }
+    }
+
+    /// Makes room for frames from vanilla peers, or gives it back.
+    pub(super) fn serve_vanilla(&mut self, vanilla: bool, segmentation: Segmentation) {
+        self.vanilla = vanilla.then(|| Assembler::new(merging(segmentation, Checksums::Verify)));
+    }
+
+    #[inline]
+    pub(super) fn of(&mut self, port: Port) -> &mut Assembler {
+        match (port, &mut self.vanilla) {
+            (Port::Vanilla, Some(assembler)) => assembler,
+            _ => &mut self.linkspan,
+        }
     }
 }
 

@@ -7,7 +7,7 @@ use boringtun::noise::errors::WireGuardError;
 use boringtun::noise::handshake::parse_handshake_anon;
 use boringtun::noise::{Packet, TunnResult};
 
-use super::deliver::{Delivery, merging};
+use super::deliver::{Assemblers, Delivery};
 use super::peer::LanePeer;
 use super::tx::Progress;
 use super::wire::Port;
@@ -15,8 +15,6 @@ use super::{COOKIE, DATA, INITIATION, Links, Peers, RESPONSE};
 use crate::drops::Reason;
 use crate::io::tun::Segmentation;
 use crate::io::udp::{MAX_RECEIVES, Received, lacks_call};
-use crate::packet::assemble::Assembler;
-use crate::packet::coalesce::Checksums;
 use crate::packet::ecn::{self, Decapsulated, Ecn};
 use crate::packet::mss;
 use crate::packet::vnet::VnetHeader;
@@ -53,30 +51,6 @@ pub(crate) struct Rx {
     segmentation: Segmentation,
 }
 
-/// Frames under way, by where their packets come from.
-#[derive(Debug)]
-struct Assemblers {
-    /// From Linkspan peers, whose gateways have made sure of the inner checksums.
-    linkspan: Assembler,
-    /// From vanilla peers, whose inner checksums are verified before they are merged away.
-    vanilla: Option<Assembler>,
-}
-
-impl Assemblers {
-    fn new(segmentation: Segmentation, vanilla: bool) -> Self {
-        let verified = || Assembler::new(merging(segmentation, Checksums::Verify));
-        Self { linkspan: Assembler::new(merging(segmentation, Checksums::Trust)), vanilla: vanilla.then(verified) }
-    }
-
-    #[inline]
-    fn of(&mut self, port: Port) -> &mut Assembler {
-        match (port, &mut self.vanilla) {
-            (Port::Vanilla, Some(assembler)) => assembler,
-            _ => &mut self.linkspan,
-        }
-    }
-}
-
 /// What became of one datagram.
 enum Outcome {
     /// The message did its work.
@@ -88,19 +62,21 @@ enum Outcome {
 impl Rx {
     pub(crate) fn new(segmentation: Segmentation, receive: Receive, vanilla: bool) -> Self {
         let receives = if receive == Receive::Many { MAX_RECEIVES } else { 1 };
-        Self {
+        let mut rx = Self {
             receive,
             buffer: vec![0; BUFFER * receives].into_boxed_slice(),
-            assemblers: Assemblers::new(segmentation, vanilla),
+            assemblers: Assemblers::new(segmentation),
             delivery: Delivery::new(segmentation),
             last: LastHit::default(),
             segmentation,
-        }
+        };
+        rx.serve_vanilla(vanilla);
+        rx
     }
 
     /// Makes room for frames from vanilla peers, or gives it back.
     pub(crate) fn serve_vanilla(&mut self, vanilla: bool) {
-        self.assemblers = Assemblers::new(self.segmentation, vanilla);
+        self.assemblers.serve_vanilla(vanilla, self.segmentation);
     }
 
     /// Forgets cached routes and translations.
