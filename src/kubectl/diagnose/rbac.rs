@@ -1,5 +1,7 @@
 //! Roles of Linkspan, and what the person may not see.
 
+use std::sync::LazyLock;
+
 use serde_json::Value;
 
 use super::{Check, Fault, Finding};
@@ -8,7 +10,7 @@ use crate::kubectl::picture::{ClusterPicture, Part, Picture};
 
 pub(super) fn check(_: &Picture, cluster: &ClusterPicture) -> Vec<Finding> {
     let Part::Seen(roles) = &cluster.roles else { return Vec::new() };
-    let missing: Vec<String> = expected().into_iter().filter(|name| !roles.contains(name)).collect();
+    let missing: Vec<&str> = EXPECTED.iter().filter(|name| !roles.contains(name)).map(String::as_str).collect();
     if missing.is_empty() {
         return vec![Finding::good(Check::Rbac, cluster, "roles", "all roles and bindings of Linkspan are there")];
     }
@@ -20,6 +22,9 @@ pub(super) fn check(_: &Picture, cluster: &ClusterPicture) -> Vec<Finding> {
     );
     vec![Finding::bad(Check::Rbac, cluster, "roles", fault)]
 }
+
+/// Read once, and not for each of many clusters.
+static EXPECTED: LazyLock<Vec<String>> = LazyLock::new(expected);
 
 /// The roles and bindings of `deploy/member`, by kind and name; without those for people, which nothing needs.
 fn expected() -> Vec<String> {
