@@ -4,10 +4,8 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use kube::ResourceExt as _;
 
 use super::{Check, Fault, Finding};
+use crate::kubectl::install::credential::LOST_CREDENTIAL;
 use crate::kubectl::picture::{ClusterPicture, Picture};
-
-/// Reasons of `Joined` when the credential is of no use, or not any more.
-const CREDENTIAL: [&str; 4] = ["CredentialRefused", "CredentialExpired", "ForeignCredential", "InvalidCredential"];
 
 pub(super) fn check(_: &Picture, cluster: &ClusterPicture) -> Vec<Finding> {
     let (Some(members), Some(_)) = (cluster.members.seen(), cluster.id.seen()) else { return Vec::new() };
@@ -41,7 +39,7 @@ fn judge(condition: &Condition) -> Option<Fault> {
     let evidence = format!("{}: {}", condition.reason, condition.message);
     let token = "make a new token with `kubectl linkspan token create`, and join again with it";
     Some(match (condition.type_.as_str(), condition.reason.as_str()) {
-        ("Joined", reason) if CREDENTIAL.contains(&reason) => Fault::failed(
+        ("Joined", reason) if LOST_CREDENTIAL.contains(&reason) => Fault::failed(
             "CredentialRefused",
             evidence,
             "the credential for the broker has expired or was revoked, so that changes neither come nor go",

@@ -10,18 +10,12 @@ use kube::{Api, Client, ResourceExt as _};
 
 use crate::kubectl::errors::{Told as _, is_not_found};
 
-/// Reasons of condition `Joined` that no waiting mends: the broker does not know the credential any more, it is too old, or
-/// it is broken; and the same of a token that was to replace it.
-const LOST: [&str; 8] = [
-    "CredentialRefused",
-    "CredentialExpired",
-    "ForeignCredential",
-    "InvalidCredential",
-    "InvalidToken",
-    "TokenExpired",
-    "TokenRevoked",
-    "TokenUsed",
-];
+/// Reasons of condition `Joined` that no waiting mends: the credential is not this cluster's, it is too old, it is broken, or
+/// the broker does not know it any more.
+pub const LOST_CREDENTIAL: [&str; 4] =
+    ["CredentialRefused", "CredentialExpired", "ForeignCredential", "InvalidCredential"];
+/// The same of a token that was to replace it.
+const LOST_TOKEN: [&str; 4] = ["InvalidToken", "TokenExpired", "TokenRevoked", "TokenUsed"];
 
 /// What a cluster has.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -63,7 +57,8 @@ fn judge(secret: Option<&Secret>, own: Option<&Member>, now: Timestamp) -> Held 
     };
     let conditions = own.iter().flat_map(|member| &member.status).flat_map(|status| &status.conditions);
     let mut joined = conditions.filter(|condition| condition.type_ == "Joined" && condition.status == "False");
-    match joined.find(|condition| LOST.contains(&condition.reason.as_str())) {
+    let is_lost = |reason: &str| LOST_CREDENTIAL.contains(&reason) || LOST_TOKEN.contains(&reason);
+    match joined.find(|condition| is_lost(&condition.reason)) {
         Some(condition) => Held::Useless(format!("{}: {}", condition.reason, condition.message)),
         None => Held::Good(credential.broker.server.trim_end_matches('/').to_owned()),
     }

@@ -3,7 +3,7 @@
 //! [`manifests`] are those of `deploy/`, inside the program; [`objects`] writes and deletes them; the others are commands.
 
 pub mod broker;
-mod credential;
+pub mod credential;
 pub mod exports;
 mod image;
 pub mod join;
