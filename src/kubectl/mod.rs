@@ -10,6 +10,7 @@ pub mod diagnose;
 pub mod errors;
 pub mod exec;
 pub mod gather;
+pub mod image;
 pub mod inspect;
 pub mod install;
 pub mod output;

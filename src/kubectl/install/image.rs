@@ -3,6 +3,8 @@
 use anyhow::bail;
 use k8s_openapi::api::apps::v1::DaemonSet;
 
+use crate::kubectl::image::Image;
+
 /// Where the manifests take it from.
 const REPOSITORY: &str = "linkspan/linkspan";
 
@@ -12,14 +14,10 @@ const REPOSITORY: &str = "linkspan/linkspan";
 /// What runs is named by its digest, which says nothing of another version's.
 pub fn successor(nodes: Option<&DaemonSet>, version: &str) -> anyhow::Result<Option<String>> {
     let Some(running) = nodes.and_then(image) else { return Ok(None) };
-    if running.contains('@') {
+    let Image { repository, digest, .. } = Image::of(running);
+    if digest.is_some() {
         bail!("this cluster runs {running}, which names one version alone: give --image with the one to upgrade to");
     }
-    // A colon before the last slash belongs to the port of the registry.
-    let repository = match running.rsplit_once(':') {
-        Some((repository, tag)) if !tag.contains('/') => repository,
-        _ => running,
-    };
     Ok((repository != REPOSITORY).then(|| format!("{repository}:{version}")))
 }
 

@@ -24,6 +24,7 @@ use crate::kubectl::MANAGER;
 use crate::kubectl::contexts::Target;
 use crate::kubectl::errors::{Told as _, is_not_found, named};
 use crate::kubectl::output::Format;
+use crate::status::VERSION;
 
 /// ConfigMap with what differs between clusters, and its key for the cluster ID.
 const CONFIG: &str = "linkspan";
@@ -92,8 +93,11 @@ pub async fn join(target: Target, order: Order) -> anyhow::Result<()> {
         }
         (Install::Never, true) | (Install::IfAbsent, true) => (Vec::new(), Vec::new()),
         (Install::Always, _) | (Install::IfAbsent, false) => {
-            let running = || image::successor(nodes.as_ref(), env!("CARGO_PKG_VERSION"));
-            manifests(order.image.clone().map_or_else(running, |given| Ok(Some(given)))?.as_deref())?
+            let image = match &order.image {
+                Some(given) => Some(given.clone()),
+                None => image::successor(nodes.as_ref(), VERSION)?,
+            };
+            manifests(image.as_deref())?
         }
     };
     let right = right(&client, &order.source, &cluster).await?;

@@ -9,6 +9,7 @@ use kube::ResourceExt as _;
 use serde_json::{Value, json};
 
 use super::{Seen, Topic};
+use crate::kubectl::image::Image;
 use crate::kubectl::output::{Field, Tone};
 use crate::status::VERSION;
 use crate::status::units::{bytes, milliseconds, percent, span};
@@ -360,8 +361,7 @@ fn versions(seen: &Seen) -> Vec<Entry> {
 /// The tag of an image; where it has none, the first digits of its digest, as `docker images` shows them.
 fn version_of(image: &str) -> String {
     const DIGITS: usize = 12;
-    let (name, digest) = image.split_once('@').map_or((image, None), |(name, digest)| (name, Some(digest)));
-    let tag = name.rsplit_once(':').map(|(_, tag)| tag).filter(|tag| !tag.contains('/'));
+    let Image { tag, digest, .. } = Image::of(image);
     match (tag, digest.map(|digest| digest.split_once(':').unwrap_or(("", digest)))) {
         (Some(tag), _) => tag.to_owned(),
         (None, Some((algorithm, digits))) => {
