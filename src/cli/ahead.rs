@@ -63,21 +63,28 @@ pub(super) fn moved<W: Word>(root: &Command, words: Vec<W>) -> Vec<W> {
     kept
 }
 
+/// The option of this command that a word is, with its value or without.
+pub(super) fn find<'a>(command: &'a Command, word: &str) -> Option<&'a Arg> {
+    let name = word.split('=').next().unwrap_or(word);
+    let is_short = |short: char| name.strip_prefix('-').is_some_and(|rest| rest.starts_with(short));
+    command.get_arguments().find(|argument| match name.strip_prefix("--") {
+        Some(name) => argument.get_long() == Some(name),
+        None => argument.get_short().is_some_and(is_short),
+    })
+}
+
+/// The value that a word has with its option: `--name=value`, `-n=value` or `-nvalue`.
+pub(super) fn attached(word: &str) -> Option<&str> {
+    match word.split_once('=') {
+        Some((_, value)) => Some(value),
+        None => word.get(2..).filter(|value| !word.starts_with("--") && !value.is_empty()),
+    }
+}
+
 /// How many words an option of this command takes, itself included; none where it has no such option.
 fn length(command: &Command, word: &str) -> Option<usize> {
-    let (name, is_attached) = match word.split_once('=') {
-        Some((name, _)) => (name, true),
-        None => (word, false),
-    };
-    let takes = |arg: &Arg| arg.get_action().takes_values();
-    if let Some(long) = name.strip_prefix("--") {
-        let arg = command.get_arguments().find(|arg| arg.get_long() == Some(long))?;
-        return Some(if takes(arg) && !is_attached { 2 } else { 1 });
-    }
-    let mut letters = name.chars().skip(1);
-    let first = letters.next()?;
-    let arg = command.get_arguments().find(|arg| arg.get_short() == Some(first))?;
-    Some(if takes(arg) && !is_attached && letters.next().is_none() { 2 } else { 1 })
+    let takes = find(command, word)?.get_action().takes_values();
+    Some(if takes && attached(word).is_none() { 2 } else { 1 })
 }
 
 #[cfg(test)]

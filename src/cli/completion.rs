@@ -86,7 +86,7 @@ struct Typed<'a> {
 }
 
 impl<'a> Typed<'a> {
-    fn read(root: &'a Command, ahead: &'a Command, words: &[String]) -> Self {
+    fn read(root: &'a Command, of_contexts: &'a Command, words: &[String]) -> Self {
         let mut typed = Self {
             path: String::new(),
             command: root,
@@ -96,12 +96,12 @@ impl<'a> Typed<'a> {
             given: Vec::new(),
         };
         for word in words {
-            typed.take(ahead, word);
+            typed.take(of_contexts, word);
         }
         typed
     }
 
-    fn take(&mut self, ahead: &'a Command, word: &str) {
+    fn take(&mut self, of_contexts: &'a Command, word: &str) {
         if let Some(option) = self.pending.take() {
             self.given.push((option, word.to_owned()));
             return;
@@ -110,11 +110,8 @@ impl<'a> Typed<'a> {
             _ if self.escaped || !self.is_option(word) => self.take_positional(word),
             "--" => (self.escaped, self.positionals) = (true, 0),
             _ => {
-                let Some(option) = self.find(ahead, word) else { return };
-                let (name, value) = word.split_once('=').map_or((word, None), |(name, value)| (name, Some(value)));
-                let attached =
-                    value.or_else(|| name.get(2..).filter(|value| !name.starts_with("--") && !value.is_empty()));
-                match attached {
+                let Some(option) = self.find(of_contexts, word) else { return };
+                match ahead::attached(word) {
                     Some(value) => self.given.push((option, value.to_owned())),
                     None if option.get_action().takes_values() && !option.is_require_equals_set() => {
                         self.pending = Some(option);
@@ -141,8 +138,8 @@ impl<'a> Typed<'a> {
         }
     }
 
-    fn find(&self, ahead: &'a Command, word: &str) -> Option<&'a Arg> {
-        find(self.command, word).or_else(|| find(ahead, word).filter(|_| self.path.is_empty()))
+    fn find(&self, of_contexts: &'a Command, word: &str) -> Option<&'a Arg> {
+        ahead::find(self.command, word).or_else(|| ahead::find(of_contexts, word).filter(|_| self.path.is_empty()))
     }
 
     /// The positional argument that comes next; the last one again where it takes many.
@@ -187,15 +184,6 @@ fn propose(command: &Command, words: &[String], ask: impl Fn(&Question) -> Vec<S
         argument.is_some_and(|argument| matches!(argument.get_value_hint(), ValueHint::FilePath | ValueHint::DirPath));
     let proposals = proposals.into_iter().map(|proposal| format!("{prefix}{proposal}")).collect();
     (proposals, if is_file { FILES } else { NO_FILES })
-}
-
-fn find<'a>(command: &'a Command, word: &str) -> Option<&'a Arg> {
-    let name = word.split('=').next().unwrap_or(word);
-    let is_short = |short: char| name.strip_prefix('-').is_some_and(|rest| rest.starts_with(short));
-    command.get_arguments().find(|argument| match name.strip_prefix("--") {
-        Some(name) => argument.get_long() == Some(name),
-        None => argument.get_short().is_some_and(is_short),
-    })
 }
 
 fn options(typed: &Typed<'_>, begun: &str) -> Vec<String> {
