@@ -37,13 +37,12 @@ impl Known {
     /// Whether that is all of `pods`, each by an address of every family that it and the `own` pods have: slices of two
     /// families do not come at once.
     pub fn is_whole(&self, pods: &[Server], own: &[Server]) -> bool {
-        let has = |addresses: &[IpAddr], is_v4: bool| addresses.iter().any(|address| address.is_ipv4() == is_v4);
-        let speaks = |is_v4: bool| own.iter().any(|pod| has(&pod.addresses, is_v4));
-        let lacks = |pod: &Server, known: &[IpAddr], is_v4: bool| {
-            speaks(is_v4) && has(&pod.addresses, is_v4) && !has(known, is_v4)
-        };
+        let has_like =
+            |addresses: &[IpAddr], one: &IpAddr| addresses.iter().any(|other| other.is_ipv4() == one.is_ipv4());
+        let is_called = |one: &&IpAddr| own.iter().any(|pod| has_like(&pod.addresses, one));
         let is_known = |pod: &Server| {
-            self.pods.get(&pod.name).is_some_and(|known| ![true, false].iter().any(|is_v4| lacks(pod, known, *is_v4)))
+            let known = self.pods.get(&pod.name);
+            known.is_some_and(|known| pod.addresses.iter().filter(is_called).all(|one| has_like(known, one)))
         };
         !self.ips.is_empty() && pods.iter().all(is_known)
     }

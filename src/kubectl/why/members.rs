@@ -67,8 +67,8 @@ pub(super) fn claims(near: &ClusterPicture, address: IpAddr) -> Option<String> {
         let mut nets = all.filter_map(|text| text.parse::<IpNet>().ok());
         nets.any(|net| net.contains(&address))
     };
-    let names = near.members.all().iter().filter(claims).filter_map(|member| member.metadata.name.clone());
-    names.into_iter().find(|id| near.refuses(id))
+    let mut names = near.members.all().iter().filter(claims).filter_map(|member| member.metadata.name.clone());
+    names.find(|id| near.refuses(id))
 }
 
 /// What is told beside a way, and stands before it. `fars` are the names of the other clusters to which it leads.
