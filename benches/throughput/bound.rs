@@ -8,9 +8,10 @@ use std::os::unix::net::UnixStream;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result};
-use nix::sched::{CpuSet, sched_setaffinity};
-use nix::unistd::Pid;
 use ring::aead::{Aad, CHACHA20_POLY1305, LessSafeKey, Nonce, UnboundKey};
+use rustix::thread::{CpuSet, sched_setaffinity};
+
+use crate::measure::{cores, median};
 
 /// Inner bytes of a full packet, as the tunnels carry it.
 const PACKET: usize = 1420;
@@ -55,8 +56,7 @@ pub fn wake_up_seconds() -> Result<f64> {
     });
     let (called, woken) = (called.join().expect("it does not panic")?, woken.join().expect("it does not panic")?);
     let mut seconds: Vec<f64> = called.iter().zip(&woken).map(|(from, to)| (*to - *from).as_secs_f64()).collect();
-    seconds.sort_by(f64::total_cmp);
-    Ok(seconds[TRIES / 2])
+    median(&mut seconds)
 }
 
 /// Milliseconds of a round trip that takes `bare_ms` without a tunnel, when each wake-up takes `wake_up` seconds.
@@ -67,8 +67,8 @@ pub fn rtt_ms(bare_ms: f64, wake_up: f64) -> f64 {
 /// Keeps this thread on one core, or anywhere on a machine that has only one.
 fn pin(core: usize) -> Result<()> {
     let mut set = CpuSet::new();
-    set.set(core % crate::measure::cores())?;
-    sched_setaffinity(Pid::from_raw(0), &set).context("choosing a core")
+    set.set(core % cores());
+    sched_setaffinity(None, &set).context("choosing a core")
 }
 
 fn seal_and_open_batch() -> f64 {

@@ -309,7 +309,8 @@ fn field(status: &str, name: &str) -> Option<f64> {
     status.lines().find_map(|line| line.strip_prefix(name))?.split_whitespace().next()?.parse().ok()
 }
 
-fn median(values: &mut [f64]) -> Result<f64> {
+/// The middle one of the values, which are sorted then; of an even number the larger one.
+pub fn median(values: &mut [f64]) -> Result<f64> {
     values.sort_by(f64::total_cmp);
     values.get(values.len() / 2).copied().context("no values")
 }
