@@ -28,6 +28,18 @@ use testbed::Spec;
 /// A step, and what it proves.
 type Step = (&'static str, fn(&mut Joined) -> Result<()>);
 
+/// Clusters of these kinds, not joined yet.
+fn start(specs: &[Spec]) -> Joined {
+    Joined::start(specs).unwrap_or_else(|error| panic!("{error:#}"))
+}
+
+/// Two that have both families, joined by the commands of the documentation.
+fn two_dual() -> Joined {
+    let joined = start(&[Spec::paris().dual(), Spec::berlin().dual()]);
+    documented::two_join(&joined).unwrap_or_else(|error| panic!("{error:#}"));
+    joined
+}
+
 fn run(mut joined: Joined, steps: &[Step]) {
     for (what, step) in steps {
         eprintln!("clusters: {what}");
@@ -44,22 +56,18 @@ mod whole_clusters {
 
     #[test]
     fn two_clusters_are_joined_by_the_manifests_and_keep_every_promise() {
-        let joined =
-            Joined::start(&[Spec::paris().dual(), Spec::berlin().dual()]).unwrap_or_else(|error| panic!("{error:#}"));
-        documented::two_join(&joined).unwrap_or_else(|error| panic!("{error:#}"));
-        run(joined, &steps::ALL);
+        run(two_dual(), &steps::ALL);
     }
 
     #[test]
     fn clusters_with_the_same_prefixes_are_joined_by_the_same_commands() {
-        let joined = Joined::start(&overlap::specs()).unwrap_or_else(|error| panic!("{error:#}"));
-        run(joined, &overlap::ALL);
+        run(start(&overlap::specs()), &overlap::ALL);
     }
 
     #[test]
     #[ignore = "nineteen faults that are made and healed one by one take longer than all other tests: `make faults`"]
     fn faults_are_named_by_diagnose_and_by_why() {
-        let joined = Joined::start(&[Spec::paris(), Spec::berlin()]).unwrap_or_else(|error| panic!("{error:#}"));
+        let joined = start(&[Spec::paris(), Spec::berlin()]);
         for name in CLUSTERS {
             let gateway = format!("{name}-1");
             let label = ["label", "node", &gateway, "linkspan.dev/gateway=true"];
@@ -78,24 +86,20 @@ mod whole_clusters {
     #[test]
     #[ignore = "each command of the documentation, with what it waits for, takes minutes: `make documented`"]
     fn two_clusters_are_used_by_the_commands_of_the_documentation() {
-        let joined =
-            Joined::start(&[Spec::paris().dual(), Spec::berlin().dual()]).unwrap_or_else(|error| panic!("{error:#}"));
-        documented::two_join(&joined).unwrap_or_else(|error| panic!("{error:#}"));
         let used: Step = ("commands of the documentation do what pages say", documented::two_are_used);
-        run(joined, &[&steps::ALL[..6], &[used]].concat());
+        run(two_dual(), &[&steps::ALL[..6], &[used]].concat());
     }
 
     #[test]
     #[ignore = "each command of the documentation, with what it waits for, takes minutes: `make documented`"]
     fn three_clusters_are_used_and_left_by_the_commands_of_the_documentation() {
-        let joined = Joined::start(&overlap::specs()).unwrap_or_else(|error| panic!("{error:#}"));
-        run(joined, &[&overlap::ALL[..4], &overlap::DOCUMENTED[..]].concat());
+        run(start(&overlap::specs()), &[&overlap::ALL[..4], &overlap::DOCUMENTED[..]].concat());
     }
 
     #[test]
     #[ignore = "it needs an earlier build: `make skew`"]
     fn an_earlier_build_and_this_one_are_joined_upgraded_and_rolled_back() {
-        let joined = Joined::start(&[Spec::paris(), Spec::berlin()]).unwrap_or_else(|error| panic!("{error:#}"));
+        let joined = start(&[Spec::paris(), Spec::berlin()]);
         skew::join(&joined).unwrap_or_else(|error| panic!("{error:#}"));
         run(joined, &skew::ALL);
     }

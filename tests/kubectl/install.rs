@@ -2,8 +2,6 @@
 
 use std::sync::LazyLock;
 
-use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD as BASE64;
 use serde_json::json;
 use testbed::ApiServer;
 
@@ -338,19 +336,9 @@ fn a_broker_of_an_unknown_authority_gives_no_token_that_nobody_could_use() {
     assert!(!tokens.contains("graz"), "{tokens}");
 
     let authority = file.with_extension("pem");
-    std::fs::write(&authority, testbed_authority()).unwrap();
+    std::fs::write(&authority, SHARED.0.ca_certificate()).unwrap();
     let made = linkspan([&create[..], &["--server", &url, "--certificates", authority.to_str().unwrap()]].concat());
     assert!(!made.done().trim().is_empty());
-}
-
-/// The certificate of the authority that has signed the broker's.
-fn testbed_authority() -> String {
-    let content: serde_json::Value = serde_json::from_str(SHARED.0.kubeconfig()).unwrap();
-    let cluster = &content["clusters"][0]["cluster"];
-    match (cluster["certificate-authority-data"].as_str(), cluster["certificate-authority"].as_str()) {
-        (Some(data), _) => String::from_utf8(BASE64.decode(data).unwrap()).unwrap(),
-        (None, file) => std::fs::read_to_string(file.unwrap()).unwrap(),
-    }
 }
 
 #[test]
