@@ -90,13 +90,18 @@ impl Rx {
         if self.receive == Receive::Many {
             return self.run_many(port, links, peers);
         }
+        let mut progress = Progress::More;
         for _ in 0..BURST {
-            let Ok(received) = links.wire.socket(port).receive(&mut self.buffer) else { return Progress::Dry };
+            let Ok(received) = links.wire.socket(port).receive(&mut self.buffer) else {
+                progress = Progress::Dry;
+                break;
+            };
             let buffer = std::mem::take(&mut self.buffer);
-            self.feed(&buffer[..received.length], &received, port, links, peers);
+            self.take(&buffer[..received.length], &received, port, links, peers);
             self.buffer = buffer;
         }
-        Progress::More
+        self.flush(port, links, peers);
+        progress
     }
 
     /// Receives datagrams that the kernel has not merged; those of one call may leave as one merged packet.

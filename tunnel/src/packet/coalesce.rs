@@ -143,16 +143,10 @@ impl Coalescer {
         self.state == State::Empty
     }
 
-    /// Whether there is a super-packet that nothing can be appended to: write it now.
+    /// Whether there is a super-packet that nothing can be appended to: finish it now.
     #[inline]
     pub fn is_closed(&self) -> bool {
         self.state == State::Closed
-    }
-
-    /// Packets in the super-packet.
-    #[inline]
-    pub fn packets(&self) -> usize {
-        self.packets
     }
 
     /// Decides about `packet`, a decrypted packet without padding behind it.

@@ -7,11 +7,11 @@
 //!   [`ecn::encapsulate`] for the outer header, then [`split::Segments`], whose segments are sealed one by one. What is
 //!   too big for the path, or had to be cut smaller, is answered by [`icmp::too_big`].
 //! - From the tunnel: decrypt into [`assemble::Assembler::room`], and there check the source, [`ecn::decapsulate`] and
-//!   [`mss::clamp`]; then [`assemble::Assembler::push`], which gives the frames to write.
+//!   [`mss::clamp`]; then [`assemble::Assembler::push`], and [`assemble::Assembler::flush`], which gives the frames to write.
 //!   [`coalesce::Coalescer`] is the state machine below.
 //!
 //! Where clusters' addresses overlap, [`translate::translate`] goes before [`split::Segments::new`] (once for a whole
-//! super-packet: the segments are built from its header) and before [`assemble::Assembler::push`].
+//! super-packet: the segments are built from its header), and to the frames that are written.
 
 pub mod assemble;
 pub mod checksum;
