@@ -20,6 +20,11 @@ impl Ready {
     pub fn has(self, token: u8) -> bool {
         self.0 & (1 << token) != 0
     }
+
+    /// Whether none has.
+    pub fn is_empty(self) -> bool {
+        self.0 == 0
+    }
 }
 
 /// An epoll set.

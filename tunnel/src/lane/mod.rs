@@ -7,6 +7,7 @@
 //! # Guarantees
 //! Between two waits a lane takes no lock, allocates nothing and makes system calls per batch only, once a session is up.
 
+mod busy;
 mod deliver;
 mod dry;
 pub(crate) mod heard;
@@ -38,6 +39,7 @@ use crate::packet::translate::Table;
 use crate::routes::{AllowedIps, Slot};
 use crate::shared::{SharedLane, SharedPeer, lock};
 
+use busy::BusyPoll;
 pub(crate) use dry::DryLane;
 pub(crate) use passing::{Inbox, Outboxes, connect};
 pub(crate) use peer::Identity;
@@ -264,6 +266,7 @@ struct Lane {
     poll: Poll,
     mailbox: Arc<Mailbox>,
     clock: Clock,
+    busy: BusyPoll,
     /// When the next peer is due.
     deadline: Duration,
 }
@@ -292,6 +295,7 @@ impl Lane {
             poll,
             mailbox: parts.mailbox,
             clock: parts.clock,
+            busy: BusyPoll::default(),
             deadline: Duration::ZERO,
         })
     }
@@ -299,14 +303,35 @@ impl Lane {
     fn run(&mut self) {
         let mut more = false;
         loop {
-            let timeout = if more { Some(Duration::ZERO) } else { self.time_left() };
-            let ready = match self.poll.wait(timeout) {
+            let ready = match self.wait(more) {
                 Ok(ready) => ready,
                 Err(error) => return tracing::error!(%error, lane = self.links.lane, "lane ends: waiting failed"),
             };
-            let Some(progress) = self.turn(ready, self.clock.now()) else { return };
+            let from = self.clock.now();
+            let Some(progress) = self.turn(ready, from) else { return };
+            self.busy.worked(self.clock.now() - from);
             more = progress == Progress::More;
         }
+    }
+
+    /// What is ready: at once when there is more to do anyway; else a lane looks for a moment before it sleeps.
+    fn wait(&mut self, more: bool) -> std::io::Result<Ready> {
+        if more {
+            return self.poll.wait(Some(Duration::ZERO));
+        }
+        let (from, window) = (self.clock.now(), self.busy.window());
+        while self.clock.now() - from < window {
+            std::thread::yield_now();
+            let ready = self.poll.wait(Some(Duration::ZERO))?;
+            if !ready.is_empty() {
+                self.busy.found();
+                return Ok(ready);
+            }
+        }
+        if !window.is_zero() {
+            self.busy.missed();
+        }
+        self.poll.wait(self.time_left())
     }
 
     /// Does what is ready and what is due; `None` when the lane is told to stop.
