@@ -27,7 +27,7 @@ PREVIOUS ?=
 TIME ?= 60
 
 .DEFAULT_GOAL := help
-.PHONY: help setup lab cluster cluster-down build test faults documented skew lint fmt clippy doc deny bench bench-quick bench-control bench-dns bench-micro fuzz
+.PHONY: help setup lab cluster cluster-down build test faults documented skew lint fmt clippy doc deny bench bench-quick soak bench-control bench-dns bench-micro fuzz
 
 help: ## Show the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/make \1\t\2/' | expand -t 20
@@ -101,6 +101,10 @@ bench: bench-micro bench-dns ## Measure everything; the last line is the tunnel'
 bench-quick: ## Measure the tunnel beside other WireGuards with short runs, one round
 	@$(SETUP) root packages wireguard-go tailscale-wireguard-go boringtun-cli
 	$(CARGO) bench --locked --bench throughput -- --quick
+
+soak: ## Carry one full TCP stream for ten minutes, through rekeys: does the rate hold, and memory stay?
+	@$(SETUP) root packages
+	$(CARGO) bench --locked --bench throughput -- --soak 600
 
 bench-micro: ## Measure single stages: cipher, packets, lookups, names, and judging a fleet
 	$(CARGO) bench --locked --bench stages

@@ -93,7 +93,28 @@ impl Contender {
         }
         let mut tunnel = Tunnel { processes, folder };
         tunnel.wait(net, self)?;
+        self.use_cubic(net)?;
         Ok(tunnel)
+    }
+
+    /// The link by which `side` reaches the other end.
+    fn link(self, side: Side) -> String {
+        match self {
+            Self::Bare => "eth0".to_owned(),
+            Self::WireguardGo | Self::Tailscale | Self::Boringtun => link(side),
+            Self::Linkspan1 | Self::Linkspan2 | Self::LinkspanTranslated => linkspan_link(side),
+        }
+    }
+
+    /// Gives TCP between the two ends CUBIC, Linux's default, by a route. A host may have BBR instead, whose pace settles on
+    /// another value in every run; and iperf3 chooses after it has connected, when BBR has switched on pacing for good.
+    fn use_cubic(self, net: &Net) -> Result<()> {
+        for side in Side::BOTH {
+            let (to, from, link) = (self.called(side.other()), self.address(side), self.link(side));
+            net.ip(side, "rule add pref 1 lookup 77")?;
+            net.ip(side, &format!("route add {to}/32 dev {link} table 77 src {from} congctl cubic"))?;
+        }
+        Ok(())
     }
 }
 
@@ -107,7 +128,8 @@ pub fn linkspan_with_peers(net: &Net, peers: usize) -> Result<Tunnel> {
         writeln!(absent, "  - {{ cluster: absent-{number}, publicKey: \"{key}\", allowedIPs: [{prefix}], lanes: 2 }}")?;
     }
     let process = linkspan(net, Side::A, 2, [&Keys::new()?, &Keys::new()?], &absent, &folder)?;
-    wait_for(|| net.ip(Side::A, "link show dev lsba up").is_ok()).context("the link does not come up")?;
+    wait_for(|| net.ip(Side::A, &format!("link show dev {} up", linkspan_link(Side::A))).is_ok())
+        .context("the link does not come up")?;
     Ok(Tunnel { processes: vec![process], folder })
 }
 
@@ -122,6 +144,11 @@ impl Tunnel {
     /// Process IDs of both ends; none for the bare link.
     pub fn pids(&self) -> Vec<u32> {
         self.processes.iter().map(Running::pid).collect()
+    }
+
+    /// Where a Linkspan at `side` tells its status.
+    pub fn status_socket(&self, side: Side) -> PathBuf {
+        self.folder.path().join(format!("{}.sock", side.letter()))
     }
 
     /// What the programs wrote to their error output.
@@ -165,8 +192,14 @@ fn log(folder: &TempDir, side: Side) -> Result<File> {
     File::create(log_path(folder, side)).context("making a log file")
 }
 
+/// The link of a program that `wg` configures.
 fn link(side: Side) -> String {
     format!("lsb{}{}", std::process::id() % 1_000_000, side.letter())
+}
+
+/// The link of Linkspan.
+fn linkspan_link(side: Side) -> String {
+    format!("lsb{}", side.letter())
 }
 
 fn control_socket(side: Side) -> PathBuf {
@@ -254,12 +287,13 @@ fn start_linkspan(
 privateKeyFile: {letter}.key
 network: {{ podCIDRs: [{prefix}], serviceCIDRs: [], virtual: {pairs} }}
 nodes: [{{ name: {letter}-gw, address: {outer}, gateway: true, podCIDRs: [{prefix}] }}]
-tunnel: {{ link: lsb{letter}, listenPort: {PORT}, lanes: {lanes}, mtu: 1420 }}
+tunnel: {{ link: {link}, listenPort: {PORT}, lanes: {lanes}, mtu: 1420 }}
 status: {{ socket: {folder}/{letter}.sock }}
 peers:
   - {{ cluster: {other_letter}, publicKey: \"{public}\", endpoint: \"{other_outer}:{PORT}\", allowedIPs: [{allowed}], lanes: {lanes} }}
 {more}",
         letter = side.letter(),
+        link = linkspan_link(side),
         prefix = side.prefix(),
         outer = side.outer(),
         folder = folder.path().display(),

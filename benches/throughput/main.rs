@@ -17,6 +17,7 @@ mod flood;
 mod measure;
 mod net;
 mod report;
+mod soak;
 
 use std::time::Duration;
 
@@ -40,6 +41,9 @@ struct Options {
     /// Only these contenders, by name; bare-veth always runs, for the bound needs it.
     #[arg(long, value_delimiter = ',', env = "LINKSPAN_BENCH_ONLY")]
     only: Vec<String>,
+    /// Instead of all that, one stream through Linkspan for so many seconds: does the rate hold, and memory stay?
+    #[arg(long, value_name = "SECONDS", value_parser = clap::value_parser!(u32).range(60..))]
+    soak: Option<u32>,
     /// cargo says this to every benchmark.
     #[arg(long, hide = true)]
     bench: bool,
@@ -75,6 +79,10 @@ fn main() -> Result<()> {
         None => (),
     }
     let plan = plan(&options);
+    if let Some(seconds) = options.soak {
+        net::remove_leftovers()?;
+        return soak::run(Contender::Linkspan2, Plan { seconds, ..plan });
+    }
     let contenders = choose(&options.only)?;
     let seconds = contenders.len() as f64 * plan.rounds as f64 * measure::seconds_of_one_turn(plan);
     println!("{} contenders, {} rounds, about {:.0} minutes", contenders.len(), plan.rounds, (seconds / 60.0).ceil());

@@ -124,10 +124,14 @@ pub fn cores() -> usize {
     std::thread::available_parallelism().map_or(1, usize::from)
 }
 
-struct Bench<'a> {
-    net: &'a Net,
-    contender: Contender,
-    plan: Plan,
+/// Where traffic is made.
+pub struct Bench<'a> {
+    /// The two ends.
+    pub net: &'a Net,
+    /// What carries it.
+    pub contender: Contender,
+    /// For how long.
+    pub plan: Plan,
 }
 
 struct Tcp {
@@ -139,9 +143,8 @@ impl Bench<'_> {
     fn iperf(&self, options: &[&str]) -> std::process::Command {
         let mut command = self.net.command(Side::A, "iperf3");
         let (from, to) = (self.contender.address(Side::A), self.contender.called(Side::B));
-        // CUBIC is Linux's default. A host may have BBR instead, whose pace settles on another value in every run.
         command
-            .args(["-c", to, "-B", from, "-p", IPERF_PORT, "-J", "-C", "cubic", "-t", &self.plan.seconds.to_string()])
+            .args(["-c", to, "-B", from, "-p", IPERF_PORT, "-J", "-t", &self.plan.seconds.to_string()])
             .args(options);
         command
     }
@@ -160,11 +163,23 @@ impl Bench<'_> {
         bail!("iperf3 does not listen on port {IPERF_PORT}");
     }
 
-    /// One iperf3 run: what the receivers got.
-    fn tcp(&self, options: &[&str]) -> Result<Tcp> {
+    /// One iperf3 run to its end.
+    fn iperf_report(&self, options: &[&str]) -> Result<Value> {
         let _server = self.server()?;
         let output = finish(&mut self.iperf(options))?;
-        let report: Value = serde_json::from_slice(&output.stdout).context("reading what iperf3 printed")?;
+        serde_json::from_slice(&output.stdout).context("reading what iperf3 printed")
+    }
+
+    /// Gbit/s of one stream, over each `step` of the plan's time.
+    pub fn tcp_rates(&self, step: Duration) -> Result<Vec<f64>> {
+        let report = self.iperf_report(&["-P", "1", "-i", &step.as_secs().to_string()])?;
+        let intervals = report["intervals"].as_array().context("iperf3 told of no intervals")?;
+        Ok(intervals.iter().filter_map(|interval| Some(interval["sum"]["bits_per_second"].as_f64()? / 1e9)).collect())
+    }
+
+    /// One iperf3 run: what the receivers got.
+    fn tcp(&self, options: &[&str]) -> Result<Tcp> {
+        let report = self.iperf_report(options)?;
         let mut tcp = Tcp { gbps: 0.0, gigabytes: 0.0 };
         for sum in ["sum_received", "sum_received_bidir_reverse"] {
             let sum = &report["end"][sum];
@@ -296,7 +311,8 @@ fn wakeups(tunnel: &Tunnel, span: Duration) -> Result<f64> {
     Ok((count()? - before) / span.as_secs_f64())
 }
 
-fn rss_mib(tunnel: &Tunnel) -> Result<f64> {
+/// Resident memory of the larger end, in MiB.
+pub fn rss_mib(tunnel: &Tunnel) -> Result<f64> {
     let mut largest = 0.0_f64;
     for pid in tunnel.pids() {
         let status = std::fs::read_to_string(format!("/proc/{pid}/status"))?;
