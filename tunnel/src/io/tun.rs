@@ -152,7 +152,7 @@ pub fn set_queue_length(link: &str) -> io::Result<()> {
     let mut request = request(link)?;
     request.ifr_ifru.ifru_metric = TX_QUEUE_LEN;
     // SAFETY: SIOCSIFTXQLEN reads one `ifreq`; `ifr_qlen` shares the union's int with `ifru_metric`.
-    check(unsafe { libc::ioctl(socket.as_raw_fd(), libc::SIOCSIFTXQLEN, &raw const request) })?;
+    check(unsafe { libc::ioctl(socket.as_raw_fd(), libc::SIOCSIFTXQLEN as libc::Ioctl, &raw const request) })?;
     Ok(())
 }
 
