@@ -152,6 +152,7 @@ pub const LIST: &[Documented] = &[
     never("make test", MAKE),
     never("make bench", MAKE),
     never("make bench-quick", MAKE),
+    never("make soak", MAKE),
     never("make bench-control", MAKE),
     never("make bench-dns", MAKE),
     never("make cluster", MAKE),
