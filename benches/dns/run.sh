@@ -71,8 +71,10 @@ half() {
   rate=$(sort -k3 -n "$work/$1" | tail -1 | awk '{ printf "%d", $3 / 2 }')
   start "$1"
   perf -l 1 -Q "$rate" >/dev/null
-  perf -l "$seconds" -Q "$rate" -v | awk '$1 == ">" { print $NF }' | sort -g >"$work/times"
+  # Into a file: who reads along takes a core from those that are measured.
+  perf -l "$seconds" -Q "$rate" -v >"$work/answers"
   stop
+  awk '$1 == ">" { print $NF }' "$work/answers" | sort -g >"$work/times"
   awk -v rate="$rate" '{ t[NR] = $1 * 1000 } END { if (!NR) exit 1
     print rate, t[int((NR - 1) * .5) + 1], t[int((NR - 1) * .99) + 1], t[int((NR - 1) * .999) + 1], NR }' "$work/times"
 }
