@@ -148,7 +148,7 @@ impl Tunnel {
 
     /// Where a Linkspan at `side` tells its status.
     pub fn status_socket(&self, side: Side) -> PathBuf {
-        self.folder.path().join(format!("{}.sock", side.letter()))
+        status_socket(&self.folder, side)
     }
 
     /// What the programs wrote to their error output.
@@ -182,6 +182,10 @@ impl Drop for Tunnel {
             let _ = std::fs::remove_file(control_socket(side));
         }
     }
+}
+
+fn status_socket(folder: &TempDir, side: Side) -> PathBuf {
+    folder.path().join(format!("{}.sock", side.letter()))
 }
 
 fn log_path(folder: &TempDir, side: Side) -> PathBuf {
@@ -288,7 +292,7 @@ privateKeyFile: {letter}.key
 network: {{ podCIDRs: [{prefix}], serviceCIDRs: [], virtual: {pairs} }}
 nodes: [{{ name: {letter}-gw, address: {outer}, gateway: true, podCIDRs: [{prefix}] }}]
 tunnel: {{ link: {link}, listenPort: {PORT}, lanes: {lanes}, mtu: 1420 }}
-status: {{ socket: {folder}/{letter}.sock }}
+status: {{ socket: {socket} }}
 peers:
   - {{ cluster: {other_letter}, publicKey: \"{public}\", endpoint: \"{other_outer}:{PORT}\", allowedIPs: [{allowed}], lanes: {lanes} }}
 {more}",
@@ -296,7 +300,7 @@ peers:
         link = linkspan_link(side),
         prefix = side.prefix(),
         outer = side.outer(),
-        folder = folder.path().display(),
+        socket = status_socket(folder, side).display(),
         other_letter = side.other().letter(),
         public = other.public,
         other_outer = side.other().outer(),

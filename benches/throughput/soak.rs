@@ -62,11 +62,13 @@ fn handshake_age(net: &Net, tunnel: &Tunnel) -> Result<f64> {
     status["tunnel"]["peers"][0]["handshakeSeconds"].as_f64().context("the peer has had no handshake")
 }
 
+/// What was seen after the warm-up.
+fn warmed_up<T>(all: &[T]) -> Result<&[T]> {
+    all.get(WARM_UP..).filter(|rest| rest.len() >= 2).context("too short: give it a minute at least")
+}
+
 fn report(rates: &[f64], looks: &[Look]) -> Result<()> {
-    let rates =
-        rates.get(WARM_UP..).filter(|rates| rates.len() >= 2).context("too short: give it a minute at least")?;
-    let looks =
-        looks.get(WARM_UP..).filter(|looks| looks.len() >= 2).context("too short: give it a minute at least")?;
+    let (rates, looks) = (warmed_up(rates)?, warmed_up(looks)?);
     let (first, last) = rates.split_at(rates.len() / 2);
     let (first, last) = (median(&mut first.to_vec())?, median(&mut last.to_vec())?);
     let lowest = rates.iter().copied().fold(f64::INFINITY, f64::min);
