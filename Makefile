@@ -14,7 +14,7 @@ SETUP := tests/setup.sh
 CLUSTER_STEPS := cluster-packages kubernetes flannel coredns
 
 # What tests/packaging renders and checks with.
-PACKAGING_STEPS := kubernetes helm promtool cargo-cyclonedx
+PACKAGING_STEPS := kubernetes helm promtool cargo-cyclonedx systemd-analyze
 
 # What tests/ui looks at the page with.
 UI_STEPS := chromium
@@ -57,7 +57,7 @@ test: ## Run all tests (needs root: they build network namespaces)
 	@$(SETUP) root packages wireguard-go boringtun-cli $(CLUSTER_STEPS) $(PACKAGING_STEPS) $(UI_STEPS)
 	CARGO=$(CARGO) tests/run.sh
 
-faults: ## Break two joined clusters in nineteen ways, and ask diagnose and why what is wrong (needs root; about 8 min)
+faults: ## Break two joined clusters in twenty ways, and ask diagnose and why what is wrong (needs root; about 8 min)
 	@$(SETUP) root packages $(CLUSTER_STEPS)
 	CARGO=$(CARGO) tests/run.sh faults --ignored --nocapture
 

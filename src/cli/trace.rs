@@ -103,7 +103,7 @@ pub(super) async fn run(args: Args) -> anyhow::Result<ExitCode> {
 fn without_endpoints(from: &Client<'_>, goal: &Goal<'_>) -> NotFound {
     let (label, reason) = (goal.label(), "`linkspan why` tells the reason");
     let namespace = match goal {
-        Goal::Service { namespace, .. } => namespace.as_str(),
+        Goal::Service(service) => service.namespace.as_str(),
         Goal::Address { .. } => "",
     };
     match from.cluster.slices.unseen_in(namespace).or(from.cluster.imports.unseen_in(namespace)) {

@@ -16,7 +16,9 @@ const LONG: &str = "\
 Follow one connection hop by hop, the name first, and tell the first hop that is broken, with the evidence and a fix.
 
 FROM and TO are pods, deployments, nodes, services of the clusterset or addresses: [CLUSTER/][NAMESPACE/][KIND/]NAME, with a \
-context or cluster ID as CLUSTER, and a port behind a colon where one is meant. Shells take > for themselves: write '->' in \
+context or cluster ID as CLUSTER, and a port behind a colon where one is meant. Without a KIND, a name means as TO the service of \
+that name rather than anything else, and then as FROM, too, a pod, a deployment, a node, or a pod behind a service. A clusterset \
+IP means its service, and HOST.CLUSTER.SERVICE.NAMESPACE.svc.clusterset.local one endpoint. Shells take > for themselves: write '->' in \
 quotes, or `to`, or nothing between the two. Name the contexts of all clusters on the way. Nothing is changed. Who may not see \
 the whole cluster is told what is in the namespaces of both ends, and what could not be seen.";
 
@@ -86,7 +88,7 @@ pub(super) async fn run(args: Args) -> anyhow::Result<ExitCode> {
         Format::Json => json(&story)?,
         Format::Yaml => yaml(&story)?,
         Format::Name => story.broken().map_or_else(String::new, |hop| format!("{}/{}\n", hop.cluster, hop.what)),
-        Format::Table | Format::Wide => show(&story, Screen::of_stdout()),
+        Format::Table | Format::Wide => show(&story, args.output, Screen::of_stdout()),
     };
     super::print(&text)?;
     Ok(ExitCode::from(story.exit_code()))

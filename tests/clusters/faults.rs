@@ -20,8 +20,8 @@ use ask::{ask, bad, diagnose};
 use clock::clock_off;
 use make::{open_gateway, open_worker, open_world, service};
 use members::{
-    add_strangers, block_broker, broker_away, credential_refused, join_again, open_broker, remove_strangers, revoke,
-    strangers_are_refused,
+    add_strangers, block_broker, broker_away, credential_expired, credential_refused, expire, join_again, open_broker,
+    remove_strangers, renew, revoke, strangers_are_refused,
 };
 use nodes::{
     add_masquerade, divert, diverted, drop_vxlan, hang_kube_proxy, lose_routes, masqueraded, missing_route,
@@ -43,7 +43,7 @@ const WEB: &str = "web.default.svc.clusterset.local";
 const CLIENT: &str = "paris/default/on-paris-2";
 
 /// A fault: how it is made, what is told of it, and how it is taken back, which is done whatever was told.
-struct Fault {
+pub struct Fault {
     what: &'static str,
     make: fn(&Joined) -> Result<()>,
     told: fn(&Joined) -> Result<()>,
@@ -59,13 +59,19 @@ const fn fault(
     Fault { what, make, told, unmake }
 }
 
+const MASQUERADE: Fault = fault("a rule masquerades", add_masquerade, masqueraded, open_worker);
+const POLICY: Fault = fault("a NetworkPolicy drops", add_policy, policy_drops, remove_policy);
+
+/// Those that are made in every run, as long as the client is on `paris-2` and `berlin` exports `web`.
+pub const QUICK: [Fault; 2] = [MASQUERADE, POLICY];
+
 /// In order; the last ones need most time to heal.
-const FAULTS: [Fault; 19] = [
+const FAULTS: [Fault; 20] = [
     fault("UDP is blocked one way", block_one_way, udp_one_way, open_world),
     fault("UDP is blocked both ways", block_both_ways, udp_both_ways, open_world),
     fault("a firewall rule on a gateway drops the tunnel", drop_on_gateway, rule_on_a_gateway, open_gateway),
     fault("a path swallows large packets", swallow_large, mtu_black_hole, widen),
-    fault("a rule masquerades", add_masquerade, masqueraded, open_worker),
+    MASQUERADE,
     fault("routes are missing on one node", lose_routes, missing_route, restore_routes),
     fault("a rule of another program goes before ours", divert, diverted, undivert),
     fault("a worker's VXLAN is blocked", drop_vxlan, vxlan_blocked, open_worker),
@@ -73,7 +79,7 @@ const FAULTS: [Fault; 19] = [
     fault("cluster DNS is not wired", unwire_coredns, coredns_not_wired, rewire_coredns),
     fault("an export has no endpoints", export_empty, without_endpoints, unexport_empty),
     fault("exports are in conflict", export_torn, in_conflict, unexport_torn),
-    fault("a NetworkPolicy drops", add_policy, policy_drops, remove_policy),
+    POLICY,
     fault(
         "Members claim foreign addresses and are of a far version",
         add_strangers,
@@ -85,6 +91,7 @@ const FAULTS: [Fault; 19] = [
     fault("a gateway has another key than is known", change_key, wrong_key, tell_key),
     fault("the broker is away", block_broker, broker_away, open_broker),
     fault("a credential is refused", revoke, credential_refused, join_again),
+    fault("a credential has expired", expire, credential_expired, renew),
 ];
 
 /// Makes every fault, and gives all failures back together.
@@ -93,8 +100,15 @@ const FAULTS: [Fault; 19] = [
 /// A fault was not named, or did not heal.
 pub fn all(joined: &Joined) -> Result<()> {
     begin(joined).context("before any fault")?;
+    let failures = each(joined, &FAULTS);
+    ensure!(failures.is_empty(), "{}", failures.join("\n"));
+    Ok(())
+}
+
+/// Makes these, one after the other, and returns what went wrong.
+pub fn each(joined: &Joined, faults: &[Fault]) -> Vec<String> {
     let mut failures = Vec::new();
-    for fault in &FAULTS {
+    for fault in faults {
         eprintln!("clusters: {}", fault.what);
         let made = (fault.make)(joined).context("making it").and_then(|()| (fault.told)(joined));
         let healed = (fault.unmake)(joined).context("taking it back").and_then(|()| all_is_well(joined));
@@ -103,8 +117,7 @@ pub fn all(joined: &Joined) -> Result<()> {
             failures.push(format!("{}: {failure:#}", fault.what));
         }
     }
-    ensure!(failures.is_empty(), "{}", failures.join("\n"));
-    Ok(())
+    failures
 }
 
 fn nothing(_: &Joined) -> Result<()> {
@@ -126,7 +139,7 @@ fn begin(joined: &Joined) -> Result<()> {
 }
 
 /// Waits until nothing is wrong.
-fn all_is_well(joined: &Joined) -> Result<()> {
+pub fn all_is_well(joined: &Joined) -> Result<()> {
     once_coredns_knows(|| {
         let findings = diagnose(joined)?;
         let wrong = findings.iter().filter(|finding| finding["state"] != "ok").count();

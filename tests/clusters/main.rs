@@ -13,9 +13,11 @@ mod documented;
 mod faults;
 mod gather;
 mod joined;
+mod names;
 mod overlap;
 mod pods;
 mod policies;
+mod questions;
 mod restarts;
 mod skew;
 mod steps;
@@ -65,7 +67,7 @@ mod whole_clusters {
     }
 
     #[test]
-    #[ignore = "nineteen faults that are made and healed one by one take longer than all other tests: `make faults`"]
+    #[ignore = "twenty faults that are made and healed one by one take longer than all other tests: `make faults`"]
     fn faults_are_named_by_diagnose_and_by_why() {
         let joined = start(&[Spec::paris(), Spec::berlin()]);
         for name in CLUSTERS {

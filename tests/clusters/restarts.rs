@@ -114,7 +114,10 @@ echo "$calls $(wc -l < /tmp/slow) $lasts"
 "#;
 
 /// Does something while a pod of each cluster has connections to [`STEADY`], none of which may fail.
-fn under_load(joined: &Joined, something: impl FnOnce() -> Result<()>) -> Result<()> {
+///
+/// # Errors
+/// It fails, or a call does, or the connection that lasts has ended.
+pub fn under_load(joined: &Joined, something: impl FnOnce() -> Result<()>) -> Result<()> {
     let script = &format!("NAME={STEADY}\n{LOAD}");
     let run = &|name: &str, script: &str| {
         joined.cluster(name)?.exec("default", &pods::name(&format!("{name}-1")), &["/bin/sh", "-c", script])

@@ -7,7 +7,7 @@ use controller::node::mark;
 use ipnet::IpNet;
 
 use super::{Check, Fault, Finding};
-use crate::kubectl::inspect::{Inspection, LookupSeen};
+use crate::kubectl::inspect::{Inspection, LookupSeen, PacketSeen};
 use crate::kubectl::picture::{ClusterPicture, Picture};
 
 pub(super) fn check(_: &Picture, cluster: &ClusterPicture) -> Vec<Finding> {
@@ -15,7 +15,7 @@ pub(super) fn check(_: &Picture, cluster: &ClusterPicture) -> Vec<Finding> {
     for node in cluster.node_names() {
         let Some(seen) = cluster.inspection(&node) else { continue };
         let object = format!("node/{node}");
-        let mut faults: Vec<Fault> = masquerade(seen).into_iter().collect();
+        let mut faults: Vec<Fault> = masquerade(&seen.packets).into_iter().collect();
         faults.extend(way_fault(cluster, &node));
         if faults.is_empty() && !seen.lookups.is_empty() && seen.saw_filter() {
             findings.push(Finding::good(
@@ -30,10 +30,10 @@ pub(super) fn check(_: &Picture, cluster: &ClusterPicture) -> Vec<Finding> {
     findings
 }
 
-/// A rule of somebody else that rewrites the source of clusterset traffic.
-pub(crate) fn masquerade(seen: &Inspection) -> Option<Fault> {
+/// A rule of somebody else that rewrites the source of one of these packets.
+pub(crate) fn masquerade<'a>(packets: impl IntoIterator<Item = &'a PacketSeen>) -> Option<Fault> {
     let rewrites = |hit: &&Hit| matches!(hit.effect, Effect::Masquerade | Effect::Snat) && hit.certain && !hit.ours;
-    let found = seen.packets.iter().find_map(|packet| Some((&packet.of, packet.hits.iter().find(rewrites)?)));
+    let found = packets.into_iter().find_map(|packet| Some((&packet.of, packet.hits.iter().find(rewrites)?)));
     let (Packet { from, to, .. }, hit) = found?;
     let evidence = format!("chain {} {} packets from {from} to {to}: {}", hit.place, hit.effect, hit.rule);
     Some(Fault::failed(
@@ -44,11 +44,10 @@ pub(crate) fn masquerade(seen: &Inspection) -> Option<Fault> {
     ))
 }
 
-/// A rule of somebody else that drops a packet of which `is` holds.
-pub(crate) fn drop_rule(seen: &Inspection, is: impl Fn(&Packet) -> bool) -> Option<(&Packet, &Hit)> {
+/// A rule of somebody else that drops one of these packets.
+pub(super) fn drop_rule<'a>(packets: impl IntoIterator<Item = &'a PacketSeen>) -> Option<(&'a Packet, &'a Hit)> {
     let drops = |hit: &&Hit| matches!(hit.effect, Effect::Drop | Effect::Reject) && hit.certain && !hit.ours;
-    let packets = seen.packets.iter().filter(|packet| is(&packet.of));
-    packets.filter_map(|packet| Some((&packet.of, packet.hits.iter().find(drops)?))).next()
+    packets.into_iter().find_map(|packet| Some((&packet.of, packet.hits.iter().find(drops)?)))
 }
 
 /// What is wrong with the way of a node's traffic to other clusters; nothing when it is right, or when nobody asked.

@@ -9,7 +9,7 @@ use kube::ResourceExt as _;
 
 use super::policy::{Direction, Other, Ruling, ruling};
 use super::{Check, Fault, Finding, cni};
-use crate::kubectl::inspect::{Outcome, Probe};
+use crate::kubectl::inspect::{Inspection, Outcome, PacketSeen, Probe};
 use crate::kubectl::picture::{ClusterPicture, Picture};
 
 /// UDP port of the VXLAN link between nodes (`controller::node::Vxlan`).
@@ -38,8 +38,11 @@ pub(super) fn check(picture: &Picture, cluster: &ClusterPicture) -> Vec<Finding>
     findings
 }
 
-fn is_udp(packet: &Packet, port: u16) -> bool {
-    packet.protocol == "udp" && (packet.port == Some(port) || packet.source_port == Some(port))
+/// What was asked of datagrams to or from a port.
+fn datagrams(seen: &Inspection, port: u16) -> impl Iterator<Item = &PacketSeen> {
+    seen.packets.iter().filter(move |PacketSeen { of, .. }| {
+        of.protocol == "udp" && (of.port == Some(port) || of.source_port == Some(port))
+    })
 }
 
 fn told(node: &str, (packet, hit): (&Packet, &Hit)) -> String {
@@ -52,7 +55,7 @@ fn told(node: &str, (packet, hit): (&Packet, &Hit)) -> String {
 pub(super) fn tunnel_rule(near: &ClusterPicture, far: &ClusterPicture) -> Option<Fault> {
     [near, far].into_iter().find_map(|cluster| {
         let (node, port) = (cluster.active_gateway()?, cluster.tunnel()?.listen_port);
-        let hit = cni::drop_rule(cluster.inspection(&node)?, |packet| is_udp(packet, port))?;
+        let hit = cni::drop_rule(datagrams(cluster.inspection(&node)?, port))?;
         let cause = format!("a firewall rule on the gateway of {} drops the tunnel's UDP", cluster.name());
         let fix = format!("accept UDP port {port} on {node} before that rule");
         Some(Fault::failed("FirewallRule", told(&node, hit), cause, fix))
@@ -60,8 +63,14 @@ pub(super) fn tunnel_rule(near: &ClusterPicture, far: &ClusterPicture) -> Option
 }
 
 /// A rule on a node that drops packets of pods to or from another cluster.
-pub(crate) fn inner_rule(cluster: &ClusterPicture, node: &str) -> Option<Fault> {
-    let hit = cni::drop_rule(cluster.inspection(node)?, |packet| packet.protocol != "udp")?;
+fn inner_rule(cluster: &ClusterPicture, node: &str) -> Option<Fault> {
+    let packets = cluster.inspection(node)?.packets.iter().filter(|packet| packet.of.protocol != "udp");
+    dropped(node, packets)
+}
+
+/// A rule on a node that drops one of these packets, which are of pods.
+pub(crate) fn dropped<'a>(node: &str, packets: impl IntoIterator<Item = &'a PacketSeen>) -> Option<Fault> {
+    let hit = cni::drop_rule(packets)?;
     let cause = "a firewall rule on this node drops traffic between clusters".to_owned();
     let fix =
         "accept forwarded traffic between the pods of this cluster and the prefixes of the others before that rule"
@@ -95,9 +104,9 @@ pub(crate) fn vxlan_fault(cluster: &ClusterPicture, node: &str) -> Option<Fault>
     if lost.iter().any(|(_, outcome)| outcome.is_reached()) || cni::way_fault(cluster, node).is_some() {
         return None;
     }
-    let rule = [node, gateway.as_str()].into_iter().find_map(|node| {
-        cni::drop_rule(cluster.inspection(node)?, |packet| is_udp(packet, VXLAN_PORT)).map(|hit| told(node, hit))
-    });
+    let rule = [node, gateway.as_str()]
+        .into_iter()
+        .find_map(|node| cni::drop_rule(datagrams(cluster.inspection(node)?, VXLAN_PORT)).map(|hit| told(node, hit)));
     let rule = rule.map_or_else(String::new, |rule| format!("; {rule}"));
     let evidence = format!("{} answers the gateway {gateway} and not node {node}{rule}", silent.0);
     let cause = format!("UDP port {VXLAN_PORT} (VXLAN) between {node} and the gateway {gateway} is blocked");
@@ -116,7 +125,7 @@ fn policies(picture: &Picture, cluster: &ClusterPicture) -> Vec<Finding> {
     let mut findings = Vec::new();
     for export in exports {
         let (namespace, name) = (export.namespace().unwrap_or_default(), export.name_any());
-        let Some(pod) = backend(cluster, &namespace, &name) else { continue };
+        let Some(pod) = backends(cluster, &namespace, &name).first().copied() else { continue };
         let faults = clients.iter().filter_map(|(client, far)| policy_fault(cluster, pod, *client, far));
         let object = format!("serviceexport/{namespace}/{name}");
         findings.extend(faults.map(|fault| Finding::bad(Check::Firewall, cluster, &object, fault)));
@@ -124,15 +133,16 @@ fn policies(picture: &Picture, cluster: &ClusterPicture) -> Vec<Finding> {
     findings
 }
 
-/// A pod that stands behind a service.
-fn backend<'a>(cluster: &'a ClusterPicture, namespace: &str, name: &str) -> Option<&'a Pod> {
-    let found = cluster.service(namespace, name)?;
-    let selector = found.spec.as_ref()?.selector.as_ref().filter(|selector| !selector.is_empty())?;
+/// The pods that stand behind a service, by its selector.
+pub(crate) fn backends<'a>(cluster: &'a ClusterPicture, namespace: &str, name: &str) -> Vec<&'a Pod> {
+    let spec = cluster.service(namespace, name).and_then(|service| service.spec.as_ref());
+    let selector = spec.and_then(|spec| spec.selector.as_ref()).filter(|selector| !selector.is_empty());
+    let Some(selector) = selector else { return Vec::new() };
     let backs = |pod: &&Pod| {
         pod.metadata.namespace.as_deref() == Some(namespace)
             && selector.iter().all(|(key, value)| pod.labels().get(key) == Some(value))
     };
-    cluster.pods.all().iter().find(backs)
+    cluster.pods.all().iter().filter(backs).collect()
 }
 
 fn policy_fault(cluster: &ClusterPicture, pod: &Pod, client: IpAddr, far: &str) -> Option<Fault> {

@@ -220,6 +220,11 @@ impl Fault {
     ) -> Self {
         Self { state: State::Warning, ..Self::failed(reason, evidence, cause, fix) }
     }
+
+    /// Makes a warning of what breaks nothing here.
+    pub(crate) fn soften(&mut self) {
+        self.state = self.state.max(State::Warning);
+    }
 }
 
 /// Runs all checks on all clusters, worst findings first within each check.

@@ -1,7 +1,7 @@
 //! Packets of full size.
 
 use super::{Check, Fault, Finding};
-use crate::kubectl::inspect::{Inspection, Outcome, Probe};
+use crate::kubectl::inspect::{Outcome, Probe, ProbeSeen};
 use crate::kubectl::picture::{ClusterPicture, Picture};
 use crate::status::PeerReport;
 
@@ -14,7 +14,7 @@ pub(super) fn check(_: &Picture, cluster: &ClusterPicture) -> Vec<Finding> {
     }
     for node in cluster.node_names() {
         let Some(seen) = cluster.inspection(&node) else { continue };
-        if let Some(fault) = black_hole(seen) {
+        if let Some(fault) = black_hole(&seen.probes) {
             findings.push(Finding::bad(Check::Mtu, cluster, format!("node/{node}"), fault));
         }
     }
@@ -44,9 +44,10 @@ pub(crate) fn narrow(cluster: &ClusterPicture, peer: &PeerReport) -> Option<Faul
 }
 
 /// A small echo comes back from where a large one does not, and nobody says why.
-pub(crate) fn black_hole(seen: &Inspection) -> Option<Fault> {
-    let outcome = |of: Probe| seen.probes.iter().find(|probe| probe.of == of).map(|probe| probe.outcome);
-    let lost = seen.probes.iter().find_map(|probe| match probe.of {
+pub(crate) fn black_hole<'a>(probes: impl IntoIterator<Item = &'a ProbeSeen>) -> Option<Fault> {
+    let probes: Vec<&ProbeSeen> = probes.into_iter().collect();
+    let outcome = |of: Probe| probes.iter().find(|probe| probe.of == of).map(|probe| probe.outcome);
+    let lost = probes.iter().find_map(|probe| match probe.of {
         Probe::Ping { to, size } if size > 0 && probe.outcome == Outcome::Silent => {
             (outcome(Probe::Ping { to, size: 0 }) == Some(Outcome::Answered)).then_some((to, size))
         }

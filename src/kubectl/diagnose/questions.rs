@@ -221,15 +221,20 @@ impl ClusterPicture {
     }
 
     /// The link of a node to its pods.
-    fn pod_link(&self, node: &str) -> Option<String> {
+    pub(crate) fn pod_link(&self, node: &str) -> Option<String> {
         self.held_among_pods(node).map(|(_, link)| link)
     }
 
     /// The link by which a node's traffic to other clusters leaves.
-    fn way_out(&self, node: &str) -> Option<String> {
+    pub(crate) fn way_out(&self, node: &str) -> Option<String> {
         if self.active_gateway().as_deref() == Some(node) {
             return self.tunnel().map(|tunnel| tunnel.link.clone());
         }
+        self.nodes_link(node)
+    }
+
+    /// A node's link to the other nodes of its cluster.
+    pub(crate) fn nodes_link(&self, node: &str) -> Option<String> {
         let links = &self.inspection(node)?.links;
         links.iter().map(|link| &link.name).find(|name| name.contains("nodes")).cloned()
     }

@@ -30,7 +30,7 @@ pub struct Route {
 /// Plans it. `echo` counts echo requests with this identifier and their answers, and nothing else.
 ///
 /// # Errors
-/// The client has no address, or an address that is called is in no cluster.
+/// The client has no address, or an address that is called is in no cluster, or on no node of one.
 pub fn plan(picture: &Picture, from: &Client<'_>, targets: &[Target], echo: Option<u16>) -> Result<Plan, String> {
     let near = from.cluster;
     let (Some(client), Some(client_node)) = (from.address, &from.node) else {
@@ -52,6 +52,9 @@ pub fn plan(picture: &Picture, from: &Client<'_>, targets: &[Target], echo: Opti
         };
         let spots =
             if is_local { ends.within_cluster() } else { ends.there().into_iter().chain(ends.back()).collect() };
+        if spots.is_empty() {
+            return Err(format!("{} is on no node that was seen: there is no place to count at", target.address));
+        }
         for (cluster, node) in nodes(&spots) {
             let is_far = !is_local && far.is_some_and(|far| far.name() == cluster);
             let called = near.id().and_then(|id| far?.calls(id, client)).unwrap_or(client);

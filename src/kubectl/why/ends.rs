@@ -2,10 +2,12 @@
 
 use std::net::IpAddr;
 
-use k8s_openapi::api::core::v1::Pod;
+use k8s_openapi::api::core::v1::{Pod, Service};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::ResourceExt as _;
 
-use super::parse::{End, What};
+use super::parse::{End, Host, What};
+use crate::kubectl::diagnose::firewall::backends;
 use crate::kubectl::picture::facts::{is_ready, node_of, on_host_network, pod_addresses};
 use crate::kubectl::picture::{ClusterPicture, Picture, Unseen};
 
@@ -35,14 +37,7 @@ impl Client<'_> {
 #[derive(Debug, Clone)]
 pub enum Goal<'a> {
     /// A service of the clusterset.
-    Service {
-        /// Its namespace.
-        namespace: String,
-        /// Its name.
-        name: String,
-        /// Its endpoints of this cluster only.
-        cluster: Option<&'a ClusterPicture>,
-    },
+    Service(Called<'a>),
     /// One address, as the client's cluster sees it.
     Address {
         /// What it is.
@@ -52,6 +47,41 @@ pub enum Goal<'a> {
         /// The cluster in which it was found, or that was named with it.
         cluster: Option<&'a ClusterPicture>,
     },
+}
+
+/// A service of the clusterset, as it is called.
+#[derive(Debug, Clone)]
+pub struct Called<'a> {
+    /// Its namespace.
+    pub namespace: String,
+    /// Its name.
+    pub name: String,
+    /// Its endpoints of this cluster only.
+    pub cluster: Option<&'a ClusterPicture>,
+    /// Its endpoint of this name only.
+    pub host: Option<Host>,
+}
+
+impl Called<'_> {
+    /// Its name in DNS.
+    pub fn dns_name(&self) -> String {
+        let service = format!("{}.{}.svc.clusterset.local", self.name, self.namespace);
+        match &self.host {
+            Some(Host { name, cluster }) => format!("{name}.{cluster}.{service}"),
+            None => service,
+        }
+    }
+
+    /// ID of the only cluster whose endpoints are meant.
+    pub(super) fn only(&self) -> Option<&str> {
+        self.host.as_ref().map(|host| host.cluster.as_str()).or_else(|| self.cluster?.id())
+    }
+
+    /// Whether an object is the one of this service.
+    pub(super) fn is<K: kube::Resource>(&self, object: &K) -> bool {
+        let meta = object.meta();
+        meta.name.as_ref() == Some(&self.name) && meta.namespace.as_ref() == Some(&self.namespace)
+    }
 }
 
 /// An end that was not found.
@@ -79,85 +109,143 @@ impl std::fmt::Display for NotFound {
 /// Looks for the client.
 ///
 /// # Errors
-/// There is none in the clusters that were seen.
+/// There is none in the clusters that were seen, or several.
 pub fn client<'a>(picture: &'a Picture, end: &End, namespace: &str) -> Result<Client<'a>, NotFound> {
     let clusters = clusters(picture, end)?;
     let namespace = end.namespace.as_deref().unwrap_or(namespace);
-    for cluster in &clusters {
-        let found = match &end.what {
-            What::Pod(name) => cluster.pod(namespace, name).map(|pod| of_pod(cluster, pod)),
-            What::Deployment(name) => pod_of_deployment(cluster, namespace, name).map(|pod| of_pod(cluster, pod)),
-            What::Any(name) => {
-                let pod = cluster.pod(namespace, name).or_else(|| pod_of_deployment(cluster, namespace, name));
-                pod.map(|pod| of_pod(cluster, pod)).or_else(|| of_node(cluster, name))
-            }
-            What::Node(name) => of_node(cluster, name),
-            What::Address(address) => of_address(cluster, *address),
-            What::Service(name) => {
-                let text = format!("service {name} is no client: name a pod, a deployment or a node");
-                return Err(NotFound::surely(text));
-            }
-        };
-        if let Some(found) = found {
-            return Ok(found);
-        }
-    }
-    Err(missing(&end.what, namespace, &clusters))
+    one_of(&clusters, &end.what, namespace)
 }
 
-/// Looks for the goal, as the client sees it.
+/// Looks for the goal, as the client sees it. A name that a service has means the service, whatever else has it.
 ///
 /// # Errors
-/// There is none in the clusters that were seen.
+/// There is none in the clusters that were seen, or several.
 pub fn goal<'a>(picture: &'a Picture, from: &Client<'a>, end: &End, namespace: &str) -> Result<Goal<'a>, NotFound> {
     let namespace = end.namespace.as_deref().unwrap_or(namespace);
-    let service =
-        |name: &str, cluster| Goal::Service { namespace: namespace.to_owned(), name: name.to_owned(), cluster };
     let clusters = clusters(picture, end)?;
-    let named = end.cluster.as_ref().and_then(|_| clusters.first().copied());
-    if let What::Service(name) = &end.what {
-        return Ok(service(name, named));
+    let cluster = end.cluster.as_ref().and_then(|_| clusters.first().copied());
+    let service = |name: &str| {
+        let (namespace, name, host) = (namespace.to_owned(), name.to_owned(), end.host.clone());
+        Goal::Service(Called { namespace, name, cluster, host })
+    };
+    match &end.what {
+        What::Service(name) => return Ok(service(name)),
+        What::Any(name) if is_service(picture, namespace, name) => return Ok(service(name)),
+        What::Address(address) => return address_goal(from, cluster, *address),
+        _ => {}
     }
-    if let What::Address(address) = end.what {
-        let address = match named {
-            Some(there) => seen_from(from, there, address)?,
-            None => address,
-        };
-        return Ok(Goal::Address { label: format!("address {address}"), address, cluster: named });
+    let found = one_of(&clusters, &end.what, namespace)?;
+    let without = || NotFound::surely(format!("{} has no address", found.label));
+    let address = seen_from(from, found.cluster, found.address.ok_or_else(without)?)?;
+    let label = format!("{} of {}", found.label, found.cluster.name());
+    Ok(Goal::Address { label, address, cluster: Some(found.cluster) })
+}
+
+/// Whether any cluster has a service of this name, exports it, or imports it.
+fn is_service(picture: &Picture, namespace: &str, name: &str) -> bool {
+    fn has<K: kube::Resource>(objects: &[K], namespace: &str, name: &str) -> bool {
+        let is = |meta: &ObjectMeta| meta.name.as_deref() == Some(name) && meta.namespace.as_deref() == Some(namespace);
+        objects.iter().any(|object| is(object.meta()))
     }
-    for cluster in &clusters {
-        let pod = match &end.what {
-            What::Pod(name) => cluster.pod(namespace, name),
-            What::Deployment(name) => pod_of_deployment(cluster, namespace, name),
-            What::Any(name) => cluster.pod(namespace, name).or_else(|| pod_of_deployment(cluster, namespace, name)),
-            _ => None,
-        };
-        let node = || match &end.what {
-            What::Node(name) | What::Any(name) => of_node(cluster, name),
-            _ => None,
-        };
-        if let Some(found) = pod.map(|pod| of_pod(cluster, pod)).or_else(node) {
-            let without = || NotFound::surely(format!("{} has no address", found.label));
-            let address = seen_from(from, cluster, found.address.ok_or_else(without)?)?;
-            let label = format!("{} of {}", found.label, cluster.name());
-            return Ok(Goal::Address { label, address, cluster: Some(cluster) });
+    picture.clusters.iter().any(|cluster| {
+        has(cluster.imports.all(), namespace, name)
+            || has(cluster.exports.all(), namespace, name)
+            || cluster.service(namespace, name).is_some()
+    })
+}
+
+/// What an address means to the client: a service by its clusterset IP, or whoever has it.
+fn address_goal<'a>(
+    from: &Client<'a>,
+    there: Option<&'a ClusterPicture>,
+    address: IpAddr,
+) -> Result<Goal<'a>, NotFound> {
+    let here = from.cluster;
+    if let Some(there) = there.filter(|there| !std::ptr::eq(*there, here)) {
+        let address = seen_from(from, there, address)?;
+        return Ok(Goal::Address { label: format!("address {address}"), address, cluster: Some(there) });
+    }
+    let has = |ips: &[String]| ips.iter().any(|ip| ip.parse() == Ok(address));
+    if let Some(import) = here.imports.all().iter().find(|import| has(&import.spec.ips)) {
+        let (namespace, name) = (import.namespace().unwrap_or_default(), import.name_any());
+        return Ok(Goal::Service(Called { namespace, name, cluster: None, host: None }));
+    }
+    let claim = here.id().and_then(|id| here.claim(id));
+    if claim.is_some_and(|claim| claim.service_cidrs.iter().any(|net| net.contains(&address))) {
+        return Err(own_service(here, address));
+    }
+    Ok(Goal::Address { label: format!("address {address}"), address, cluster: there })
+}
+
+/// Why nobody follows a clusterset IP that no import has, or another IP of the client's own cluster.
+fn own_service(here: &ClusterPicture, address: IpAddr) -> NotFound {
+    let name = here.name();
+    let has = |service: &&Service| {
+        let ips = service.spec.iter().flat_map(|spec| spec.cluster_ips.iter().flatten().chain(&spec.cluster_ip));
+        ips.into_iter().any(|ip| ip.parse() == Ok(address))
+    };
+    if let Some(service) = here.services.all().iter().find(has) {
+        let service = format!("{}/{}", service.namespace().unwrap_or_default(), service.name_any());
+        let text = format!("{address} is Service {service} of {name} itself: Linkspan has no part in the way to it");
+        return NotFound::surely(text);
+    }
+    match here.imports.unseen().or(here.services.unseen()) {
+        Some(unseen) => {
+            let text = format!("whose {address} is among the services of {name} was not seen: {}", unseen.why);
+            NotFound { text, may_be: true }
+        }
+        None => NotFound::surely(format!("{address} is among the addresses of services of {name}, and none has it")),
+    }
+}
+
+/// The one that is meant in these clusters.
+fn one_of<'a>(clusters: &[&'a ClusterPicture], what: &What, namespace: &str) -> Result<Client<'a>, NotFound> {
+    let mut found: Vec<(Rank, Client<'a>)> =
+        clusters.iter().filter_map(|cluster| find(cluster, what, namespace)).collect();
+    let best = found.iter().map(|(rank, _)| *rank).min();
+    found.retain(|(rank, _)| Some(*rank) == best);
+    match found.as_slice() {
+        [] => Err(missing(what, namespace, clusters)),
+        [(_, only)] => Ok(only.clone()),
+        [(_, first), ..] => {
+            let places: Vec<&str> = found.iter().map(|(_, found)| found.cluster.name()).collect();
+            let text = format!(
+                "{} is in {}: write which one is meant, {}/... for example",
+                first.label,
+                places.join(" and "),
+                first.cluster.name()
+            );
+            Err(NotFound::surely(text))
         }
     }
-    // A name that is a service.
-    if let What::Any(name) = &end.what {
-        let known = |cluster: &&ClusterPicture| {
-            let import = cluster
-                .imports
-                .all()
-                .iter()
-                .any(|import| import.name_any() == *name && import.namespace().as_deref() == Some(namespace));
-            import || cluster.service(namespace, name).is_some()
-        };
-        if picture.clusters.iter().any(|cluster| known(&cluster)) {
-            return Ok(service(name, named));
-        }
+}
+
+/// What a name rather means than another thing that has it, too.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Rank {
+    Pod,
+    Deployment,
+    Node,
+    /// A pod behind it.
+    Service,
+    /// No pod has the address, and the prefix of a node does.
+    Prefix,
+}
+
+fn find<'a>(cluster: &'a ClusterPicture, what: &What, namespace: &str) -> Option<(Rank, Client<'a>)> {
+    let pod = |name: &str| Some((Rank::Pod, of_pod(cluster, cluster.pod(namespace, name)?)));
+    let deployment =
+        |name: &str| Some((Rank::Deployment, of_pod(cluster, pod_of_deployment(cluster, namespace, name)?)));
+    let node = |name: &str| Some((Rank::Node, of_node(cluster, name)?));
+    let service = |name: &str| Some((Rank::Service, of_service(cluster, namespace, name)?));
+    match what {
+        What::Pod(name) => pod(name),
+        What::Deployment(name) => deployment(name),
+        What::Node(name) => node(name),
+        What::Service(name) => service(name),
+        What::Any(name) => pod(name).or_else(|| deployment(name)).or_else(|| node(name)).or_else(|| service(name)),
+        What::Address(address) => of_address(cluster, *address),
     }
-    Err(missing(&end.what, namespace, &clusters))
 }
 
 fn seen_from(from: &Client<'_>, there: &ClusterPicture, native: IpAddr) -> Result<IpAddr, NotFound> {
@@ -180,13 +268,13 @@ fn clusters<'a>(picture: &'a Picture, end: &End) -> Result<Vec<&'a ClusterPictur
 
 /// Parts of a cluster in which an end may be, where nobody could look into them.
 fn blind<'a>(what: &What, namespace: &str, cluster: &'a ClusterPicture) -> Vec<&'a Unseen> {
-    let ClusterPicture { pods, nodes, imports, services, .. } = cluster;
-    let in_namespace = || [pods.unseen_in(namespace), imports.unseen_in(namespace), services.unseen_in(namespace)];
+    let ClusterPicture { pods, nodes, services, .. } = cluster;
+    let in_namespace = || [pods.unseen_in(namespace), services.unseen_in(namespace)];
     let parts = match what {
         What::Any(_) => [&in_namespace()[..], &[nodes.unseen()]].concat(),
         What::Pod(_) | What::Deployment(_) => vec![pods.unseen_in(namespace)],
         What::Node(_) => vec![nodes.unseen()],
-        What::Service(_) => vec![imports.unseen_in(namespace)],
+        What::Service(_) => vec![pods.unseen_in(namespace), services.unseen_in(namespace)],
         What::Address(_) => vec![pods.unseen(), nodes.unseen()],
     };
     parts.into_iter().flatten().collect()
@@ -203,7 +291,7 @@ fn missing(what: &What, namespace: &str, clusters: &[&ClusterPicture]) -> NotFou
         What::Pod(name) => format!("pod {name}"),
         What::Deployment(name) => format!("pod of deployment {name}"),
         What::Node(name) => format!("node {name}"),
-        What::Service(name) => format!("service {name}"),
+        What::Service(name) => format!("pod behind service {name}"),
         What::Address(address) => format!("address {address}"),
     };
     let place = format!("in namespace {namespace} of {}", where_to.join(", "));
@@ -231,12 +319,21 @@ fn of_node<'a>(cluster: &'a ClusterPicture, name: &str) -> Option<Client<'a>> {
     Some(Client { cluster, label: format!("node {name}"), pod: None, node: Some(name.to_owned()), address })
 }
 
-fn of_address(cluster: &ClusterPicture, address: IpAddr) -> Option<Client<'_>> {
+fn of_address(cluster: &ClusterPicture, address: IpAddr) -> Option<(Rank, Client<'_>)> {
     if let Some(pod) = cluster.pod_by_address(address) {
-        return Some(of_pod(cluster, pod));
+        return Some((Rank::Pod, of_pod(cluster, pod)));
     }
     let node = cluster.node_of_address(address)?;
-    Some(Client { cluster, label: format!("address {address}"), pod: None, node: Some(node), address: Some(address) })
+    let label = format!("address {address}");
+    Some((Rank::Prefix, Client { cluster, label, pod: None, node: Some(node), address: Some(address) }))
+}
+
+/// A pod that stands behind a service, a ready one rather than another.
+fn of_service<'a>(cluster: &'a ClusterPicture, namespace: &str, name: &str) -> Option<Client<'a>> {
+    let mut pods = backends(cluster, namespace, name);
+    pods.sort_by_key(|pod| (!is_ready(pod), pod.name_any()));
+    let found = of_pod(cluster, pods.first()?);
+    Some(Client { label: format!("{} behind service {name}", found.label), ..found })
 }
 
 /// A pod of a deployment, a ready one rather than another: its ReplicaSet is named after both.

@@ -2,16 +2,17 @@
 
 use std::net::{IpAddr, SocketAddr};
 
-use k8s_openapi::api::core::v1::Pod;
 use kube::ResourceExt as _;
 
 use super::ends::Client;
+use super::packets::{self, Connection};
+use super::policies::{Policies, egress, policies, policy_hop};
 use super::{Hop, members};
-use crate::kubectl::diagnose::policy::{Direction, Other, Ruling, ruling};
+use crate::kubectl::diagnose::policy::{Direction, Other};
 use crate::kubectl::diagnose::{Fault, State, cni, connections, firewall, mtu};
-use crate::kubectl::inspect::{Inspection, Outcome, Probe, is_of_filter};
+use crate::kubectl::inspect::{Inspection, Outcome, Probe, ProbeSeen};
 use crate::kubectl::picture::facts::{is_ready, node_of, phase};
-use crate::kubectl::picture::{ClusterPicture, Picture, Place, Unseen};
+use crate::kubectl::picture::{ClusterPicture, Picture, Place};
 
 /// One address that is called, as the client's cluster sees it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -67,7 +68,7 @@ pub(super) fn follow(
         // What a cluster that does not use this one gets from it, it drops.
         hops.extend(far.zip(near.id()).and_then(|(far, id)| members::refused(picture, far, id)));
         hops.extend(near_side(picture, from, target, &place.cluster));
-        hops.extend(far.map(|far| far_gateway(from, far, place.native)).into_iter().flatten());
+        hops.extend(far.map(|far| far_side(from, far, place.native, target)).into_iter().flatten());
     }
     match far {
         Some(far) => hops.extend(server(from, far, place.native, target)),
@@ -128,88 +129,19 @@ pub(super) fn fars(
     picture.clusters.iter().filter(has).map(|cluster| cluster.name().to_owned()).collect()
 }
 
-/// Whether NetworkPolicies have a say in a connection.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Policies {
-    /// None selects either end.
-    Free,
-    /// One does, or nobody could look.
-    Perhaps,
-}
-
-fn policies(from: &Client<'_>, server: Option<(&ClusterPicture, IpAddr)>, target: &Target) -> Policies {
-    let other = |address| Other { address, port: target.port, protocol: &target.protocol };
-    let is_free = |cluster: &ClusterPicture, pod: &Pod, direction| {
-        // Of a free pod no address is asked.
-        let is_seen = cluster.policies.unseen_in(&pod.namespace().unwrap_or_default()).is_none();
-        is_seen && ruling(cluster, pod, direction, &other(target.address)) == Ruling::Free
-    };
-    let out = from.pod.is_none_or(|pod| is_free(from.cluster, pod, Direction::Egress));
-    let inward = server.is_some_and(|(far, native)| match far.pod_by_address(native) {
-        Some(pod) => is_free(far, pod, Direction::Ingress),
-        None => far.pods.seen().is_some(),
-    });
-    if out && inward { Policies::Free } else { Policies::Perhaps }
-}
-
-fn egress(from: &Client<'_>, target: &Target) -> Option<Hop> {
-    let pod = from.pod?;
-    let other = Other { address: target.address, port: target.port, protocol: &target.protocol };
-    policy_hop(from.cluster, pod, Direction::Egress, &other)
-}
-
-fn policy_hop(cluster: &ClusterPicture, pod: &Pod, direction: Direction, other: &Other<'_>) -> Option<Hop> {
-    let (here, what) = (cluster.name(), format!("NetworkPolicies ({direction:?})"));
-    let namespace = pod.namespace().unwrap_or_default();
-    if let Some(unseen) = cluster.policies.unseen_in(&namespace) {
-        return Some(Hop::unseen(here, what, unseen.why.clone()));
-    }
-    let ruling = ruling(cluster, pod, direction, other);
-    if let (Ruling::Dropped(_), Some(unseen)) = (&ruling, hidden(cluster, other.address)) {
-        return Some(Hop::unseen(here, what, unseen.why.clone()));
-    }
-    let (address, pod) = (other.address, format!("{namespace}/{}", pod.name_any()));
-    Some(match ruling {
-        Ruling::Free => Hop::good(here, what, format!("none selects {pod}")),
-        Ruling::Allowed(policy) => Hop::good(here, what, format!("{policy} lets it through")),
-        Ruling::Dropped(policies) => {
-            let port = other.port.map_or_else(String::new, |port| format!(" {} port {port}", other.protocol));
-            let (way, rule) = match direction {
-                Direction::Ingress => ("from", "ingress"),
-                Direction::Egress => ("to", "egress"),
-            };
-            let evidence =
-                format!("{} select pod {pod}, and none lets{port} {way} {address} through", policies.join(", "));
-            let fix = format!(
-                "add an {rule} rule with ipBlock {{ cidr: {address}/{} }}, or the prefix of its pods, to one of them",
-                bits(address)
-            );
-            let cause = "a NetworkPolicy drops it: it knows addresses of other clusters by ipBlock only".to_owned();
-            Hop::bad(here, what, Fault::failed("PolicyDrops", evidence, cause, fix))
-        }
-    })
-}
-
-/// What policies may mean a pod of their own cluster by, where nobody could look at it.
-fn hidden(cluster: &ClusterPicture, address: IpAddr) -> Option<&Unseen> {
-    let place = cluster.place(address);
-    let is_elsewhere = place.is_some_and(|place| place.cluster != cluster.name());
-    cluster.pods.unseen().or(cluster.namespaces.unseen()).filter(|_| !is_elsewhere)
-}
-
-fn bits(address: IpAddr) -> u8 {
-    if address.is_ipv4() { 32 } else { 128 }
-}
-
 /// From the client's node into the tunnel.
 fn near_side(picture: &Picture, from: &Client<'_>, target: &Target, far: &str) -> Vec<Hop> {
     let near = from.cluster;
     let mut hops = Vec::new();
+    let gateway = near.active_gateway();
+    let way = OnNode { cluster: near, other: far, connection: Connection::near(from, target) };
     if let Some(node) = &from.node {
-        hops.extend(node_hops(near, node, Some(target.address)));
+        hops.extend(way.hops(node, Some(target.address)));
+        let further = gateway.as_ref().filter(|gateway| *gateway != node);
+        hops.extend(further.and_then(|gateway| way.filter(gateway)));
     }
     let what = format!("tunnel to {far}");
-    let gateway = near.active_gateway().unwrap_or_else(|| "none".to_owned());
+    let gateway = gateway.unwrap_or_else(|| "none".to_owned());
     match connections::trouble(picture, near, far) {
         Some(trouble) => hops.push(Hop::bad(near.name(), what, trouble.fault)),
         None => {
@@ -223,35 +155,51 @@ fn near_side(picture: &Picture, from: &Client<'_>, target: &Target, far: &str) -
     hops
 }
 
-/// What one node does with clusterset traffic.
-fn node_hops(cluster: &ClusterPicture, node: &str, to: Option<IpAddr>) -> Vec<Hop> {
-    let here = cluster.name();
-    let Some(seen) = cluster.inspection(node) else {
-        let why = match cluster.inspections.get(node).and_then(|part| part.unseen()) {
-            Some(unseen) => unseen.why.clone(),
-            None => "the node was not asked".to_owned(),
+/// A connection, as the nodes of one of its clusters see it.
+struct OnNode<'a> {
+    cluster: &'a ClusterPicture,
+    /// ID of the cluster at the other end.
+    other: &'a str,
+    /// Nothing where an end has no address.
+    connection: Option<Connection>,
+}
+
+impl OnNode<'_> {
+    /// What one node does with it; `to` is where its packets go from there.
+    fn hops(&self, node: &str, to: Option<IpAddr>) -> Vec<Hop> {
+        let (cluster, here) = (self.cluster, self.cluster.name());
+        let Some(seen) = cluster.inspection(node) else {
+            let why = match cluster.inspections.get(node).and_then(|part| part.unseen()) {
+                Some(unseen) => unseen.why.clone(),
+                None => "the node was not asked".to_owned(),
+            };
+            return vec![Hop::unseen(here, format!("node {node}"), why)];
         };
-        return vec![Hop::unseen(here, format!("node {node}"), why)];
-    };
-    let mut hops = vec![route(cluster, node, seen, to)];
-    let rule = cni::masquerade(seen).or_else(|| firewall::inner_rule(cluster, node));
-    let what = format!("packet filter of node {node}");
-    hops.push(match seen.unseen.iter().find(|text| is_of_filter(text)) {
-        Some(why) => Hop::unseen(here, what, why.clone()),
-        None => Hop::judged(here, what, rule, "no rule of others touches it"),
-    });
-    if cluster.active_gateway().as_deref() != Some(node) {
-        let good = "packets pass between them";
-        hops.push(Hop::judged(
-            here,
-            format!("VXLAN from node {node} to the gateway"),
-            firewall::vxlan_fault(cluster, node),
-            good,
-        ));
+        let mut hops = vec![route(cluster, node, seen, to)];
+        hops.extend(self.filter(node));
+        if cluster.active_gateway().as_deref() != Some(node) {
+            let what = format!("VXLAN from node {node} to the gateway");
+            hops.push(Hop::judged(here, what, firewall::vxlan_fault(cluster, node), "packets pass between them"));
+        }
+        let hole = mtu::black_hole(seen.probes.iter().filter(|probe| self.goes_there(probe)));
+        hops.extend(hole.map(|fault| Hop::bad(here, format!("MTU from node {node}"), fault)));
+        hops
     }
-    let hole = mtu::black_hole(seen);
-    hops.extend(hole.map(|fault| Hop::bad(here, format!("MTU from node {node}"), fault)));
-    hops
+
+    /// What the packet filter of a node does to it; nothing of a node that told nothing.
+    fn filter(&self, node: &str) -> Option<Hop> {
+        let seen = self.cluster.inspection(node)?;
+        Some(packets::hop(self.cluster, node, seen, self.connection.as_ref()))
+    }
+
+    /// Whether a probe went to the cluster at the other end.
+    fn goes_there(&self, probe: &ProbeSeen) -> bool {
+        let to = match probe.of {
+            Probe::Ping { to, .. } => to,
+            Probe::Tcp { to } => to.ip(),
+        };
+        self.cluster.place(to).is_some_and(|place| place.cluster == self.other)
+    }
 }
 
 /// The way of packets to an address; unseen where the node was asked for it and did not answer.
@@ -281,28 +229,29 @@ fn way(cluster: &ClusterPicture, node: &str) -> String {
 }
 
 /// What the other cluster does with packets and answers.
-fn far_gateway(from: &Client<'_>, far: &ClusterPicture, native: IpAddr) -> Vec<Hop> {
+fn far_side(from: &Client<'_>, far: &ClusterPicture, native: IpAddr, target: &Target) -> Vec<Hop> {
     let mut hops = Vec::new();
     let gateway = far.active_gateway();
     let node = far.node_of_address(native);
+    let other = from.cluster.id().unwrap_or_default();
+    let way = OnNode { cluster: far, other, connection: Connection::far(from, far, native, target) };
     if let Some(gateway) = &gateway
         && let Some(seen) = far.inspection(gateway)
     {
-        let inward = seen.lookups.iter().find(|found| found.of.to == native && found.of.arriving.is_some());
-        let fault = inward.and_then(|found| found.way.refused.clone()).map(|refused| {
+        let inward = packets::inward(seen, native);
+        let fault = inward.and_then(|way| way.refused.clone()).map(|refused| {
             let evidence = format!("packets that come out of the tunnel for {native} have no way: {refused}");
             let fix = format!("see `linkspan inspect --to {native}` on {gateway}, and the routes of the CNI there");
             Fault::failed("MissingRoute", evidence, format!("gateway {gateway} does not know the way to {native}"), fix)
         });
         let good = node.as_ref().map_or_else(|| "onwards".to_owned(), |node| format!("to node {node}"));
         hops.push(Hop::judged(far.name(), format!("route on gateway {gateway}"), fault, good));
-        let rule = cni::masquerade(seen).or_else(|| firewall::inner_rule(far, gateway));
-        hops.extend(rule.map(|fault| Hop::bad(far.name(), format!("packet filter of gateway {gateway}"), fault)));
+        hops.extend(way.filter(gateway));
     }
     // Answers take the way back from the server's node.
     if let Some(node) = node.filter(|node| Some(node) != gateway.as_ref()) {
-        let client = from.address.zip(from.cluster.id()).and_then(|(address, id)| far.calls(id, address));
-        hops.extend(node_hops(far, &node, client));
+        let client = way.connection.as_ref().map(|connection| connection.client);
+        hops.extend(way.hops(&node, client));
     }
     hops
 }

@@ -4,7 +4,9 @@ mod ends;
 mod flow;
 mod members;
 mod name;
+mod packets;
 pub mod parse;
+mod policies;
 mod questions;
 mod show;
 #[cfg(test)]
@@ -123,12 +125,11 @@ pub fn why(picture: &Picture, from: &End, to: &End, namespace: &str) -> Result<S
             let target = flow::Target { address: *address, port, protocol: "TCP".to_owned(), probe: true };
             (flow::follow(picture, &from, &target, *cluster), flow::fars(picture, &from, *address, *cluster))
         }
-        Goal::Service { namespace, name, cluster } => {
-            let service = (namespace.as_str(), name.as_str());
-            let found = name::follow(picture, &from, service, *cluster, port);
+        Goal::Service(service) => {
+            let found = name::follow(picture, &from, service, port);
             let ways = found.targets.iter().map(|target| flow::follow(picture, &from, target, None));
             let way = found.hops.into_iter().chain(worst(ways.collect())).collect();
-            (way, name::fars(picture, &from, service, *cluster))
+            (way, name::fars(picture, &from, service))
         }
     };
     let mut hops = vec![flow::source(&from)];
@@ -137,16 +138,12 @@ pub fn why(picture: &Picture, from: &End, to: &End, namespace: &str) -> Result<S
     Ok(Story { from: format!("{} of {}", from.label, from.cluster.name()), to: goal.label(), hops })
 }
 
-fn service_name(namespace: &str, name: &str) -> String {
-    format!("{name}.{namespace}.svc.clusterset.local")
-}
-
 impl Goal<'_> {
     /// What people call it.
     pub fn label(&self) -> String {
         match self {
             Self::Address { label, .. } => label.clone(),
-            Self::Service { namespace, name, .. } => service_name(namespace, name),
+            Self::Service(service) => service.dns_name(),
         }
     }
 }

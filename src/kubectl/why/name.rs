@@ -3,14 +3,15 @@
 use std::net::{IpAddr, SocketAddr};
 
 use controller::api::names::LABEL_SOURCE_CLUSTER;
-use controller::api::{ServiceExport, ServiceImport};
-use k8s_openapi::api::discovery::v1::EndpointSlice;
+use controller::api::{ImportType, ServiceExport, ServiceImport};
+use k8s_openapi::api::discovery::v1::{EndpointPort, EndpointSlice};
 use kube::ResourceExt as _;
 
-use super::ends::Client;
+use super::ends::{Called, Client};
 use super::flow::Target;
 use super::{Hop, members};
 use crate::kubectl::diagnose::{Fault, dns, kube_proxy, services};
+use crate::kubectl::picture::facts::on_host_network;
 use crate::kubectl::picture::{ClusterPicture, Picture};
 
 /// Endpoints that are followed.
@@ -25,43 +26,90 @@ pub(super) struct Found {
     pub(super) targets: Vec<Target>,
 }
 
-/// Follows the name of a service. `only` leaves the endpoints of one cluster.
-pub(super) fn follow(
-    picture: &Picture,
-    from: &Client<'_>,
-    service: (&str, &str),
-    only: Option<&ClusterPicture>,
-    port: Option<u16>,
-) -> Found {
+/// Follows the name of a service.
+pub(super) fn follow(picture: &Picture, from: &Client<'_>, service: &Called<'_>, port: Option<u16>) -> Found {
     let cluster = from.cluster;
     let here = cluster.name();
-    let name = format!("{}.{}.svc.clusterset.local", service.1, service.0);
     let mut hops = vec![forwards(cluster)];
+    hops.extend(own_resolver(from));
     hops.extend(exports(picture, cluster, service));
-    if let Some(unseen) = cluster.imports.unseen_in(service.0) {
+    if let Some(unseen) = cluster.imports.unseen_in(&service.namespace) {
         hops.push(Hop::unseen(here, "import", unseen.why.clone()));
         return Found { hops, targets: Vec::new() };
     }
-    hops.extend(refusals(picture, cluster, service, only));
-    let Some(import) = cluster.imports.all().iter().find(|import| is_named(*import, service)) else {
+    hops.extend(refusals(picture, cluster, service));
+    let Some(import) = cluster.imports.all().iter().find(|import| service.is(*import)) else {
         hops.push(Hop::bad(here, "import", no_import(picture, cluster, service)));
         return Found { hops, targets: Vec::new() };
     };
     hops.push(Hop::judged(here, "import", services::import_fault(cluster, import), imported(import)));
-    hops.extend(answer(from, &name));
-    hops.extend(carried(from, import, port));
-    let targets = targets(cluster, service, only.and_then(ClusterPicture::id), port);
-    if let Some(only) = only.filter(|_| targets.is_empty()) {
-        let evidence = format!("no ready endpoint of {} is in the slices", only.name());
-        let fault = Fault::failed(
-            "ExportWithoutEndpoints",
-            evidence,
-            "that cluster exports nothing that is ready",
-            "see the service there",
-        );
-        hops.push(Hop::bad(here, "endpoints", fault));
+    hops.extend(answer(from, &service.dns_name()));
+    if let Some(fault) = port.and_then(|port| no_port(import, port)) {
+        hops.push(Hop::bad(here, "port", fault));
+        return Found { hops, targets: Vec::new() };
     }
+    hops.extend(carried(from, import, port));
+    let targets = targets(cluster, service, port);
+    hops.extend(service.only().filter(|_| targets.is_empty()).map(|only| nothing_of(here, service, only)));
     Found { hops, targets }
+}
+
+/// Of the cluster whose endpoints alone are meant, none is ready.
+fn nothing_of(here: &str, service: &Called<'_>, only: &str) -> Hop {
+    let which = match &service.host {
+        Some(host) => format!("no ready endpoint of {only} with the host name {}", host.name),
+        None => format!("no ready endpoint of {only}"),
+    };
+    let cause = "that cluster exports nothing of it that is ready";
+    let fault =
+        Fault::failed("ExportWithoutEndpoints", format!("{which} is in the slices"), cause, "see the service there");
+    Hop::bad(here, "endpoints", fault)
+}
+
+/// A port that a clusterset IP does not have. Pods behind headless services are called by whatever port they listen on.
+fn no_port(import: &ServiceImport, port: u16) -> Option<Fault> {
+    let ports = &import.spec.ports;
+    if import.spec.kind != ImportType::ClusterSetIP || ports.iter().any(|found| found.port == i32::from(port)) {
+        return None;
+    }
+    let has: Vec<String> = ports.iter().map(|found| found.port.to_string()).collect();
+    let has = if has.is_empty() { "none".to_owned() } else { has.join(", ") };
+    let cause = "nobody answers on a port that the service does not have".to_owned();
+    let fix = "call one of these, or add the port to the Service in the clusters that export it";
+    Some(Fault::failed("NoSuchPort", format!("port {port} is asked for, and the service has {has}"), cause, fix))
+}
+
+/// Who does not ask cluster DNS: nodes, and pods that have their node's resolver or one of their own.
+fn own_resolver(from: &Client<'_>) -> Option<Hop> {
+    let here = from.cluster.name();
+    let server = from.cluster.dns_server().map(|server| server.ip());
+    let warned = |evidence: String, fix: &str| {
+        let cause = "it knows names of the clusterset only if its resolver forwards them to cluster DNS";
+        Some(Hop::bad(here, "resolver", Fault::warning("OwnResolver", evidence, cause, fix)))
+    };
+    let Some(pod) = from.pod else {
+        let fix = "call the clusterset IP, or let the node's resolver forward clusterset.local to cluster DNS";
+        return warned("a node asks the servers of its own /etc/resolv.conf".to_owned(), fix);
+    };
+    let spec = pod.spec.as_ref()?;
+    match spec.dns_policy.as_deref().unwrap_or("ClusterFirst") {
+        "ClusterFirst" if on_host_network(pod) => {
+            let evidence = "with hostNetwork, dnsPolicy ClusterFirst means the resolver of the node".to_owned();
+            warned(evidence, "set dnsPolicy: ClusterFirstWithHostNet")
+        }
+        "Default" => {
+            warned("dnsPolicy Default means the resolver of the node".to_owned(), "set dnsPolicy: ClusterFirst")
+        }
+        "None" => {
+            let servers = spec.dns_config.iter().flat_map(|config| config.nameservers.iter().flatten());
+            let servers: Vec<&str> = servers.map(String::as_str).collect();
+            if servers.iter().any(|text| text.parse().ok() == server) {
+                return None;
+            }
+            warned(format!("dnsPolicy None, and it asks {}", servers.join(", ")), "name cluster DNS in dnsConfig")
+        }
+        _ => None,
+    }
 }
 
 /// Whether cluster DNS forwards names of the clusterset.
@@ -76,76 +124,77 @@ fn forwards(cluster: &ClusterPicture) -> Hop {
 }
 
 /// Names of the clusters that have to do with a service.
-pub(super) fn fars(
-    picture: &Picture,
-    from: &Client<'_>,
-    service: (&str, &str),
-    only: Option<&ClusterPicture>,
-) -> Vec<String> {
-    if let Some(only) = only {
+pub(super) fn fars(picture: &Picture, from: &Client<'_>, service: &Called<'_>) -> Vec<String> {
+    if let Some(only) = service.cluster {
         return vec![only.name().to_owned()];
     }
-    let import = from.cluster.imports.all().iter().find(|import| is_named(*import, service));
+    let import = from.cluster.imports.all().iter().find(|import| service.is(*import));
     let sources = import.iter().flat_map(|import| import.status.iter().flat_map(|status| &status.clusters));
     let mut names: Vec<String> = sources.map(|source| source.cluster.clone()).collect();
-    names.extend(exporters(picture, service).map(|cluster| cluster.name().to_owned()));
+    names.extend(exporters(picture, service).map(|(cluster, _)| cluster.name().to_owned()));
     names.sort();
     names.dedup();
     names
 }
 
-/// The clusters that were seen to export a service.
-fn exporters<'a>(picture: &'a Picture, service: (&str, &str)) -> impl Iterator<Item = &'a ClusterPicture> {
-    let exports = move |cluster: &&ClusterPicture| cluster.exports.all().iter().any(|export| is_named(export, service));
-    picture.clusters.iter().filter(exports)
+/// The clusters that were seen to export a service, with their exports.
+fn exporters<'a>(
+    picture: &'a Picture,
+    service: &Called<'_>,
+) -> impl Iterator<Item = (&'a ClusterPicture, &'a ServiceExport)> {
+    picture.clusters.iter().filter_map(|cluster| {
+        let export = cluster.exports.all().iter().find(|export| service.is(*export))?;
+        Some((cluster, export))
+    })
+}
+
+/// Whether endpoints of a cluster are meant.
+fn is_meant(service: &Called<'_>, cluster: &ClusterPicture) -> bool {
+    match service.only() {
+        Some(only) => cluster.id() == Some(only),
+        None => service.cluster.is_none_or(|only| std::ptr::eq(only, cluster)),
+    }
 }
 
 /// Why a service of clusters that export it does not come from any of them; of those whose endpoints are meant, if it is only one.
-fn refusals(
-    picture: &Picture,
-    near: &ClusterPicture,
-    service: (&str, &str),
-    only: Option<&ClusterPicture>,
-) -> Vec<Hop> {
-    let is_meant = |far: &&ClusterPicture| only.is_none_or(|only| std::ptr::eq(only, *far));
-    let has_other = only.is_none() && has_ready(near, service);
-    let fars = exporters(picture, service).filter(|far| !std::ptr::eq(*far, near)).filter(is_meant);
-    fars.filter(|_| !has_other).filter_map(|far| members::unused(picture, near, far)).collect()
-}
-
-fn is_named<K: kube::Resource>(object: &K, (namespace, name): (&str, &str)) -> bool {
-    object.name_any() == name && object.namespace().as_deref() == Some(namespace)
+fn refusals(picture: &Picture, near: &ClusterPicture, service: &Called<'_>) -> Vec<Hop> {
+    let has_other = service.only().is_none() && sources_ready(near, service).next().is_some();
+    let fars = exporters(picture, service).map(|(far, _)| far).filter(|far| !std::ptr::eq(*far, near));
+    let meant = fars.filter(|far| is_meant(service, far) && !has_other);
+    meant.filter_map(|far| members::unused(picture, near, far)).collect()
 }
 
 /// What is the matter with the exports of a service, wherever they are seen.
-fn exports(picture: &Picture, near: &ClusterPicture, service: (&str, &str)) -> Vec<Hop> {
+fn exports(picture: &Picture, near: &ClusterPicture, service: &Called<'_>) -> Vec<Hop> {
     let mut hops = Vec::new();
-    for cluster in &picture.clusters {
-        let Some(export) = cluster.exports.all().iter().find(|export: &&ServiceExport| is_named(*export, service))
-        else {
-            continue;
-        };
+    for (cluster, export) in exporters(picture, service).filter(|(cluster, _)| is_meant(service, cluster)) {
         let mut faults = services::export_faults(cluster, export);
         // What one of several exporters lacks, the others have.
-        if has_ready(near, service) {
-            faults.retain(|fault| fault.reason != "ExportWithoutEndpoints");
+        if sources_ready(near, service).any(|source| Some(source) != cluster.id()) {
+            faults.iter_mut().filter(|fault| fault.reason != "ExportConflict").for_each(Fault::soften);
         }
+        faults.sort_by_key(|fault| fault.state);
         match faults.into_iter().next() {
             Some(fault) => hops.push(Hop::bad(cluster.name(), "export", fault)),
-            None => hops.push(Hop::good(cluster.name(), "export", format!("{}/{} is exported", service.0, service.1))),
+            None => {
+                let good = format!("{}/{} is exported", service.namespace, service.name);
+                hops.push(Hop::good(cluster.name(), "export", good));
+            }
         }
     }
     hops
 }
 
-fn has_ready(cluster: &ClusterPicture, service: (&str, &str)) -> bool {
-    let slices = services::import_slices(cluster, service.0, service.1);
-    slices.iter().flat_map(|slice| &slice.endpoints).any(services::is_ready)
+/// The clusters of which the client's one has ready endpoints.
+fn sources_ready<'a>(near: &'a ClusterPicture, service: &Called<'_>) -> impl Iterator<Item = &'a str> {
+    let slices = services::import_slices(near, &service.namespace, &service.name).into_iter();
+    let ready = slices.filter(|slice| slice.endpoints.iter().any(services::is_ready));
+    ready.filter_map(|slice| slice.labels().get(LABEL_SOURCE_CLUSTER).map(String::as_str))
 }
 
-fn no_import(picture: &Picture, near: &ClusterPicture, service: (&str, &str)) -> Fault {
-    let exported: Vec<&str> = exporters(picture, service).map(ClusterPicture::name).collect();
-    let (namespace, name) = service;
+fn no_import(picture: &Picture, near: &ClusterPicture, service: &Called<'_>) -> Fault {
+    let exported: Vec<&str> = exporters(picture, service).map(|(cluster, _)| cluster.name()).collect();
+    let Called { namespace, name, .. } = service;
     let evidence = format!("there is no ServiceImport {namespace}/{name}");
     let export = format!("`kubectl linkspan export {name} -n {namespace}`");
     let unseen = unseen_exporters(picture, near, namespace);
@@ -196,40 +245,41 @@ fn answer(from: &Client<'_>, name: &str) -> Option<Hop> {
 
 /// Whether kube-proxy of the client's node carries the clusterset IP.
 fn carried(from: &Client<'_>, import: &ServiceImport, port: Option<u16>) -> Option<Hop> {
-    let ip: IpAddr = import.spec.ips.first()?.parse().ok()?;
-    let port = port.or_else(|| import.spec.ports.first().and_then(|port| u16::try_from(port.port).ok()))?;
+    let at = vip(import, port)?;
     let node = from.node.as_ref()?;
     let (here, what) = (from.cluster.name(), format!("kube-proxy on node {node}"));
     let Some(seen) = from.cluster.inspection(node) else {
         return Some(Hop::unseen(here, what, "the node was not asked"));
     };
-    let found = seen.services.iter().find(|found| found.address == SocketAddr::new(ip, port))?;
+    let Some(found) = seen.services.iter().find(|found| found.address == at) else {
+        return Some(Hop::unseen(here, what, format!("it did not tell whether it carries {at}")));
+    };
     if found.programmed.is_none() {
         return Some(Hop::unseen(here, what, found.by.clone()));
     }
-    Some(Hop::judged(
-        here,
-        what,
-        kube_proxy::service_fault(found),
-        format!("carries clusterset IP {ip} ({})", found.by),
-    ))
+    let good = format!("carries clusterset IP {} ({})", at.ip(), found.by);
+    Some(Hop::judged(here, what, kube_proxy::service_fault(found), good))
+}
+
+/// The clusterset IP of an import, with the port that is called: the first one where none was given.
+pub(super) fn vip(import: &ServiceImport, port: Option<u16>) -> Option<SocketAddr> {
+    let ip = import.spec.ips.first()?.parse().ok()?;
+    let first = || import.spec.ports.first().and_then(|port| u16::try_from(port.port).ok());
+    Some(SocketAddr::new(ip, port.or_else(first)?))
 }
 
 /// Ready endpoints, with their ports.
-pub(super) fn targets(
-    cluster: &ClusterPicture,
-    service: (&str, &str),
-    only: Option<&str>,
-    port: Option<u16>,
-) -> Vec<Target> {
+pub(super) fn targets(cluster: &ClusterPicture, service: &Called<'_>, port: Option<u16>) -> Vec<Target> {
     let mut targets = Vec::new();
-    for slice in services::import_slices(cluster, service.0, service.1) {
+    let host = service.host.as_ref().map(|host| host.name.as_str());
+    for slice in services::import_slices(cluster, &service.namespace, &service.name) {
         let source = slice.labels().get(LABEL_SOURCE_CLUSTER).map(String::as_str);
-        if only.is_some() && source != only {
+        if service.only().is_some_and(|only| source != Some(only)) {
             continue;
         }
         let (port, protocol) = port_of(cluster, service, slice, port);
-        for endpoint in slice.endpoints.iter().filter(|endpoint| services::is_ready(endpoint)) {
+        let meant = slice.endpoints.iter().filter(|endpoint| host.is_none() || endpoint.hostname.as_deref() == host);
+        for endpoint in meant.filter(|endpoint| services::is_ready(endpoint)) {
             let addresses = endpoint.addresses.iter().filter_map(|address| address.parse().ok());
             let target = |address| Target { address, port, protocol: protocol.clone(), probe: true };
             targets.extend(addresses.map(target).take(1));
@@ -239,14 +289,21 @@ pub(super) fn targets(
     targets
 }
 
-/// The port of a slice's endpoints behind a port of the service, by its name.
+/// The port of a slice's endpoints behind a port of the service, by its name. A headless service has none before it.
 fn port_of(
     cluster: &ClusterPicture,
-    service: (&str, &str),
+    service: &Called<'_>,
     slice: &EndpointSlice,
     port: Option<u16>,
 ) -> (Option<u16>, String) {
-    let import = cluster.imports.all().iter().find(|import| is_named(*import, service));
+    let import = cluster.imports.all().iter().find(|import| service.is(*import));
+    let mut ports = slice.ports.iter().flatten();
+    let is_headless = import.is_some_and(|import| import.spec.kind == ImportType::Headless);
+    let protocol_of =
+        |port: Option<&EndpointPort>| port.and_then(|port| port.protocol.clone()).unwrap_or_else(|| "TCP".to_owned());
+    if let Some(number) = port.filter(|_| is_headless) {
+        return (Some(number), protocol_of(ports.find(|port| port.port == Some(number.into()))));
+    }
     let called = import.and_then(|import| {
         let mut ports = import.spec.ports.iter();
         match port {
@@ -254,10 +311,8 @@ fn port_of(
             None => ports.next(),
         }
     });
-    let mut ports = slice.ports.iter().flatten();
     let named =
         called.and_then(|called| ports.clone().find(|port| port.name.as_deref().unwrap_or_default() == called.name));
     let found = named.or_else(|| ports.next());
-    let number = found.and_then(|port| u16::try_from(port.port?).ok());
-    (number, found.and_then(|port| port.protocol.clone()).unwrap_or_else(|| "TCP".to_owned()))
+    (found.and_then(|port| u16::try_from(port.port?).ok()), protocol_of(found))
 }

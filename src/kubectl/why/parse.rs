@@ -11,8 +11,19 @@ pub struct End {
     pub namespace: Option<String>,
     /// What it is.
     pub what: What,
+    /// The one endpoint of a service that is meant, where its own name was given.
+    pub host: Option<Host>,
     /// Port, where one was given.
     pub port: Option<u16>,
+}
+
+/// An endpoint of a headless service that has a name of its own (MCS DNS specification, section 2.4.3).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Host {
+    /// Its host name.
+    pub name: String,
+    /// ID of its cluster.
+    pub cluster: String,
 }
 
 /// What an end is.
@@ -38,7 +49,7 @@ pub enum What {
 /// # Errors
 /// It is of no known form.
 pub fn end(text: &str, clusters: &[&str]) -> Result<End, String> {
-    let plain = |what, port| End { cluster: None, namespace: None, what, port };
+    let plain = |what, port| End { cluster: None, namespace: None, what, host: None, port };
     if let Ok(address) = text.trim_matches(['[', ']']).parse::<IpAddr>() {
         return Ok(plain(What::Address(address), None));
     }
@@ -59,15 +70,15 @@ pub fn end(text: &str, clusters: &[&str]) -> Result<End, String> {
         parts = path[cluster.len() + 1..].split('/').collect();
     }
     let cluster = cluster.map(|name| (*name).to_owned());
-    if let ([name], Some((service, namespace))) = (parts.as_slice(), parts.first().and_then(|name| service_name(name)))
-        && name.parse::<IpAddr>().is_err()
+    if let [name] = parts.as_slice()
+        && let Some(Name { service, namespace, host }) = clusterset_name(name)
     {
-        return Ok(End { cluster, namespace: Some(namespace), what: What::Service(service), port });
+        return Ok(End { cluster, namespace: Some(namespace), what: What::Service(service), host, port });
     }
     let (namespace, kind, name) = match parts.as_slice() {
         [address] if address.parse::<IpAddr>().is_ok() => {
             let address = address.parse().map_err(|_| wrong(text))?;
-            return Ok(End { cluster, namespace: None, what: What::Address(address), port });
+            return Ok(End { cluster, namespace: None, what: What::Address(address), host: None, port });
         }
         [name] => (None, None, *name),
         [kind, name] if kind_of(kind).is_some() => (None, kind_of(kind), *name),
@@ -76,7 +87,7 @@ pub fn end(text: &str, clusters: &[&str]) -> Result<End, String> {
         _ => return Err(wrong(text)),
     };
     let what = kind.unwrap_or(What::Any)(name.to_owned());
-    Ok(End { cluster, namespace, what, port })
+    Ok(End { cluster, namespace, what, host: None, port })
 }
 
 /// Whether an end may be read once the clusters are known: the first parts of its path may be the name of one.
@@ -98,7 +109,7 @@ pub fn namespaces(text: &str) -> Vec<String> {
     let parts: Vec<&str> = path.split('/').collect();
     let last = parts.last().copied().unwrap_or_default();
     let before = parts[..parts.len() - 1].iter().filter(|part| kind_of(part).is_none());
-    let service = service_name(last).map(|(_, namespace)| namespace);
+    let service = clusterset_name(last).map(|name| name.namespace);
     before.map(|part| (*part).to_owned()).chain(service).collect()
 }
 
@@ -129,12 +140,26 @@ fn kind_of(text: &str) -> Option<fn(String) -> What> {
     })
 }
 
-/// Service and namespace of a name under clusterset.local, with or without what comes before the service.
-fn service_name(name: &str) -> Option<(String, String)> {
+/// What a name under clusterset.local means.
+struct Name {
+    service: String,
+    namespace: String,
+    host: Option<Host>,
+}
+
+/// Reads `SERVICE.NAMESPACE.svc.clusterset.local`, with HOST.CLUSTER before it where one endpoint is meant, or with
+/// _PORT._PROTOCOL as questions for SRV have them.
+fn clusterset_name(name: &str) -> Option<Name> {
     let rest = name.trim_end_matches('.').strip_suffix(".svc.clusterset.local")?;
-    let mut labels = rest.rsplit('.');
-    let (namespace, service) = (labels.next()?, labels.next()?);
-    Some((service.to_owned(), namespace.to_owned()))
+    let labels: Vec<&str> = rest.split('.').collect();
+    let (before, [service, namespace]) = labels.split_last_chunk::<2>()?;
+    let host = match before {
+        [] => None,
+        [port, protocol] if port.starts_with('_') && protocol.starts_with('_') => None,
+        [host, cluster] => Some(Host { name: (*host).to_owned(), cluster: (*cluster).to_owned() }),
+        _ => return None,
+    };
+    Some(Name { service: (*service).to_owned(), namespace: (*namespace).to_owned(), host })
 }
 
 #[cfg(test)]
@@ -146,7 +171,7 @@ mod tests {
     }
 
     fn told(text: &str) -> (Option<String>, Option<String>, What, Option<u16>) {
-        let End { cluster, namespace, what, port } = read(text);
+        let End { cluster, namespace, what, port, .. } = read(text);
         (cluster, namespace, what, port)
     }
 
@@ -176,7 +201,13 @@ mod tests {
         let web = What::Service("web".to_owned());
         assert_eq!(told("web.default.svc.clusterset.local"), (None, some("default"), web.clone(), None));
         assert_eq!(told("web.default.svc.clusterset.local.:8080"), (None, some("default"), web.clone(), Some(8080)));
-        assert_eq!(told("db-0.berlin.web.default.svc.clusterset.local").2, web);
+        assert_eq!(told("_http._tcp.web.default.svc.clusterset.local").2, web);
+        assert_eq!(read("_http._tcp.web.default.svc.clusterset.local").host, None);
+        let one = read("db-0.berlin.web.default.svc.clusterset.local");
+        let host = Host { name: "db-0".to_owned(), cluster: "berlin".to_owned() };
+        assert_eq!((one.what, one.host), (web, Some(host)));
+        let none = told("a.b.c.web.default.svc.clusterset.local").2;
+        assert_eq!(none, What::Any("a.b.c.web.default.svc.clusterset.local".to_owned()), "no service has such a name");
     }
 
     #[test]

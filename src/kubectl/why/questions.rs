@@ -7,7 +7,8 @@ use controller::node::{Arriving, Lookup};
 
 use super::ends::{Client, Goal, client, goal};
 use super::flow::Target;
-use super::name::targets;
+use super::name::{targets, vip};
+use super::packets;
 use super::parse::End;
 use crate::kubectl::diagnose::questions as usual;
 use crate::kubectl::inspect::{NameQuestion, Probe, Questions};
@@ -38,9 +39,10 @@ pub fn questions(picture: &Picture, from: &End, to: &End, namespace: &str) -> As
         involve(far, far.active_gateway());
         involve(far, far.node_of_address(native));
     }
+    let way = Way { picture, from: &from, goal: &goal, port: to.port, targets };
     for (cluster, nodes) in picture.clusters.iter().zip(&mut asked) {
         for (node, questions) in nodes.iter_mut() {
-            refine(picture, &from, &goal, &targets, cluster, node, questions);
+            way.refine(cluster, node, questions);
         }
     }
     asked
@@ -52,46 +54,55 @@ pub fn goal_targets(from: &Client<'_>, goal: &Goal<'_>, port: Option<u16>) -> Ve
         Goal::Address { address, .. } => {
             vec![Target { address: *address, port, protocol: "TCP".to_owned(), probe: true }]
         }
-        Goal::Service { namespace, name, cluster } => {
-            targets(from.cluster, (namespace, name), cluster.and_then(ClusterPicture::id), port)
-        }
+        Goal::Service(service) => targets(from.cluster, service, port),
     }
 }
 
-fn refine(
-    picture: &Picture,
-    from: &Client<'_>,
-    goal: &Goal<'_>,
-    targets: &[Target],
-    cluster: &ClusterPicture,
-    node: &str,
-    asked: &mut Questions,
-) {
-    let is_near = std::ptr::eq(cluster, from.cluster);
-    let is_client = is_near && from.node.as_deref() == Some(node);
-    for target in targets {
-        let Some(place) = from.cluster.place(target.address) else { continue };
-        if is_client {
-            asked.lookups.push(Lookup { to: target.address, arriving: None });
-            let tcp = target.port.filter(|_| target.protocol == "TCP" && target.probe);
-            asked.probes.extend(tcp.map(|port| Probe::Tcp { to: SocketAddr::new(target.address, port) }));
+/// One way, with the addresses to which it leads.
+struct Way<'a> {
+    picture: &'a Picture,
+    from: &'a Client<'a>,
+    goal: &'a Goal<'a>,
+    port: Option<u16>,
+    targets: Vec<Target>,
+}
+
+impl Way<'_> {
+    /// Makes of the usual questions to a node those about this way.
+    fn refine(&self, cluster: &ClusterPicture, node: &str, asked: &mut Questions) {
+        let is_near = std::ptr::eq(cluster, self.from.cluster);
+        let is_client = is_near && self.from.node.as_deref() == Some(node);
+        // Packets and clusterset IPs of others have no part in the way.
+        asked.packets.retain(|packet| packet.protocol == "udp");
+        asked.services.clear();
+        for target in &self.targets {
+            let Some(place) = self.from.cluster.place(target.address) else { continue };
+            let is_local = Some(place.cluster.as_str()) == self.from.cluster.id();
+            if is_near && !is_local {
+                asked.packets.extend(packets::leaving(self.from, target, node));
+            }
+            if is_client {
+                asked.lookups.push(Lookup { to: target.address, arriving: None });
+                let tcp = target.port.filter(|_| target.protocol == "TCP" && target.probe);
+                asked.probes.extend(tcp.map(|port| Probe::Tcp { to: SocketAddr::new(target.address, port) }));
+            }
+            let is_far = self.picture.by_id(&place.cluster).is_some_and(|far| std::ptr::eq(far, cluster)) && !is_near;
+            if is_far {
+                asked.lookups.extend(far_lookups(self.from, cluster, node, place.native));
+                asked.packets.extend(packets::arriving(self.from, cluster, place.native, target, node));
+            }
         }
-        let is_far = picture.by_id(&place.cluster).is_some_and(|far| std::ptr::eq(far, cluster)) && !is_near;
-        if is_far {
-            asked.lookups.extend(far_lookups(from, cluster, node, place.native));
+        if let Goal::Service(service) = self.goal
+            && is_client
+        {
+            let import = cluster.imports.all().iter().find(|import| service.is(*import));
+            asked.services.extend(import.and_then(|import| vip(import, self.port)));
+            let name = service.dns_name();
+            asked.names.extend(cluster.dns_server().map(|server| NameQuestion { server, name, v6: server.is_ipv6() }));
         }
+        asked.lookups.dedup();
+        asked.names.dedup();
     }
-    if let Goal::Service { namespace, name, .. } = goal
-        && is_client
-    {
-        asked.names.extend(cluster.dns_server().map(|server| NameQuestion {
-            server,
-            name: format!("{name}.{namespace}.svc.clusterset.local"),
-            v6: server.is_ipv6(),
-        }));
-    }
-    asked.lookups.dedup();
-    asked.names.dedup();
 }
 
 /// On the other side: the way inward from the tunnel, and the way of answers.

@@ -2,15 +2,20 @@
 
 use super::{Hop, Story};
 use crate::kubectl::diagnose::State;
-use crate::kubectl::output::Screen;
+use crate::kubectl::output::{Format, Screen};
 
-/// Renders a story: a line for each hop, and at the end what is broken, why, and what to do.
-pub fn show(story: &Story, screen: Screen) -> String {
+/// Renders a story: a line for each hop, and at the end what is broken, why, and what to do. Wide, each hop that is not as
+/// it should be tells its reason and its fix.
+pub fn show(story: &Story, format: Format, screen: Screen) -> String {
     let mut out = format!("{} -> {}\n", story.from, story.to);
     let width = story.hops.iter().map(|hop| hop.cluster.len()).max().unwrap_or_default();
     for hop in &story.hops {
         let mark = paint(hop.state, screen);
         out += &format!("{mark} {:width$}  {}: {}\n", hop.cluster, hop.what, hop.evidence);
+        if format == Format::Wide && !hop.cause.is_empty() {
+            out += &format!("  {:width$}    {}: {}\n", "", hop.reason, hop.cause);
+            out += &fix(hop);
+        }
     }
     let warnings = story.hops.iter().filter(|hop| hop.state == State::Warning);
     match story.broken() {

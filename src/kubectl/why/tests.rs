@@ -1,4 +1,6 @@
+mod ends;
 mod members;
+mod others;
 mod sight;
 
 use controller::node::Way;
@@ -44,8 +46,10 @@ fn a_healthy_way_to_a_service_is_told_hop_by_hop() {
             ("paris", "route on node paris-2"),
             ("paris", "packet filter of node paris-2"),
             ("paris", "VXLAN from node paris-2 to the gateway"),
+            ("paris", "packet filter of gateway paris-1"),
             ("paris", "tunnel to berlin"),
             ("berlin", "route on gateway berlin-1"),
+            ("berlin", "packet filter of gateway berlin-1"),
             ("berlin", "NetworkPolicies (Ingress)"),
             ("berlin", "pod default/on-berlin-1"),
             ("paris", "connection from node paris-2 to 10.52.0.9:80"),
@@ -88,7 +92,8 @@ fn ends_that_are_not_there_are_told() {
     };
     assert_eq!(ask("pod/nobody", "web"), "there is no pod nobody in namespace default of paris, berlin");
     assert!(ask("client", "nothing").starts_with("there is no pod, deployment, service or node nothing"));
-    assert!(ask("svc/web", "client").contains("is no client"));
+    let behind_nothing = "there is no pod behind service nothing in namespace default of paris, berlin";
+    assert_eq!(ask("svc/nothing", "client"), behind_nothing);
 }
 
 fn paris(picture: &mut Picture) -> &mut ClusterPicture {
@@ -283,10 +288,10 @@ fn without_the_other_cluster_the_way_is_followed_as_far_as_it_is_seen() {
 
 #[test]
 fn a_story_ends_with_what_is_broken_and_how_to_mend_it() {
-    use crate::kubectl::output::Screen;
+    use crate::kubectl::output::{Format, Screen};
     let story =
         web(|picture| alter(paris(picture), "paris-2", |node| node.inspection.services[0].programmed = Some(false)));
-    let text = show(&story, Screen::default());
+    let text = show(&story, Format::Table, Screen::default());
     assert!(
         text.starts_with(
             "pod default/client of paris -> web.default.svc.clusterset.local\n✔ paris   pod default/client: 10.42.1.7"
@@ -296,4 +301,8 @@ fn a_story_ends_with_what_is_broken_and_how_to_mend_it() {
     assert!(text.contains("\n✘ paris   kube-proxy on node paris-2: clusterset IP 10.43.0.77:80"), "{text}");
     assert!(text.contains("\nBroken at kube-proxy on node paris-2 of paris: "), "{text}");
     assert!(text.trim_end().lines().last().unwrap().starts_with("  fix: see that kube-proxy runs"), "{text}");
+    let wide = show(&story, Format::Wide, Screen::default());
+    let mut below = wide.lines().skip_while(|line| !line.contains("kube-proxy on node"));
+    assert!(below.nth(1).unwrap().trim_start().starts_with("VipNotProgrammed: "), "{wide}");
+    assert!(below.next().unwrap().starts_with("  fix: "), "{wide}");
 }

@@ -76,3 +76,21 @@ pub(super) fn join_again(joined: &Joined) -> Result<()> {
     joined.linkspan("berlin", &["join"])?.input(&token).done()?;
     unexport_new(joined)
 }
+
+/// The time has passed at which it should have renewed itself.
+pub(super) fn expire(joined: &Joined) -> Result<()> {
+    let past = r#"{"stringData":{"issued":"2019-12-31T00:00:00Z","expires":"2020-01-01T00:00:00Z"}}"#;
+    let secret = ["patch", "secret", "linkspan-broker", "-n", "linkspan-system", "--type=merge", "-p", past];
+    joined.cluster("berlin")?.kubectl(secret)?.done()
+}
+
+pub(super) fn credential_expired(joined: &Joined) -> Result<()> {
+    let finding = once_coredns_knows(|| found(joined, "berlin", "member/berlin", "CredentialRefused"))?;
+    says(&finding, "evidence", "CredentialExpired: the credential expired at 2020-01-01")?;
+    noted(joined, "berlin", "CredentialRefused")
+}
+
+pub(super) fn renew(joined: &Joined) -> Result<()> {
+    let token = joined.token("berlin")?;
+    joined.linkspan("berlin", &["join"])?.input(&token).done()
+}

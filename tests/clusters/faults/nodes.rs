@@ -15,7 +15,13 @@ pub(super) fn masqueraded(joined: &Joined) -> Result<()> {
     let finding = found(joined, "paris", "node/paris-2", "Masqueraded")?;
     says(&finding, "evidence", "chain inet fault postrouting masquerades packets")?;
     broken(joined, WEB, "paris", "Masqueraded")?;
-    lost(joined, "OnNode", "in from the network plugin on paris-2 of paris and out to a node on paris-2 of paris")
+    // As a worker, or as the gateway that it may be.
+    lost(
+        joined,
+        "OnNode",
+        &["out to a node", "out into the tunnel"]
+            .map(|out| format!("in from the network plugin on paris-2 of paris and {out} on paris-2 of paris")),
+    )
 }
 
 /// The process on the node hangs, so that what somebody has deleted stays deleted.
@@ -62,7 +68,11 @@ pub(super) fn vxlan_blocked(joined: &Joined) -> Result<()> {
     says(&finding, "cause", "UDP port 4790 (VXLAN) between paris-2 and the gateway paris-1 is blocked")?;
     says(&finding, "evidence", "chain inet fault input drops udp")?;
     broken(joined, WEB, "paris", "VxlanBlocked")?;
-    lost(joined, "BetweenNodes", "out to a node on paris-1 of paris and in from a node on paris-2 of paris")
+    lost(
+        joined,
+        "BetweenNodes",
+        &["out to a node on paris-1 of paris and in from a node on paris-2 of paris".to_owned()],
+    )
 }
 
 pub(super) fn hang_kube_proxy(joined: &Joined) -> Result<()> {

@@ -28,7 +28,8 @@ pub(super) fn block_both_ways(_: &Joined) -> Result<()> {
 pub(super) fn udp_both_ways(joined: &Joined) -> Result<()> {
     found(joined, "paris", "cluster/berlin", "UdpBlockedBothWays")?;
     broken(joined, FAR, "paris", "UdpBlockedBothWays")?;
-    lost(joined, "InTunnel", "out into the tunnel on paris-1 of paris and in from the tunnel on berlin-1 of berlin")
+    let between = "out into the tunnel on paris-1 of paris and in from the tunnel on berlin-1 of berlin";
+    lost(joined, "InTunnel", &[between.to_owned()])
 }
 
 pub(super) fn drop_on_gateway(joined: &Joined) -> Result<()> {

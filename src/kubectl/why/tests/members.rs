@@ -20,7 +20,7 @@ fn member<'a>(cluster: &'a mut ClusterPicture, id: &str) -> &'a mut Member {
 }
 
 /// Adds a Member that came after all others to what every cluster knows.
-fn newcomer(picture: &mut Picture, id: &str, spec: Value) {
+pub(super) fn newcomer(picture: &mut Picture, id: &str, spec: Value) {
     let joined_at = json!({ "linkspan.dev/joined-at": "2026-11-20T00:00:00Z" });
     let mut object = json!({
         "metadata": { "name": id, "namespace": "linkspan-system", "annotations": joined_at },
