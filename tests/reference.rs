@@ -133,6 +133,36 @@ fn commands_in_readme_and_docs_are_ones_that_the_program_takes() {
     assert!(count > 150, "only {count} commands were found");
 }
 
+#[test]
+fn checks_that_symptoms_lead_to_find_the_reasons_beside_them() {
+    let text = std::fs::read_to_string(docs().join("troubleshooting.md")).unwrap();
+    let mut rows = 0;
+    for row in text.lines().filter(|line| line.starts_with('|')) {
+        let Some(checks) = code(row).find_map(|code| code.strip_prefix("diagnose ")) else { continue };
+        let reasons: Vec<&str> = row.split(['(', ')']).skip(1).step_by(2).flat_map(code).collect();
+        let checks: Vec<(&str, String)> = checks.split(' ').map(|check| (check, source_of_check(check))).collect();
+        let has = |source: &str, reason: &str| source.contains(&format!("\"{reason}\""));
+        for reason in &reasons {
+            assert!(checks.iter().any(|(_, source)| has(source, reason)), "no check finds {reason}: {row}");
+        }
+        for (check, source) in &checks {
+            assert!(reasons.iter().any(|reason| has(source, reason)), "{check} finds nothing of this: {row}");
+        }
+        rows += 1;
+    }
+    assert!(rows > 5, "only {rows} rows name a check");
+}
+
+/// What stands between backticks.
+fn code(text: &str) -> impl Iterator<Item = &str> {
+    text.split('`').skip(1).step_by(2)
+}
+
+fn source_of_check(check: &str) -> String {
+    let file = tree().join("src/kubectl/diagnose").join(check.replace('-', "_")).with_extension("rs");
+    std::fs::read_to_string(&file).unwrap_or_else(|error| panic!("{}: {error}", file.display()))
+}
+
 /// What pages call a command without the program's name: `show connections`.
 fn short(page: &str) -> Vec<String> {
     let code = page.split('`').filter(|code| ["show ", "diagnose "].iter().any(|name| code.starts_with(name)));

@@ -2,7 +2,8 @@
 # Installs what the lab, the tests and the benchmarks need, and nothing that is there already.
 #
 #   tests/setup.sh STEP...     STEP: root packages wireguard-go tailscale-wireguard-go coredns boringtun-cli cargo-deny cargo-fuzz
-#                                    cluster-packages kubernetes flannel helm promtool cargo-cyclonedx chromium
+#                                    cluster-packages kubernetes flannel helm promtool cargo-cyclonedx systemd-analyze
+#                                    chromium
 #
 # Programs are built once into a cache outside the tree, under a name that changes with what they are built from, and
 # linked into target/peers, where the tests look for them.
@@ -43,6 +44,8 @@ step_root() {
 step_packages() { install "${commands[@]}"; }
 # The page of `kubectl linkspan ui` is looked at in it.
 step_chromium() { install chromium:chromium; }
+# The unit in deploy/systemd is checked with it; a few megabytes, and nothing of it runs.
+step_systemd-analyze() { install systemd-analyze:systemd; }
 step_cluster-packages() { install "${cluster_commands[@]}"; }
 
 # install COMMAND:PACKAGE...: installs the packages whose command is missing.

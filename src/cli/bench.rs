@@ -10,12 +10,20 @@ Measure what the way between clusters carries: throughput of one TCP connection,
 resolution of names, between test pods in each direction.
 
 The command makes namespace linkspan-verify as `linkspan verify` does, and removes it again. Each direction is measured alone. \
-Traffic of others is in the figures, and feels the measurement.";
+Traffic of others is in the figures, and feels the measurement. Contexts that are of no use are left out as long as two others \
+remain, and told at the end.";
 
 const EXAMPLES: &str = "\
 Examples:
   linkspan bench --context paris,berlin
-  linkspan bench --context paris,berlin --seconds 30 -o json";
+  linkspan bench --context paris,berlin --seconds 30 -o json
+
+Exit codes:
+  0  all was measured
+  1  something could not be measured
+  2  it could not run, or was ended, or its test pods could not be removed
+  3  all was measured between the clusters that could be used; others were left out
+  64 wrong use of the command line";
 
 /// Measure throughput, round trips and names between clusters.
 #[derive(Debug, ClapArgs)]

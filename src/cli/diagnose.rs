@@ -6,6 +6,7 @@ use crate::kubectl::contexts::Contexts;
 use crate::kubectl::diagnose::{Check, Finding, diagnose, exit_code, names, questions, table};
 use crate::kubectl::output::{Format, Progress, Screen, json, yaml};
 use crate::kubectl::picture::{all_nodes, ask, look};
+use crate::kubectl::speech::Speech;
 use clap::{Args as ClapArgs, ValueEnum};
 
 const LONG: &str = "\
@@ -95,7 +96,7 @@ impl Wanted {
     }
 }
 
-pub(super) async fn run(args: Args) -> anyhow::Result<ExitCode> {
+pub(super) async fn run(args: Args, speech: Speech) -> anyhow::Result<ExitCode> {
     let targets = args.contexts.targets().await?;
     let progress = Progress::start("looking at clusters");
     let mut picture = look(&targets).await;
@@ -110,6 +111,7 @@ pub(super) async fn run(args: Args) -> anyhow::Result<ExitCode> {
     drop(progress);
     let mut findings = diagnose(&picture);
     findings.retain(|finding| args.checks.iter().any(|wanted| wanted.holds(finding)));
+    findings.iter_mut().for_each(|finding| finding.speak(&speech));
     let text = match args.output {
         Format::Json => json(&findings)?,
         Format::Yaml => yaml(&findings)?,

@@ -12,9 +12,12 @@ const LONG: &str = "\
 Gather everything about Linkspan from clusters into one archive, for somebody who is asked for help.
 
 In it are objects, logs of all pods of Linkspan and of cluster DNS, what `linkspan status` and `linkspan inspect` say on each \
-node, events, versions, and a summary. Secrets are removed: data of Secrets, tokens, passwords and private keys, wherever \
-they stand; where you may read Secrets, their values (but for short ones in lower case, which are names as a rule) are also \
-looked for and taken out in all else. Names and addresses stay. What you may not read is left out and listed.";
+node, what nodes answer to the questions of `linkspan diagnose`, its findings, events, versions, and a summary. Of namespaces \
+with exported or imported services there are Services, EndpointSlices and NetworkPolicies, and events where services are exported.
+
+Secrets are removed: data of Secrets, tokens, passwords and private keys, wherever they stand; where you may read Secrets of \
+Linkspan's namespaces, their values (but for short ones in lower case, which are names as a rule) are also looked for and taken \
+out in all else. Names and addresses stay. What you may not read is left out and listed.";
 
 const EXAMPLES: &str = "\
 Examples:

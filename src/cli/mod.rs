@@ -47,6 +47,8 @@ use clap::{CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
 use crate::kubectl::contexts::{Contexts, Target};
 use crate::kubectl::errors::named;
 use crate::kubectl::output::print;
+use crate::kubectl::speech::Speech;
+use crate::kubectl::stage::Shortfall;
 
 /// Wrong use of the command line (`EX_USAGE` of `sysexits.h`).
 const EX_USAGE: u8 = 64;
@@ -92,8 +94,9 @@ Options that say which clusters, such as --context, may also stand before the co
 Exit codes:
   0   done
   1   failed; the reason is on standard error
-  2   of `lab`, `diagnose`, `why` and `trace`: it could not run; 1 means that something failed
-  3   of `diagnose`, `why` and `trace`: something could not be seen
+  2   of `lab`, `diagnose`, `why`, `trace`, `verify` and `bench`: it could not run; 1 means that
+      something failed
+  3   of `diagnose`, `why`, `trace`, `verify` and `bench`: something could not be seen or tried
   64  wrong use of the command line
 
 Environment:
@@ -123,8 +126,9 @@ Options that say which clusters, such as --context, may also stand before the co
 Exit codes:
   0   done
   1   failed in one cluster at least; the reason is on standard error
-  2   of `diagnose`, `why` and `trace`: it could not run; 1 means that something is broken
-  3   of `diagnose`, `why` and `trace`: something could not be seen
+  2   of `diagnose`, `why`, `trace`, `verify` and `bench`: it could not run; 1 means that
+      something is broken
+  3   of `diagnose`, `why`, `trace`, `verify` and `bench`: something could not be seen or tried
   64  wrong use of the command line
 
 Environment:
@@ -237,6 +241,7 @@ pub fn main(arguments: impl Iterator<Item = OsString>) -> ExitCode {
     }
     let failure = match &cli.command {
         Command::Lab(_) | Command::Diagnose(_) | Command::Trace(_) | Command::Why(_) => ExitCode::from(UNABLE),
+        Command::Verify(_) | Command::Bench(_) => ExitCode::from(UNABLE),
         _ => ExitCode::FAILURE,
     };
     ended(dispatch(cli.command, is_plugin), failure, is_plugin)
@@ -245,10 +250,18 @@ pub fn main(arguments: impl Iterator<Item = OsString>) -> ExitCode {
 /// The exit code of what ended so; a failure is told.
 fn ended(result: anyhow::Result<ExitCode>, failure: ExitCode, is_plugin: bool) -> ExitCode {
     result.unwrap_or_else(|error| {
-        let text = format!("{error:#}");
-        eprintln!("linkspan: {}", if is_plugin { plugin::Names::of(&Cli::command()).spoken(&text) } else { text });
-        if error.is::<Misuse>() { ExitCode::from(EX_USAGE) } else { failure }
+        eprintln!("linkspan: {}", speech(is_plugin).spoken(&format!("{error:#}")));
+        match error.downcast_ref::<Shortfall>() {
+            Some(shortfall) => ExitCode::from(shortfall.code),
+            None if error.is::<Misuse>() => ExitCode::from(EX_USAGE),
+            None => failure,
+        }
     })
+}
+
+/// How the person calls the program.
+fn speech(is_plugin: bool) -> Speech {
+    if is_plugin { plugin::speech(&Cli::command()) } else { Speech::default() }
 }
 
 fn dispatch(command: Command, is_plugin: bool) -> anyhow::Result<ExitCode> {
@@ -263,8 +276,8 @@ fn dispatch(command: Command, is_plugin: bool) -> anyhow::Result<ExitCode> {
         Command::Join(args) => runtime()?.block_on(join::join(args)),
         Command::Leave(args) => runtime()?.block_on(leave::leave(args)),
         Command::Crds(args) => crds::run(args),
-        Command::Show(args) => runtime()?.block_on(show::run(args)),
-        Command::Ui(args) => runtime()?.block_on(ui::run(args)),
+        Command::Show(args) => runtime()?.block_on(show::run(args, speech(is_plugin))),
+        Command::Ui(args) => runtime()?.block_on(ui::run(args, speech(is_plugin))),
         Command::Gather(args) => runtime()?.block_on(gather::run(args)),
         Command::Export(args) => runtime()?.block_on(export::export(args)),
         Command::Unexport(args) => runtime()?.block_on(export::unexport(args)),
@@ -272,9 +285,9 @@ fn dispatch(command: Command, is_plugin: bool) -> anyhow::Result<ExitCode> {
         Command::Status(args) => status::run(args),
         Command::Inspect(args) => runtime()?.block_on(inspect::run(args)),
         Command::Count(args) => runtime()?.block_on(count::run(args)),
-        Command::Diagnose(args) => return runtime()?.block_on(diagnose::run(args)),
-        Command::Why(args) => return runtime()?.block_on(why::run(args)),
-        Command::Trace(args) => return runtime()?.block_on(trace::run(args)),
+        Command::Diagnose(args) => return runtime()?.block_on(diagnose::run(args, speech(is_plugin))),
+        Command::Why(args) => return runtime()?.block_on(why::run(args, speech(is_plugin))),
+        Command::Trace(args) => return runtime()?.block_on(trace::run(args, speech(is_plugin))),
         Command::Translate(args) => runtime()?.block_on(translate::run(args, is_plugin)),
         Command::Bench(args) => runtime()?.block_on(bench::run(args)),
         Command::Reference(args) => reference::run(args),

@@ -6,6 +6,8 @@ use std::path::Path;
 use clap::Command;
 use clap::builder::StyledStr;
 
+use crate::kubectl::speech::Speech;
+
 /// The file name by which kubectl finds it.
 pub(super) const FILE: &str = "kubectl-linkspan";
 /// What people type.
@@ -42,7 +44,8 @@ pub(super) fn dress(command: Command) -> Command {
         .into_iter()
         .fold(command, |command, option| command.mut_arg(option, |arg| arg.hide(true)));
     let command = command.mut_subcommand("completion", |sub| sub.after_help(COMPLETION));
-    Names::of(&command).rename(command.about(ABOUT).long_about(ABOUT).after_help(super::KUBECTL_EXAMPLES))
+    let speech = speech(&command);
+    renamed(&speech, command.about(ABOUT).long_about(ABOUT).after_help(super::KUBECTL_EXAMPLES))
 }
 
 const ABOUT: &str = "\
@@ -56,63 +59,37 @@ Examples:
   What is printed is for who types kubectl-linkspan, with a hyphen:
     source <(linkspan completion bash)";
 
-/// Names of the commands that people speak of through kubectl.
-pub(super) struct Names(Vec<String>);
+/// How users of kubectl speak of the whole command line. What nodes do, they do under the program's own name.
+pub(super) fn speech(command: &Command) -> Speech {
+    let names = command.get_subcommands().map(Command::get_name).filter(|name| !OF_NODES.contains(name));
+    Speech::through_kubectl(names.map(str::to_owned))
+}
 
-impl Names {
-    /// Those of the whole command line. What nodes do, they do under the program's own name.
-    pub(super) fn of(command: &Command) -> Self {
-        let names = command.get_subcommands().map(Command::get_name).filter(|name| !OF_NODES.contains(name));
-        Self(names.map(str::to_owned).collect())
+/// Says `kubectl linkspan` wherever help says `linkspan`.
+fn renamed(speech: &Speech, command: Command) -> Command {
+    let names: Vec<String> = command.get_subcommands().map(|sub| sub.get_name().to_owned()).collect();
+    let command = names.iter().fold(command, |command, name| command.mut_subcommand(name, |sub| renamed(speech, sub)));
+    let said = |text: Option<&StyledStr>| text.map(|text| speech.spoken(&text.to_string()));
+    let mut command = command.mut_args(|arg| {
+        let (short, long) = (said(arg.get_help()), said(arg.get_long_help()));
+        let arg = match short {
+            Some(text) => arg.help(text),
+            None => arg,
+        };
+        match long {
+            Some(text) => arg.long_help(text),
+            None => arg,
+        }
+    });
+    if let Some(text) = said(command.get_about()) {
+        command = command.about(text);
     }
-
-    /// Says `kubectl linkspan` wherever help says `linkspan`.
-    fn rename(&self, command: Command) -> Command {
-        let names: Vec<String> = command.get_subcommands().map(|sub| sub.get_name().to_owned()).collect();
-        let command = names.iter().fold(command, |command, name| command.mut_subcommand(name, |sub| self.rename(sub)));
-        let said = |text: Option<&StyledStr>| text.map(|text| self.spoken(&text.to_string()));
-        let mut command = command.mut_args(|arg| {
-            let (short, long) = (said(arg.get_help()), said(arg.get_long_help()));
-            let arg = match short {
-                Some(text) => arg.help(text),
-                None => arg,
-            };
-            match long {
-                Some(text) => arg.long_help(text),
-                None => arg,
-            }
-        });
-        if let Some(text) = said(command.get_about()) {
-            command = command.about(text);
-        }
-        if let Some(text) = said(command.get_long_about()) {
-            command = command.long_about(text);
-        }
-        match said(command.get_after_help()) {
-            Some(text) => command.after_help(text),
-            None => command,
-        }
+    if let Some(text) = said(command.get_long_about()) {
+        command = command.long_about(text);
     }
-
-    /// A text in which calls of the program are such as its reader types.
-    pub(super) fn spoken(&self, text: &str) -> String {
-        let mut said = String::new();
-        let mut rest = text;
-        while let Some(at) = rest.find("linkspan ") {
-            let (before, call) = rest.split_at(at);
-            said.push_str(before);
-            // As a name of something else, behind kubectl already, or run in a pod.
-            let is_other = said.ends_with(|c: char| c.is_alphanumeric() || "-_/.".contains(c))
-                || said.ends_with("kubectl ")
-                || said.ends_with("-- ");
-            let word = call["linkspan ".len()..].split(|c: char| !c.is_alphanumeric() && c != '-').next();
-            if !is_other && self.0.iter().any(|name| Some(name.as_str()) == word) {
-                said.push_str("kubectl ");
-            }
-            said.push_str("linkspan ");
-            rest = &call["linkspan ".len()..];
-        }
-        said + rest
+    match said(command.get_after_help()) {
+        Some(text) => command.after_help(text),
+        None => command,
     }
 }
 
@@ -133,7 +110,7 @@ mod tests {
 
     #[test]
     fn calls_are_told_as_they_are_typed_and_names_stay() {
-        let names = Names::of(&super::super::Cli::command());
+        let speech = speech(&super::super::Cli::command());
         for (text, expected) in [
             ("Examples:\n  linkspan leave\n", "Examples:\n  kubectl linkspan leave\n"),
             ("made by `linkspan token create` there", "made by `kubectl linkspan token create` there"),
@@ -141,7 +118,7 @@ mod tests {
             ("systemctl stop linkspan && linkspan uninstall", "systemctl stop linkspan && kubectl linkspan uninstall"),
             ("X=1 linkspan show | linkspan export", "X=1 kubectl linkspan show | kubectl linkspan export"),
         ] {
-            assert_eq!(names.spoken(text), expected);
+            assert_eq!(speech.spoken(text), expected);
         }
         for text in [
             "see `kubectl linkspan token`",
@@ -150,7 +127,7 @@ mod tests {
             "kubectl exec linkspan-node-x7k2p -- linkspan version",
             "deploy/linkspan version",
         ] {
-            assert_eq!(names.spoken(text), text);
+            assert_eq!(speech.spoken(text), text);
         }
     }
 
@@ -161,7 +138,7 @@ mod tests {
 
     #[test]
     fn no_help_names_a_program_that_a_plugin_does_not_need() {
-        let names = Names::of(&super::super::Cli::command());
+        let speech = speech(&super::super::Cli::command());
         let mut command = dress(super::super::Cli::command());
         command.build();
         let mut count = 0;
@@ -169,12 +146,14 @@ mod tests {
             count += 1;
             // Where a terminal breaks a line is no matter.
             let help = help.split_whitespace().collect::<Vec<_>>().join(" ");
-            assert_eq!(names.spoken(&help), help);
+            assert_eq!(speech.spoken(&help), help);
             assert!(!help.contains("command -v linkspan"), "{help}");
         });
         assert!(count > 40, "{count}");
         let help = command.render_long_help().to_string();
         assert!(!help.contains("\n  count "), "{help}");
-        assert!(help.contains("\n  3   of `diagnose`, `why` and `trace`: something could not be seen\n"), "{help}");
+        let unseen =
+            "\n  3   of `diagnose`, `why`, `trace`, `verify` and `bench`: something could not be seen or tried\n";
+        assert!(help.contains(unseen), "{help}");
     }
 }

@@ -5,6 +5,7 @@ use clap::Args as ClapArgs;
 use crate::kubectl::contexts::Contexts;
 use crate::kubectl::output::Format;
 use crate::kubectl::show::{self, Order, Topic};
+use crate::kubectl::speech::Speech;
 
 const LONG: &str = "\
 Show how the clusterset stands, as each cluster sees it; many clusters are asked at once.
@@ -50,10 +51,10 @@ pub(super) struct Args {
     contexts: Contexts,
 }
 
-pub(super) async fn run(args: Args) -> anyhow::Result<()> {
+pub(super) async fn run(args: Args, speech: Speech) -> anyhow::Result<()> {
     let targets = args.contexts.targets().await?;
-    let order =
-        Order { topic: args.topic, namespace: args.namespace.filter(|_| !args.all_namespaces), format: args.output };
+    let namespace = args.namespace.filter(|_| !args.all_namespaces);
+    let order = Order { topic: args.topic, namespace, format: args.output, speech };
     match args.watch {
         true => show::watch(&targets, &order).await,
         false => show::show(&targets, &order).await,

@@ -9,6 +9,7 @@ use clap::Args as ClapArgs;
 use super::why::{Ends, Seen, look_between, not_found};
 use crate::kubectl::contexts::{Contexts, Namespace};
 use crate::kubectl::output::{Format, Progress, Screen};
+use crate::kubectl::speech::Speech;
 use crate::kubectl::trace::{self, Sender, exit_code, plan};
 use crate::kubectl::why::{Client, Goal, NotFound, client, goal, goal_targets};
 
@@ -73,18 +74,18 @@ pub(super) struct Args {
     contexts: Contexts,
 }
 
-pub(super) async fn run(args: Args) -> anyhow::Result<ExitCode> {
+pub(super) async fn run(args: Args, speech: Speech) -> anyhow::Result<ExitCode> {
     let seen = look_between(&args.ends, &args.namespace, &args.contexts).await?;
     let Seen { targets, picture, from, to, namespace } = seen;
     let ends = client(&picture, &from, &namespace)
         .and_then(|from| goal(&picture, &from, &to, &namespace).map(|goal| (from, goal)));
     let (from, goal) = match ends {
         Ok(ends) => ends,
-        Err(end) => return Ok(not_found(&end, UNSEEN)),
+        Err(end) => return Ok(not_found(&end, UNSEEN, &speech)),
     };
     let called = goal_targets(&from, &goal, to.port);
     if called.is_empty() {
-        return Ok(not_found(&without_endpoints(&from, &goal), UNSEEN));
+        return Ok(not_found(&without_endpoints(&from, &goal), UNSEEN, &speech));
     }
     let sender = sender(&args, &from)?;
     let echo = match &sender {

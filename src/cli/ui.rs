@@ -5,6 +5,7 @@ use std::time::Duration;
 use clap::Args as ClapArgs;
 
 use crate::kubectl::contexts::Contexts;
+use crate::kubectl::speech::Speech;
 use crate::kubectl::ui::{self, Browser, Nodes, Options};
 
 const LONG: &str = "\
@@ -52,13 +53,14 @@ pub(super) struct Args {
     contexts: Contexts,
 }
 
-pub(super) async fn run(args: Args) -> anyhow::Result<()> {
+pub(super) async fn run(args: Args, speech: Speech) -> anyhow::Result<()> {
     let targets = args.contexts.targets().await?;
     let options = Options {
         port: args.port,
         every: Duration::from_secs(args.every),
         nodes: if args.no_nodes { Nodes::LeftAlone } else { Nodes::Asked },
         browser: if args.no_open { Browser::LeftAlone } else { Browser::Opened },
+        speech,
     };
     ui::ui(targets, options).await
 }

@@ -12,7 +12,10 @@ The command makes namespace linkspan-verify in all named clusters, with pods of 
 them. From each pod it then calls the pods and services of all other clusters, by address and by name, over TCP and UDP and with \
 packets of full size, and compares the source that the server saw with the address by which its cluster knows the caller. It \
 removes everything again, also when it is interrupted; a second interruption ends it at once. Test pods of another run that has \
-not ended are left alone.";
+not ended are left alone.
+
+Contexts that do not answer, are of no Member or have test pods of another run are left out as long as two others remain, and \
+told at the end.";
 
 const EXAMPLES: &str = "\
 Examples:
@@ -20,8 +23,11 @@ Examples:
   linkspan verify --all-contexts --failover -o json
 
 Exit codes:
-  0   all is proven
-  1   something is not, or could not be tried
+  0  all is proven
+  1  something is not
+  2  it could not run, or was ended, or its test pods could not be removed
+  3  all is proven between the clusters that could be used; others were left out
+  64 wrong use of the command line
 
 It needs the rights to create namespaces, stateful sets, services, service exports and pods/exec.";
 

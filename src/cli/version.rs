@@ -6,6 +6,7 @@ use serde_json::json;
 use crate::kubectl::contexts::Contexts;
 use crate::kubectl::output::{self, Format};
 use crate::kubectl::show::{self, Order, Topic};
+use crate::kubectl::speech::Speech;
 use crate::status::VERSION;
 
 const EXAMPLES: &str = "\
@@ -41,7 +42,8 @@ pub(super) fn run(args: Args, is_plugin: bool) -> anyhow::Result<()> {
         });
     }
     super::runtime()?.block_on(async {
-        let order = Order { topic: Topic::Versions, namespace: None, format: args.output };
+        // In versions there is no text that could speak of a call.
+        let order = Order { topic: Topic::Versions, namespace: None, format: args.output, speech: Speech::default() };
         show::show(&args.contexts.targets().await?, &order).await
     })
 }

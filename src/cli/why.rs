@@ -9,6 +9,7 @@ use controller::api::names::SYSTEM_NAMESPACE;
 use crate::kubectl::contexts::{Contexts, Namespace, Target};
 use crate::kubectl::output::{Format, Progress, Screen, json, yaml};
 use crate::kubectl::picture::{ClusterPicture, Picture, ask, look_into};
+use crate::kubectl::speech::Speech;
 use crate::kubectl::why::parse::{self, End};
 use crate::kubectl::why::{NotFound, questions, show, why};
 
@@ -77,12 +78,12 @@ impl Ends {
     }
 }
 
-pub(super) async fn run(args: Args) -> anyhow::Result<ExitCode> {
+pub(super) async fn run(args: Args, speech: Speech) -> anyhow::Result<ExitCode> {
     let seen = look_between(&args.ends, &args.namespace, &args.contexts).await?;
     let Seen { picture, from, to, namespace, .. } = &seen;
     let story = match why(picture, from, to, namespace) {
-        Ok(story) => story,
-        Err(end) => return Ok(not_found(&end, UNSEEN)),
+        Ok(story) => story.spoken(&speech),
+        Err(end) => return Ok(not_found(&end, UNSEEN, &speech)),
     };
     let text = match args.output {
         Format::Json => json(&story)?,
@@ -95,8 +96,8 @@ pub(super) async fn run(args: Args) -> anyhow::Result<ExitCode> {
 }
 
 /// Tells that an end was not found. `unseen` is the exit code where there may be one that could not be seen.
-pub(super) fn not_found(end: &NotFound, unseen: u8) -> ExitCode {
-    eprintln!("linkspan: {end}");
+pub(super) fn not_found(end: &NotFound, unseen: u8, speech: &Speech) -> ExitCode {
+    eprintln!("linkspan: {}", speech.spoken(&end.text));
     if end.may_be { ExitCode::from(unseen) } else { ExitCode::FAILURE }
 }
 

@@ -14,6 +14,7 @@ use kube::config::{KubeConfigOptions, Kubeconfig, KubeconfigError};
 use kube::{Client, Config};
 use tower::{BoxError, service_fn};
 
+use super::limits::raise_open_files;
 use super::proxy::proxy;
 use super::timeout::RequestTimeout;
 
@@ -117,6 +118,8 @@ impl Contexts {
     /// # Errors
     /// A kubeconfig cannot be read, or has no such context; or there is one cluster only, and its context is of no use.
     pub async fn targets(&self) -> anyhow::Result<Vec<Target>> {
+        // Who speaks to clusters begins here; each takes several connections.
+        raise_open_files();
         let files = self.files()?;
         if files.is_empty() {
             return Ok(vec![self.in_cluster()?]);

@@ -33,11 +33,11 @@ pub fn the_page_shows_live_links(joined: &mut Joined) -> Result<()> {
         ensure!(ends.len() == 2 && ends.iter().all(is_live), "not both ends are live: {data:#}");
         let wrong = data["findings"].as_array().context("no findings")?;
         ensure!(wrong.is_empty(), "not all is well: {wrong:#?}");
-        let nodes = |name: &&str| {
+        let is_shown = |name: &&str| {
             let cluster = data["clusters"].as_array().into_iter().flatten().find(|cluster| cluster["name"] == **name);
             cluster.is_some_and(|cluster| cluster["nodes"] == 2 && cluster["state"] == "ok")
         };
-        ensure!(CLUSTERS.iter().all(|name| nodes(name)), "not both clusters are shown: {data:#}");
+        ensure!(CLUSTERS.iter().all(is_shown), "not both clusters are shown: {data:#}");
         let mut exports = data["exports"].as_array().into_iter().flatten();
         ensure!(exports.any(|export| export["name"] == "web" && export["cluster"] == "berlin"), "no web: {data:#}");
         Ok(())

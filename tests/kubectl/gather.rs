@@ -55,10 +55,69 @@ fn planted() -> (ApiServer, Vec<String>) {
     for object in objects {
         server.kubectl(["apply", "-n", "linkspan-system", "-f", "-"]).unwrap().input(object).done().unwrap();
     }
+    shop(&server);
     let env = ["set", "env", "deployment/linkspan-dns", "-n", "linkspan-system", "DB_PASSWORD=planted-word"];
     kubectl(&server, &env);
     let secrets = [&token, PRIVATE, JWT, PLAIN, &client_key, "planted-word", "LINKSPAN_TOKEN: short"];
     (server, secrets.map(str::to_owned).to_vec())
+}
+
+/// A namespace with an exported service, in which the same was done, and one that shares nothing.
+fn shop(server: &ApiServer) {
+    let (note, selector) = (format!("note: 'Bearer {JWT}'"), "{ matchLabels: { app: web } }");
+    let objects = [
+        format!(
+            "{{ apiVersion: v1, kind: Service, metadata: {{ name: web, annotations: {{ {note} }} }}, \
+             spec: {{ ports: [{{ port: 80 }}] }} }}"
+        ),
+        format!(
+            "{{ apiVersion: discovery.k8s.io/v1, kind: EndpointSlice, metadata: {{ name: web-1, annotations: {{ {note} }} }}, \
+             addressType: IPv4, endpoints: [{{ addresses: [10.42.0.9] }}] }}"
+        ),
+        format!(
+            "{{ apiVersion: networking.k8s.io/v1, kind: NetworkPolicy, metadata: {{ name: web, annotations: {{ {note} }} }}, \
+             spec: {{ podSelector: {selector} }} }}"
+        ),
+        format!(
+            "{{ apiVersion: v1, kind: Event, metadata: {{ name: web }}, reason: x, type: Normal, \
+             involvedObject: {{ kind: Pod, name: x, namespace: shop }}, message: 'it is {PLAIN}, Bearer {JWT}' }}"
+        ),
+        "{ apiVersion: multicluster.x-k8s.io/v1beta1, kind: ServiceExport, metadata: { name: web } }".to_owned(),
+    ];
+    for namespace in ["shop", "apart"] {
+        kubectl(server, &["create", "namespace", namespace]);
+    }
+    for object in objects {
+        server.kubectl(["apply", "-n", "shop", "-f", "-"]).unwrap().input(object).done().unwrap();
+    }
+    // As a controller might quote somebody's answer.
+    let status = serde_json::json!({ "status": { "conditions": [{
+        "type": "Valid", "status": "False", "reason": "NoService", "message": format!("it said: Bearer {JWT}"),
+        "lastTransitionTime": "2026-01-01T00:00:00Z",
+    }] } });
+    let patch = ["--subresource=status", "--type=merge", "-p", &status.to_string()];
+    kubectl(server, &[&["patch", "serviceexport", "web", "-n", "shop"], &patch[..]].concat());
+}
+
+/// What is gathered of it.
+fn assert_shop(files: &BTreeMap<String, String>) {
+    for (path, word) in [
+        ("services", "name: web"),
+        ("endpointslices.discovery.k8s.io", "10.42.0.9"),
+        ("networkpolicies.networking.k8s.io", "podSelector"),
+        ("events", "Bearer (removed)"),
+    ] {
+        let text = &files[&format!("linkspan-gather/paris/namespaces/shop/{path}.yaml")];
+        assert!(text.contains(word), "{path}: {text}");
+    }
+    assert!(files.keys().all(|path| !path.contains("/namespaces/apart/")), "{:?}", files.keys());
+    let findings: Vec<serde_json::Value> = serde_json::from_str(&files["linkspan-gather/diagnose.json"]).unwrap();
+    let invalid = findings.iter().find(|finding| finding["reason"] == "ExportInvalid").unwrap();
+    assert_eq!((&invalid["cluster"], &invalid["object"]), (&"paris".into(), &"serviceexport/shop/web".into()));
+    assert!(invalid["evidence"].as_str().unwrap().contains("it said: Bearer (removed)"), "{invalid}");
+    for check in ["broker", "cni", "rbac", "version"] {
+        assert!(findings.iter().any(|finding| finding["check"] == check), "{check}: {findings:#?}");
+    }
 }
 
 /// The files of an archive that a command has made.
@@ -92,10 +151,11 @@ fn an_archive_has_everything_but_secrets() {
     assert!(object("linkspan-system/gatewaynodes.linkspan.dev.yaml").contains(PUBLIC), "public keys stay");
     assert!(object("linkspan-system/secrets.yaml").contains("linkspan-join"), "names of Secrets stay");
     assert!(object("linkspan-system/configmaps.yaml").contains("it is (removed)."), "what is around a secret stays");
-    assert!(object("linkspan-system/events.events.k8s.io.yaml").contains("Bearer (removed)"));
+    assert!(object("linkspan-system/events.yaml").contains("Bearer (removed)"));
     assert!(object("linkspan-system/deployments.apps.yaml").contains("DB_PASSWORD"));
     assert!(object("linkspan-broker/serviceaccounts.yaml").contains("join-paris"));
     assert!(files["linkspan-gather/summary.txt"].contains("GATEWAYS\n"));
+    assert_shop(&files);
     assert_clean(&files, &secrets);
     assert!(gather(&file, &archive).failed().contains("failed to make "), "nothing is overwritten");
 
@@ -108,9 +168,20 @@ fn an_archive_has_everything_but_secrets() {
     let files = unpacked(&archive);
     assert!(files["linkspan-gather/missing.txt"].contains("list secrets"));
     assert!(files.contains_key("linkspan-gather/paris/objects/linkspan-system/configmaps.yaml"));
+    assert_shop(&files);
     // That one has no form: only who may read the Secret knows that it is one.
     let formed: Vec<String> = secrets.into_iter().filter(|secret| secret != PLAIN).collect();
     assert_clean(&files, &formed);
+
+    let exports =
+        ["create", "clusterrole", "exports", "--verb=list", "--resource=serviceexports.multicluster.x-k8s.io"];
+    kubectl(&server, &exports);
+    kubectl(&server, &["create", "clusterrolebinding", "bob", "--clusterrole=exports", "--user=bob"]);
+    let few = kubeconfig(&[("paris", &server.kubeconfig_of("bob", None).unwrap())]).display().to_string();
+    let shown = gather(&few, &folder.path().join("few.tar.gz"));
+    let missing =
+        "not gathered: paris: namespaces/shop/services.yaml: missing permission: list services in namespace shop\n";
+    assert!(shown.code == Some(0) && shown.error.contains(missing), "{}", shown.error);
 }
 
 #[test]
@@ -127,7 +198,14 @@ fn a_cluster_that_is_away_is_told_once_and_no_archive_is_left_of_nothing() {
     let told: Vec<&str> = ended.error.lines().filter(|line| line.contains("away: ")).collect();
     assert_eq!(told.len(), 1, "{}", ended.error);
     assert!(told[0].starts_with("not gathered: away: everything: ") && told[0].contains("refused"), "{}", ended.error);
-    assert!(unpacked(&archive).contains_key("linkspan-gather/here/version.txt"));
+    let files = unpacked(&archive);
+    assert!(files.contains_key("linkspan-gather/here/version.txt"));
+    let findings: Vec<serde_json::Value> = serde_json::from_str(&files["linkspan-gather/diagnose.json"]).unwrap();
+    let of_away = findings.iter().filter(|finding| finding["cluster"] == "away");
+    assert!(
+        of_away.clone().count() > 10 && of_away.clone().all(|finding| finding["state"] == "unknown"),
+        "{findings:#?}"
+    );
 
     let archive = folder.path().join("alone.tar.gz");
     let said = gather(&alone, &archive).failed();

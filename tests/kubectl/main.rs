@@ -7,6 +7,7 @@ mod documentation;
 mod documented;
 mod gather;
 mod install;
+mod limits;
 mod manifests;
 mod plugin;
 mod proxied;

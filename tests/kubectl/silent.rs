@@ -11,6 +11,11 @@ use crate::{Ended, kubeconfig, linkspan};
 
 /// A kubeconfig of somebody whose API server is reached, and says nothing for as long as this program runs.
 pub fn hung() -> String {
+    config(&json!({ "server": silent_server() }))
+}
+
+/// The URL of that API server.
+pub fn silent_server() -> String {
     let listener = TcpListener::bind(("127.0.0.1", 0)).unwrap();
     let port = listener.local_addr().unwrap().port();
     std::thread::spawn(move || {
@@ -22,10 +27,11 @@ pub fn hung() -> String {
             });
         }
     });
-    config(&json!({ "server": format!("http://127.0.0.1:{port}") }))
+    format!("http://127.0.0.1:{port}")
 }
 
-fn config(cluster: &Value) -> String {
+/// A kubeconfig of somebody who needs no credential.
+pub fn config(cluster: &Value) -> String {
     json!({
         "clusters": [{ "name": "x", "cluster": cluster }],
         "users": [{ "name": "x", "user": {} }],

@@ -5,9 +5,10 @@ use std::io::Read as _;
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
-use serde_json::Value;
+use serde_json::{Value, json};
 use testbed::{ApiServer, wait};
 
+use crate::silent::config;
 use crate::{kubeconfig, kubectl, linkspan};
 
 /// `linkspan verify` under way.
@@ -33,7 +34,7 @@ impl Verify {
             Ok(())
         });
         ended.unwrap();
-        assert_eq!(self.0.wait().unwrap().code(), Some(1));
+        assert_eq!(self.0.wait().unwrap().code(), Some(2), "it was ended");
         let mut told = String::new();
         self.0.stderr.take().unwrap().read_to_string(&mut told).unwrap();
         told
@@ -92,7 +93,9 @@ fn a_run_takes_away_what_is_its_own_and_nothing_else() {
              linkspan.dev/verify-run: seven }, labels: { app.kubernetes.io/part-of: linkspan-verify } } }",
         )
         .unwrap();
-    let said = linkspan(["verify", "--all-contexts", "--kubeconfig", &file]).failed();
+    let refused = linkspan(["verify", "--all-contexts", "--kubeconfig", &file]);
+    let said = refused.error;
+    assert_eq!(refused.code, Some(2), "nothing was tried: {said}");
     assert!(said.contains("berlin has test pods of another run since ") && said.contains("(ID seven)"), "{said}");
     assert!(space(&berlin)["metadata"]["deletionTimestamp"].is_null() && !space(&berlin).is_null());
     assert!(space(&paris).is_null());
@@ -100,11 +103,14 @@ fn a_run_takes_away_what_is_its_own_and_nothing_else() {
     // Once it is said to be left, it is taken over, and goes with what was made; also by `kill`.
     let kept = ["annotate", "namespace", "linkspan-verify", "linkspan.dev/verify-kept=true"];
     kubectl(&berlin, &kept);
-    let run = Verify::start(&file, &[]);
+    // A context that is of no use stops nobody.
+    let away = config(&json!({ "server": "https://127.0.0.1:1" }));
+    let three = [("paris", paris.kubeconfig()), ("away", away.as_str()), ("berlin", berlin.kubeconfig())];
+    let run = Verify::start(&kubeconfig(&three).display().to_string(), &[]);
     assert_eq!(made(&paris, ""), made(&berlin, "seven"));
     run.signal("TERM");
     let told = run.told();
-    assert!(told.contains("ended by SIGTERM"), "{told}");
+    assert!(told.contains("ended by SIGTERM; and left out: failed to ask away which cluster it is: "), "{told}");
     assert!(space(&paris).is_null() && space(&berlin).is_null());
 
     // What is kept says so.

@@ -1,5 +1,5 @@
-//! How Linkspan is rolled out: charts, kustomize bases, K3s, Fleet, Argo CD and krew. All of them are rendered by the real
-//! programs and compared. Helm, kubectl and promtool are built by `tests/setup.sh helm kubernetes promtool cargo-cyclonedx`.
+//! How Linkspan is rolled out: charts, kustomize bases, K3s, Fleet, Argo CD, krew and systemd. All of them are rendered or read
+//! by the real programs. `tests/setup.sh helm kubernetes promtool cargo-cyclonedx systemd-analyze` makes sure that they are there.
 
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test that cannot go on has failed")]
 
@@ -11,6 +11,7 @@ mod gitops;
 mod image;
 mod krew;
 mod observability;
+mod systemd;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};

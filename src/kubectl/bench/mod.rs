@@ -4,12 +4,11 @@ mod table;
 
 use std::time::Duration;
 
-use anyhow::bail;
 use serde::Serialize;
 
 use super::contexts::Target;
 use super::output::{self, Format, Progress, Screen};
-use super::stage::{self, Afterwards, Cluster, Deadline, Done, RunId, Stage};
+use super::stage::{self, Afterwards, Cluster, Deadline, RunId, Stage};
 use crate::echo::client::{Carried, Times};
 
 /// Round trips and names that are measured.
@@ -57,18 +56,15 @@ pub struct Figures {
 /// Measures, and takes away what it made, also when it is interrupted. `run` is by what its test pods are known.
 ///
 /// # Errors
-/// Something could not be measured or taken away; what was measured is printed before.
+/// It could not run. Or it did, and something could not be measured or taken away: then it is a
+/// [`Shortfall`](stage::Shortfall), and what was measured is printed before.
 pub async fn bench(targets: &[Target], run: &RunId, options: Options) -> anyhow::Result<()> {
     let measure = async |stage: &Stage, progress: &Progress| measure(stage, options.seconds, progress).await;
-    let Done { outcome: figures, cleaned } = stage::with(targets, run, options.afterwards, measure).await?;
-    output::print(&table::render(&figures, options.output, Screen::of_stdout())?)?;
-    let mut wrong = Vec::new();
-    let failures: Vec<&str> = figures.iter().flat_map(|one| &one.failures).map(String::as_str).collect();
-    if !failures.is_empty() {
-        wrong.push(format!("not all was measured: {}", failures.join("; ")));
-    }
-    wrong.extend(cleaned.err().map(|error| format!("{error:#}")));
-    if wrong.is_empty() { Ok(()) } else { bail!("{}", wrong.join("; and ")) }
+    let done = stage::with(targets, run, options.afterwards, measure).await?;
+    output::print(&table::render(&done.outcome, options.output, Screen::of_stdout())?)?;
+    let failures: Vec<&str> = done.outcome.iter().flat_map(|one| &one.failures).map(String::as_str).collect();
+    let wrong = (!failures.is_empty()).then(|| format!("not all was measured: {}", failures.join("; ")));
+    Ok(done.end(wrong)?)
 }
 
 /// One direction after the other: each shall have the machines for itself.

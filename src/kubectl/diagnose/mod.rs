@@ -26,6 +26,7 @@ use clap::ValueEnum;
 use serde::{Deserialize, Serialize};
 
 use super::picture::{ClusterPicture, Picture, Unseen};
+use super::speech::Speech;
 
 pub use connections::{Trouble, trouble};
 pub use questions::questions;
@@ -198,6 +199,13 @@ pub struct Fault {
     pub cause: String,
     /// What to do.
     pub fix: String,
+}
+
+impl Finding {
+    /// Puts it into words of who reads it: conditions of objects are quoted, and say `linkspan`.
+    pub fn speak(&mut self, speech: &Speech) {
+        [&mut self.evidence, &mut self.cause, &mut self.fix].into_iter().for_each(|text| *text = speech.spoken(text));
+    }
 }
 
 impl Fault {

@@ -4,13 +4,14 @@ use controller::api::names::{BROKER_NAMESPACE, SYSTEM_NAMESPACE};
 use futures::StreamExt as _;
 use futures::stream::FuturesUnordered;
 use k8s_openapi::api::core::v1::{Pod, Secret};
-use kube::api::{DynamicObject, ListParams, LogParams};
-use kube::core::{ApiResource, GroupVersionKind};
+use kube::api::{ListParams, LogParams};
 use kube::{Api, Client, ResourceExt as _};
 use serde_json::{Value, json};
 
 use super::archive::part;
-use crate::kubectl::errors::{explain, is_not_found};
+use super::kinds::{KINDS, list};
+use super::shared::Shared;
+use crate::kubectl::errors::explain;
 use crate::kubectl::exec;
 
 /// Lines of each log, the newest ones, and the most bytes of it.
@@ -19,89 +20,31 @@ const LOG_BYTES: i64 = 8 << 20;
 /// Pods that are asked at a time.
 const AT_ONCE: usize = 8;
 
-/// Which objects are read.
-struct Kind {
-    group: &'static str,
-    version: &'static str,
-    kind: &'static str,
-    plural: &'static str,
-    /// None: of the whole cluster.
-    namespace: Option<&'static str>,
-    labels: Option<&'static str>,
-}
-
-const fn kind(group: &'static str, version: &'static str, kind: &'static str, plural: &'static str) -> Kind {
-    Kind { group, version, kind, plural, namespace: None, labels: None }
-}
-
-impl Kind {
-    const fn within(self, namespace: &'static str) -> Self {
-        Self { namespace: Some(namespace), ..self }
-    }
-
-    const fn labelled(self, labels: &'static str) -> Self {
-        Self { labels: Some(labels), ..self }
-    }
-
-    fn path(&self) -> String {
-        let place = self.namespace.unwrap_or("cluster");
-        let group = if self.group.is_empty() { String::new() } else { format!(".{}", self.group) };
-        format!("objects/{place}/{}{group}.yaml", self.plural)
-    }
-}
-
-const RBAC: &str = "rbac.authorization.k8s.io";
-const POLICIES: &str = "admissionregistration.k8s.io";
-const OURS: &str = "app.kubernetes.io/name=linkspan";
-const PART: &str = "app.kubernetes.io/part-of=linkspan";
-
-/// Secrets are not among them: see [`secrets`].
-const KINDS: [Kind; 34] = [
-    kind("linkspan.dev", "v1alpha1", "Member", "members").within(SYSTEM_NAMESPACE),
-    kind("linkspan.dev", "v1alpha1", "GatewayNode", "gatewaynodes").within(SYSTEM_NAMESPACE),
-    kind("linkspan.dev", "v1alpha1", "ServiceRecord", "servicerecords").within(SYSTEM_NAMESPACE),
-    kind("multicluster.x-k8s.io", "v1beta1", "ServiceExport", "serviceexports"),
-    kind("multicluster.x-k8s.io", "v1beta1", "ServiceImport", "serviceimports"),
-    kind("about.k8s.io", "v1alpha1", "ClusterProperty", "clusterproperties"),
-    kind("apiextensions.k8s.io", "v1", "CustomResourceDefinition", "customresourcedefinitions").labelled(PART),
-    kind("", "v1", "Node", "nodes"),
-    kind("", "v1", "Namespace", "namespaces"),
-    kind("", "v1", "Pod", "pods").within(SYSTEM_NAMESPACE),
-    kind("", "v1", "ConfigMap", "configmaps").within(SYSTEM_NAMESPACE),
-    kind("", "v1", "Service", "services").within(SYSTEM_NAMESPACE),
-    kind("", "v1", "ServiceAccount", "serviceaccounts").within(SYSTEM_NAMESPACE),
-    kind("events.k8s.io", "v1", "Event", "events").within(SYSTEM_NAMESPACE),
-    kind("apps", "v1", "DaemonSet", "daemonsets").within(SYSTEM_NAMESPACE),
-    kind("apps", "v1", "Deployment", "deployments").within(SYSTEM_NAMESPACE),
-    kind("apps", "v1", "ReplicaSet", "replicasets").within(SYSTEM_NAMESPACE),
-    kind("coordination.k8s.io", "v1", "Lease", "leases").within(SYSTEM_NAMESPACE),
-    kind(RBAC, "v1", "Role", "roles").within(SYSTEM_NAMESPACE),
-    kind(RBAC, "v1", "RoleBinding", "rolebindings").within(SYSTEM_NAMESPACE),
-    kind(RBAC, "v1", "ClusterRole", "clusterroles").labelled(OURS),
-    kind(RBAC, "v1", "ClusterRoleBinding", "clusterrolebindings").labelled(OURS),
-    kind(POLICIES, "v1", "ValidatingAdmissionPolicy", "validatingadmissionpolicies").labelled(PART),
-    kind("networking.k8s.io", "v1", "ServiceCIDR", "servicecidrs"),
-    // What is made of imports, and cluster DNS, which forwards to us.
-    kind("", "v1", "Service", "services").labelled("app.kubernetes.io/managed-by=linkspan.dev"),
-    kind("discovery.k8s.io", "v1", "EndpointSlice", "endpointslices")
-        .labelled("endpointslice.kubernetes.io/managed-by=linkspan.dev"),
-    kind("", "v1", "ConfigMap", "configmaps").within("kube-system"),
-    kind("linkspan.dev", "v1alpha1", "Member", "members").within(BROKER_NAMESPACE),
-    kind("linkspan.dev", "v1alpha1", "ServiceRecord", "servicerecords").within(BROKER_NAMESPACE),
-    kind("coordination.k8s.io", "v1", "Lease", "leases").within(BROKER_NAMESPACE),
-    kind("", "v1", "ServiceAccount", "serviceaccounts").within(BROKER_NAMESPACE),
-    kind("", "v1", "ConfigMap", "configmaps").within(BROKER_NAMESPACE),
-    kind(RBAC, "v1", "RoleBinding", "rolebindings").within(BROKER_NAMESPACE),
-    kind(RBAC, "v1", "Role", "roles").within(BROKER_NAMESPACE),
-];
-
-/// Something of a cluster, with its path.
+/// Something of a cluster.
 #[derive(Debug)]
-pub(super) enum Piece {
-    /// A list of objects.
-    Objects(String, Value),
+pub(super) struct Piece {
+    /// Its path in the archive.
+    pub path: String,
+    /// What it is.
+    pub content: Content,
+}
+
+/// What is gathered.
+#[derive(Debug)]
+pub(super) enum Content {
+    /// Objects.
+    Objects(Vec<Value>),
+    /// What this program makes of something.
+    Answer(Value),
     /// A text: a log, or what a node says.
-    Text(String, String),
+    Text(String),
+}
+
+impl Content {
+    /// Whether there is nothing that would be worth a file.
+    fn is_empty(&self) -> bool {
+        matches!(self, Self::Objects(objects) if objects.is_empty())
+    }
 }
 
 /// What has to be known of all clusters before anything of one may be given away.
@@ -114,7 +57,7 @@ pub(super) struct Foreknown {
     /// Version of the API server.
     pub version: Option<String>,
     /// Names of Secrets, by their paths.
-    pub names: Vec<(String, Value)>,
+    pub names: Vec<(String, Vec<Value>)>,
     /// What could not be read, and why.
     pub missing: Vec<String>,
 }
@@ -147,13 +90,13 @@ pub(super) async fn collect(
     client: &Client,
     take: &mut impl FnMut(Piece) -> anyhow::Result<Room>,
 ) -> anyhow::Result<Vec<String>> {
-    let mut missing = Vec::new();
+    let (mut missing, mut shared) = (Vec::new(), Shared::default());
     for kind in &KINDS {
         match list(client, kind).await {
-            Ok(items) if items.is_empty() => {}
-            Ok(items) => {
-                let list = json!({ "apiVersion": "v1", "kind": "List", "items": items });
-                take(Piece::Objects(kind.path(), list))?;
+            Ok(objects) if objects.is_empty() => {}
+            Ok(objects) => {
+                shared.note(kind, &objects);
+                take(Piece { path: kind.path(), content: Content::Objects(objects) })?;
             }
             Err(why) => missing.push(format!("{}: {why}", kind.path())),
         }
@@ -162,6 +105,11 @@ pub(super) async fn collect(
     // Nodes first: they tell public keys that stand in logs.
     let nodes = pods.iter().flat_map(Asked::questions).map(Ask::answer);
     let room = answers(nodes, Room::Left, take, &mut missing).await?;
+    let of_services = shared.kinds().map(|(path, kind)| {
+        let objects = async move { list(client, &kind).await.map(Content::Objects) };
+        (path, objects)
+    });
+    let room = answers(of_services, room, take, &mut missing).await?;
     let logs = pods.iter().flat_map(Asked::logs).map(Ask::answer);
     answers(logs, room, take, &mut missing).await?;
     Ok(missing)
@@ -177,7 +125,7 @@ pub(super) enum Room {
 }
 
 /// Asks a few at a time; what there is no room for is not asked.
-async fn answers<F: Future<Output = Result<String, String>>>(
+async fn answers<F: Future<Output = Result<Content, String>>>(
     asked: impl Iterator<Item = (String, F)>,
     mut room: Room,
     take: &mut impl FnMut(Piece) -> anyhow::Result<Room>,
@@ -198,35 +146,11 @@ async fn answers<F: Future<Output = Result<String, String>>>(
         }
         match waited.next().await {
             None => return Ok(room),
-            Some((path, Ok(text))) => room = take(Piece::Text(path, text))?,
+            Some((_, Ok(content))) if content.is_empty() => {}
+            Some((path, Ok(content))) => room = take(Piece { path, content })?,
             Some((path, Err(why))) => missing.push(format!("{path}: {why}")),
         }
     }
-}
-
-async fn list(client: &Client, kind: &Kind) -> Result<Vec<Value>, String> {
-    let resource =
-        ApiResource::from_gvk_with_plural(&GroupVersionKind::gvk(kind.group, kind.version, kind.kind), kind.plural);
-    let api: Api<DynamicObject> = match kind.namespace {
-        Some(namespace) => Api::namespaced_with(client.clone(), namespace, &resource),
-        None => Api::all_with(client.clone(), &resource),
-    };
-    let params = kind.labels.map_or_else(ListParams::default, |labels| ListParams::default().labels(labels));
-    match api.list(&params).await {
-        // A list's items do not say what they are.
-        Ok(list) => Ok(list.items.iter().filter_map(|item| typed(item, kind)).collect()),
-        // A kind that is not there has no objects; that Linkspan is not, the others tell.
-        Err(error) if is_not_found(&error) => Ok(Vec::new()),
-        Err(error) => Err(explain(&error)),
-    }
-}
-
-fn typed(item: &DynamicObject, kind: &Kind) -> Option<Value> {
-    let mut value = serde_json::to_value(item).ok()?;
-    let group = if kind.group.is_empty() { String::new() } else { format!("{}/", kind.group) };
-    value["apiVersion"] = format!("{group}{}", kind.version).into();
-    value["kind"] = kind.kind.into();
-    Some(value)
 }
 
 /// Names and keys of Secrets go into the archive; their values serve to be recognized elsewhere.
@@ -237,9 +161,7 @@ async fn secrets(client: &Client, known: &mut Foreknown) {
         match api.list(&ListParams::default()).await {
             Ok(list) if list.items.is_empty() => {}
             Ok(list) => {
-                let names = list.items.iter().map(described);
-                let names = json!({ "apiVersion": "v1", "kind": "List", "items": names.collect::<Vec<_>>() });
-                known.names.push((path, names));
+                known.names.push((path, list.items.iter().map(described).collect()));
                 let data = list.items.into_iter().flat_map(|secret| secret.data.unwrap_or_default());
                 known.secrets.extend(data.map(|(_, value)| value.0));
             }
@@ -334,16 +256,17 @@ impl Asked {
 
 impl<'a> Ask<'a> {
     /// Its path, and the answer to come.
-    fn answer(self) -> (String, impl Future<Output = Result<String, String>> + use<'a>) {
+    fn answer(self) -> (String, impl Future<Output = Result<Content, String>> + use<'a>) {
         let Self { path, pod, what } = self;
         let answer = async move {
             let (api, name) = (&pod.api, pod.pod.name_any());
-            match what {
+            let said = match what {
                 What::Log { container, previous } => log(api, &name, container, previous).await,
                 What::Question(question) => {
                     exec::output(api, &name, "node", &["linkspan", question, "-o", "json"]).await
                 }
-            }
+            };
+            said.map(Content::Text)
         };
         (path, answer)
     }
@@ -363,27 +286,14 @@ async fn log(api: &Api<Pod>, pod: &str, container: &str, previous: bool) -> Resu
 
 #[cfg(test)]
 mod tests {
-    use controller::api::names::{LABEL_MANAGED_BY, MANAGED_BY};
-
     use super::*;
-
-    #[test]
-    fn labels_are_those_that_objects_bear_and_no_secret_is_read_as_a_whole() {
-        let ours = format!("{LABEL_MANAGED_BY}={MANAGED_BY}");
-        assert!(KINDS.iter().any(|kind| kind.kind == "Service" && kind.labels == Some(ours.as_str())));
-        assert!(KINDS.iter().all(|kind| kind.kind != "Secret"));
-        let mut paths: Vec<String> = KINDS.iter().map(Kind::path).collect();
-        paths.sort();
-        paths.dedup();
-        assert_eq!(paths.len(), KINDS.len(), "each list has a file of its own");
-    }
 
     #[tokio::test]
     async fn what_there_is_no_room_for_is_not_asked_but_told() {
         let asked = (0..20).map(|number| {
             (format!("{number}.log"), async move {
                 assert!(number < 10, "after two answers no more are asked for than those under way");
-                if number == 0 { Err("refused".to_owned()) } else { Ok("x".to_owned()) }
+                if number == 0 { Err("refused".to_owned()) } else { Ok(Content::Text("x".to_owned())) }
             })
         });
         let (mut taken, mut missing) = (0, Vec::new());

@@ -2,7 +2,10 @@
 
 mod archive;
 mod collect;
+mod diagnosis;
+mod kinds;
 mod scrub;
+mod shared;
 
 use std::cell::RefCell;
 use std::collections::BTreeSet;
@@ -12,14 +15,16 @@ use std::path::Path;
 use anyhow::bail;
 use futures::stream::{self, StreamExt as _, TryStreamExt as _};
 use k8s_openapi::jiff::Timestamp;
-use serde_json::Value;
+use serde_json::{Value, json};
 
 pub use self::archive::part;
 use self::archive::{Archive, Partial};
-use self::collect::{Foreknown, Piece, Room};
+use self::collect::{Content, Foreknown, Piece, Room};
+use self::diagnosis::Diagnosis;
 use self::scrub::{Known, Scrubber};
 use crate::kubectl::contexts::Target;
 use crate::kubectl::output::{self, Format, Progress, Screen};
+use crate::kubectl::picture::Answers;
 use crate::kubectl::show::{self, Topic};
 use crate::status::VERSION;
 
@@ -41,10 +46,14 @@ pub async fn gather(targets: &[Target], file: &Path, now: Timestamp) -> anyhow::
     let known: Vec<Result<Foreknown, String>> = known.collect().await;
     let reached: Vec<&Target> =
         targets.iter().zip(&known).filter(|(_, known)| known.is_ok()).map(|(target, _)| target).collect();
+    let refused: Vec<Option<String>> = known.iter().map(|known| known.as_ref().err().cloned()).collect();
     let scrubber = known_of(targets, known.iter().flatten()).scrubber()?;
+    let diagnosis = Diagnosis::of(targets, &refused, &progress).await;
+    let scrubber = scrubber.with_public(diagnosis.public_keys());
     progress.now(format!("gathering from {} clusters", targets.len()));
     let archive = RefCell::new(archive);
-    let from = targets.iter().zip(known).map(|(target, known)| one(target, known, &scrubber, &archive));
+    let each = targets.iter().zip(known).zip(&diagnosis.answers);
+    let from = each.map(|((target, known), answers)| one(target, known, answers, &scrubber, &archive));
     let missing: Vec<Vec<String>> = stream::iter(from).buffered(AT_ONCE).try_collect().await?;
     let missing = missing.concat();
     let mut archive = archive.into_inner();
@@ -52,6 +61,9 @@ pub async fn gather(targets: &[Target], file: &Path, now: Timestamp) -> anyhow::
         bail!("no cluster gives anything: {}", missing.first().map_or("there is none", String::as_str));
     }
     progress.now("summing up");
+    let found = Content::Answer(serde_json::to_value(&diagnosis.findings)?);
+    let (path, text) = clean(&mut scrubber.clone(), Piece { path: "diagnose.json".to_owned(), content: found })?;
+    archive.add(&path, &checked(&path, text, &scrubber)?)?;
     let clean = |text: String| checked("a summary", scrubber.text(&text), &scrubber);
     archive.add("summary.txt", &clean(summary(&reached).await?)?)?;
     archive.add("gathered.txt", &format!("by linkspan {VERSION} at {now}\n"))?;
@@ -72,6 +84,7 @@ pub async fn gather(targets: &[Target], file: &Path, now: Timestamp) -> anyhow::
 async fn one(
     target: &Target,
     known: Result<Foreknown, String>,
+    answers: &Answers,
     scrubber: &Scrubber,
     archive: &RefCell<Archive<File>>,
 ) -> anyhow::Result<Vec<String>> {
@@ -91,24 +104,33 @@ async fn one(
     };
     let mut missing = known.missing;
     if let Some(version) = known.version {
-        take(Piece::Text("version.txt".to_owned(), format!("{version}\n")))?;
+        take(Piece { path: "version.txt".to_owned(), content: Content::Text(format!("{version}\n")) })?;
     }
     for (path, names) in known.names {
-        take(Piece::Objects(path, names))?;
+        take(Piece { path, content: Content::Objects(names) })?;
+    }
+    for (path, answer) in diagnosis::files(answers) {
+        match answer {
+            Ok(answer) => drop(take(Piece { path, content: Content::Answer(answer) })?),
+            Err(why) => missing.push(format!("{path}: {why}")),
+        }
     }
     missing.extend(collect::collect(&target.client, &mut take).await?);
     Ok(missing.into_iter().map(|why| format!("{}: {why}", target.name)).collect())
 }
 
 /// Path and text of a piece without its secrets. What it calls a public key stays from then on.
-fn clean(scrubber: &mut Scrubber, piece: Piece) -> anyhow::Result<(String, String)> {
-    match piece {
-        Piece::Objects(path, mut list) => {
-            let objects = list.get_mut("items").and_then(Value::as_array_mut);
-            objects.into_iter().flatten().for_each(|object| scrubber.object(object));
-            Ok((path, output::yaml(&list)?))
+fn clean(scrubber: &mut Scrubber, Piece { path, content }: Piece) -> anyhow::Result<(String, String)> {
+    let text = match content {
+        Content::Objects(mut objects) => {
+            objects.iter_mut().for_each(|object| scrubber.object(object));
+            output::yaml(&json!({ "apiVersion": "v1", "kind": "List", "items": objects }))?
         }
-        Piece::Text(path, text) => {
+        Content::Answer(mut answer) => {
+            scrubber.object(&mut answer);
+            output::json(&answer)?
+        }
+        Content::Text(text) => {
             // Logs are not JSON as a whole; nodes answer in it.
             if let Some(value) = path.ends_with(".json").then(|| serde_json::from_str(&text).ok()).flatten() {
                 let mut keys = BTreeSet::new();
@@ -117,10 +139,10 @@ fn clean(scrubber: &mut Scrubber, piece: Piece) -> anyhow::Result<(String, Strin
                 });
                 *scrubber = scrubber.with_public(keys);
             }
-            let text = scrubber.text(&text);
-            Ok((path, text))
+            scrubber.text(&text)
         }
-    }
+    };
+    Ok((path, text))
 }
 
 /// The text, if no secret is left in it.

@@ -99,7 +99,7 @@ fn members(seen: &Seen) -> Vec<Entry> {
             .iter()
             .map(|gateway| if gateway.active { format!("{}*", gateway.node) } else { gateway.node.clone() });
         let gateways: Vec<String> = gateways.collect();
-        let message = ready.filter(|ready| ready.status != "True").map(|ready| ready.message.clone());
+        let message = ready.filter(|ready| ready.status != "True").map(|ready| seen.speech.spoken(&ready.message));
         let shown = match (is_own, &message) {
             (_, Some(message)) => message.clone(),
             (true, None) => "this cluster".to_owned(),
@@ -229,7 +229,8 @@ fn exports(seen: &Seen) -> Vec<Entry> {
         let conditions = export.status.as_ref().map(|status| status.conditions.as_slice()).unwrap_or_default();
         let bad = [("Valid", "True"), ("Ready", "True"), ("Conflict", "False")];
         let bad = bad.into_iter().find_map(|(kind, good)| {
-            condition(conditions, kind).filter(|condition| condition.status != good).map(|bad| bad.message.clone())
+            let bad = condition(conditions, kind).filter(|condition| condition.status != good)?;
+            Some(seen.speech.spoken(&bad.message))
         });
         let message = match conditions.is_empty() {
             true => "no controller has looked at it yet".to_owned(),

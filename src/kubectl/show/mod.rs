@@ -21,6 +21,7 @@ pub use seen::{Seen, Workload, see};
 
 use crate::kubectl::contexts::Target;
 use crate::kubectl::output::{self, Field, Format, Listing, Screen, Written};
+use crate::kubectl::speech::Speech;
 
 /// How often `--watch` asks.
 const WATCH_PERIOD: Duration = Duration::from_secs(2);
@@ -88,6 +89,8 @@ pub struct Order {
     pub namespace: Option<String>,
     /// How.
     pub format: Format,
+    /// How its reader calls the program.
+    pub speech: Speech,
 }
 
 /// Shows it once.
@@ -156,7 +159,8 @@ pub async fn watch(targets: &[Target], order: &Order) -> anyhow::Result<()> {
 async fn render(targets: &[Target], order: &Order, now: Option<Timestamp>) -> anyhow::Result<(String, Vec<String>)> {
     let topics = order.topic.each();
     let asked = targets.iter().map(|target| seen::see(target, &topics, order.namespace.as_deref()));
-    let seen: Vec<Seen> = join_all(asked).await.into_iter().map(|seen| Seen { now, ..seen }).collect();
+    let told = |seen| Seen { now, speech: order.speech.clone(), ..seen };
+    let seen: Vec<Seen> = join_all(asked).await.into_iter().map(told).collect();
     let missing = seen.iter().flat_map(|seen| seen.missing.iter().map(|why| format!("{}: {why}", seen.context)));
     Ok((draw(&seen, &topics, order.format, Screen::of_stdout())?, missing.collect()))
 }

@@ -16,6 +16,7 @@ use serde::de::DeserializeOwned;
 use super::Topic;
 use crate::kubectl::contexts::Target;
 use crate::kubectl::errors::{explain, is_cut_off, is_not_found};
+use crate::kubectl::speech::Speech;
 
 /// What one cluster says.
 #[derive(Debug, Clone, Default)]
@@ -24,6 +25,8 @@ pub struct Seen {
     pub context: String,
     /// The time that ages are told for; without it, that of the observation.
     pub now: Option<Timestamp>,
+    /// How who reads it calls the program.
+    pub speech: Speech,
     /// Its cluster ID, once it has one.
     pub own: Option<String>,
     /// The clusters that it knows, itself among them.

@@ -14,7 +14,7 @@ use std::time::Duration;
 use anyhow::{Context as _, bail};
 use controller::api::names::SYSTEM_NAMESPACE;
 use controller::broker::cluster_id;
-use futures::future::{join_all, try_join_all};
+use futures::future::join_all;
 use k8s_openapi::api::apps::v1::DaemonSet;
 use k8s_openapi::api::core::v1::Pod;
 use kube::Api;
@@ -27,12 +27,14 @@ use super::install::wait::{self, LOOK};
 use super::output::Progress;
 pub use claim::RunId;
 pub use deadline::Deadline;
-pub use end::{Afterwards, Done};
+pub use end::{Afterwards, Done, Shortfall};
 pub use manifests::{CONTAINER, NAMESPACE, PORT, headless, service};
 pub use seen::{Known, Server};
 
 use end::Signals;
 
+/// Between fewer clusters there is nothing to try.
+const CLUSTERS_MIN: usize = 2;
 /// Pods in each cluster.
 const PODS: usize = 2;
 /// Looks until pods run and all are known everywhere: two minutes.
@@ -107,7 +109,8 @@ impl Cluster {
 }
 
 /// Makes the stage, has `work` done on it, and takes it away again, also when it is interrupted; or leaves it, when that is
-/// what is wanted. Only what this run has made or adopted is taken away.
+/// what is wanted. Only what this run has made or adopted is taken away. Clusters that are of no use are left out, as long
+/// as two remain.
 ///
 /// # Errors
 /// The stage cannot be made, or it was interrupted; what could not be taken away then is told, too.
@@ -119,10 +122,11 @@ pub async fn with<T>(
 ) -> anyhow::Result<Done<T>> {
     let progress = Progress::start("asking the clusters who they are");
     let mut signals = Signals::catch()?;
-    let clusters = tokio::select! {
-        clusters = prepare(targets) => clusters?,
+    let (clusters, left_out) = tokio::select! {
+        prepared = prepare(targets) => prepared?,
         signal = signals.next() => bail!("ended by {signal}"),
     };
+    let used: Vec<Target> = clusters.iter().map(|cluster| cluster.target.clone()).collect();
     // From here on there is something to be taken away.
     let work = async {
         let stage = Stage::set_up(clusters, run, &progress).await?;
@@ -136,15 +140,30 @@ pub async fn with<T>(
         Afterwards::Remove => "removing test pods",
         Afterwards::Keep => "leaving test pods",
     });
-    let errors = end::tidy(targets, run, afterwards, &mut signals).await;
-    end::done(worked, errors)
+    let errors = end::tidy(&used, run, afterwards, &mut signals).await;
+    end::done(worked, errors, left_out)
 }
 
-/// Asks the clusters who they are, and changes nothing.
-async fn prepare(targets: &[Target]) -> anyhow::Result<Vec<Cluster>> {
-    let clusters = try_join_all(targets.iter().map(identify)).await?;
+/// Asks the clusters who they are, and changes nothing. Tells those that can be used, and why others cannot.
+async fn prepare(targets: &[Target]) -> anyhow::Result<(Vec<Cluster>, Vec<String>)> {
+    let (clusters, left_out) = usable(join_all(targets.iter().map(identify)).await)?;
     check(&clusters)?;
-    Ok(clusters)
+    Ok((clusters, left_out))
+}
+
+/// Those that can be used, and why others cannot, where there are enough without them.
+fn usable<T>(asked: Vec<anyhow::Result<T>>) -> anyhow::Result<(Vec<T>, Vec<String>)> {
+    let (mut usable, mut useless) = (Vec::new(), Vec::new());
+    for one in asked {
+        match one {
+            Ok(one) => usable.push(one),
+            Err(why) => useless.push(format!("{why:#}")),
+        }
+    }
+    if usable.len() < CLUSTERS_MIN && !useless.is_empty() {
+        bail!("{}", useless.join("; and "));
+    }
+    Ok((usable, useless))
 }
 
 async fn identify(target: &Target) -> anyhow::Result<Cluster> {
@@ -159,7 +178,7 @@ async fn identify(target: &Target) -> anyhow::Result<Cluster> {
 }
 
 fn check(clusters: &[Cluster]) -> anyhow::Result<()> {
-    if clusters.len() < 2 {
+    if clusters.len() < CLUSTERS_MIN {
         bail!("this needs two clusters at least: name their contexts, as in --context paris,berlin");
     }
     let ids: BTreeSet<&str> = clusters.iter().map(|cluster| cluster.id.as_str()).collect();
@@ -226,4 +245,24 @@ async fn knowledge(cluster: &Cluster, pods: &BTreeMap<String, Vec<Server>>) -> a
 /// An address and the port of the test pods, IPv6 in brackets.
 pub fn at(address: IpAddr) -> String {
     std::net::SocketAddr::new(address, PORT).to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use anyhow::anyhow;
+
+    use super::*;
+
+    #[test]
+    fn clusters_of_no_use_are_left_out_as_long_as_two_remain() {
+        let dark = || Err(anyhow!("refused").context("failed to ask rome which cluster it is"));
+        let foreign = || Err(anyhow!("oslo is no Member of a clusterset"));
+        let (used, left_out) = usable(vec![Ok("paris"), dark(), Ok("berlin"), foreign()]).unwrap();
+        assert_eq!(used, ["paris", "berlin"]);
+        assert_eq!(left_out, ["failed to ask rome which cluster it is: refused", "oslo is no Member of a clusterset"]);
+        let error = usable(vec![Ok("paris"), dark(), foreign()]).unwrap_err().to_string();
+        assert_eq!(error, "failed to ask rome which cluster it is: refused; and oslo is no Member of a clusterset");
+        // That one alone is too few is told with how to name more.
+        assert_eq!(usable(vec![Ok("paris")]).unwrap(), (vec!["paris"], Vec::new()));
+    }
 }

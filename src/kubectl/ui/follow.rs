@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context as _;
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{Semaphore, mpsc, watch};
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 
@@ -18,11 +18,12 @@ use super::data::{Shown, Topology};
 use super::latest::{Latest, Stage};
 use super::rates::Rates;
 use super::server::Answer;
-use super::topology::topology;
+use super::topology::{spoken, topology};
 use crate::kubectl::contexts::Target;
 use crate::kubectl::diagnose::{Finding, State, diagnose, questions};
 use crate::kubectl::inspect::Questions;
 use crate::kubectl::picture::{self, Answers, ClusterPicture, Part, Picture, Unseen, Wanted};
+use crate::kubectl::speech::Speech;
 
 /// How long it takes until something is shown although not all clusters have told anything.
 const FIRST: Duration = Duration::from_secs(2);
@@ -32,6 +33,9 @@ const ANSWERS: Duration = Duration::from_secs(60);
 const AGAIN: [i64; 2] = [60_000, 15_000];
 /// News that wait while others are judged.
 const WAITING: usize = 1024;
+/// Clusters whose nodes are asked at a time: each node is a connection, 16 of each cluster. Looks are not counted: their
+/// connections stay open for the next one.
+const AT_ONCE: usize = 32;
 /// The shortest time between two pages.
 const PAUSE: Duration = Duration::from_millis(500);
 
@@ -58,6 +62,7 @@ pub(super) enum News {
 pub(super) struct Follower {
     targets: Vec<Target>,
     nodes: Nodes,
+    speech: Speech,
     latest: Latest,
     rates: Rates,
     shown: Shown,
@@ -67,13 +72,24 @@ pub(super) struct Follower {
     is_asking: bool,
     /// Clusters whose nodes have not answered yet.
     asking: JoinSet<News>,
+    /// Turns of those whose nodes are being asked.
+    turns: Arc<Semaphore>,
 }
 
 impl Follower {
-    pub(super) fn new(targets: Vec<Target>, nodes: Nodes) -> Self {
-        let latest = Latest::new(targets.iter().map(|target| target.name.clone()));
-        let (rates, shown) = (Rates::default(), Shown::default());
-        Self { targets, nodes, latest, rates, shown, asked: None, is_asking: false, asking: JoinSet::new() }
+    pub(super) fn new(targets: Vec<Target>, nodes: Nodes, speech: Speech) -> Self {
+        Self {
+            latest: Latest::new(targets.iter().map(|target| target.name.clone())),
+            targets,
+            nodes,
+            speech,
+            rates: Rates::default(),
+            shown: Shown::default(),
+            asked: None,
+            is_asking: false,
+            asking: JoinSet::new(),
+            turns: Arc::new(Semaphore::new(AT_ONCE)),
+        }
     }
 
     /// Goes on until nobody wants to see it any more.
@@ -154,19 +170,24 @@ impl Follower {
         let clusters = self.latest.picture().clusters.iter().zip(&self.targets).zip(asked);
         for (at, ((cluster, target), asked)) in clusters.enumerate().filter(|(_, (_, asked))| !asked.is_empty()) {
             let (target, wanted) = (target.clone(), picture::wanted(cluster, asked));
-            self.asking.spawn(async move { News::Nodes(at, stage, ask(&target, wanted).await) });
+            let turns = Arc::clone(&self.turns);
+            self.asking.spawn(async move {
+                let _turn = turns.acquire_owned().await;
+                News::Nodes(at, stage, ask(&target, wanted).await)
+            });
         }
     }
 
     /// Makes of what was seen what is shown. Hundreds of clusters take a while, and the server goes on.
     async fn judge(&mut self, every: Duration) -> anyhow::Result<()> {
         let (latest, before, now) = (std::mem::take(&mut self.latest), std::mem::take(&mut self.rates), picture::now());
+        let speech = self.speech.clone();
         let judged = tokio::task::spawn_blocking(move || {
             let seen: &Picture = latest.picture();
             let rates = before.after(seen);
             let mut findings: Vec<Finding> = diagnose(seen);
             findings.extend(latest.stale(now, every));
-            let topology = topology(seen, &findings, &rates);
+            let topology = spoken(topology(seen, &findings, &rates), &speech);
             (latest, rates, topology)
         });
         (self.latest, self.rates, self.shown.topology) = judged.await.context("what was seen could not be judged")?;

@@ -23,6 +23,7 @@ use tokio::sync::watch;
 
 use super::contexts::Target;
 use super::output::print;
+use super::speech::Speech;
 use data::Shown;
 use follow::Follower;
 use server::{Answer, Token, serve};
@@ -39,7 +40,7 @@ pub enum Browser {
 }
 
 /// How the page is served.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub struct Options {
     /// TCP port on 127.0.0.1; 0 for any that is free.
     pub port: u16,
@@ -49,6 +50,8 @@ pub struct Options {
     pub nodes: Nodes,
     /// Whether a browser is started.
     pub browser: Browser,
+    /// How who reads the page calls the program.
+    pub speech: Speech,
 }
 
 /// Serves the page until it is interrupted.
@@ -70,7 +73,7 @@ pub async fn ui(targets: Vec<Target>, options: Options) -> anyhow::Result<()> {
     };
     tokio::select! {
         ended = serve(listener, token, answer) => ended,
-        ended = Follower::new(targets, options.nodes).follow(options.every, send) => ended,
+        ended = Follower::new(targets, options.nodes, options.speech).follow(options.every, send) => ended,
         ended = interrupted() => ended,
     }
 }

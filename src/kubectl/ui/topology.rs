@@ -11,6 +11,7 @@ use super::index::{Index, ordered};
 use super::rates::Rates;
 use crate::kubectl::diagnose::{Check, Fault, Finding, NOT_ASKED, State};
 use crate::kubectl::picture::{ClusterPicture, Picture};
+use crate::kubectl::speech::Speech;
 
 /// What the page shows.
 pub fn topology(picture: &Picture, findings: &[Finding], rates: &Rates) -> Topology {
@@ -22,6 +23,15 @@ pub fn topology(picture: &Picture, findings: &[Finding], rates: &Rates) -> Topol
         exports: exports(picture, &records, &index),
         findings,
     }
+}
+
+/// The same in words of who reads it: conditions of objects are quoted, and say `linkspan`.
+pub fn spoken(mut topology: Topology, speech: &Speech) -> Topology {
+    let said = |text: &mut String| *text = speech.spoken(text);
+    topology.findings.iter_mut().for_each(|finding| finding.speak(speech));
+    topology.clusters.iter_mut().map(|cluster| &mut cluster.note).for_each(said);
+    topology.exports.iter_mut().map(|export| &mut export.note).for_each(said);
+    topology
 }
 
 /// What is not as it should be. That a dark cluster is dark is told once, and not for each of its parts.

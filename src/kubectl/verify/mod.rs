@@ -7,11 +7,9 @@ mod plan;
 mod run;
 mod table;
 
-use anyhow::bail;
-
 use super::contexts::Target;
 use super::output::{self, Format, Progress, Screen};
-use super::stage::{self, Afterwards, Done, RunId, Stage};
+use super::stage::{self, Afterwards, RunId, Stage};
 pub use judge::Outcome;
 pub use plan::{Call, Kind};
 
@@ -29,19 +27,16 @@ pub struct Options {
 /// Proves it, and takes away what it made, also when it is interrupted. `run` is by what its test pods are known.
 ///
 /// # Errors
-/// Something is not as it should be, or could not be tried or taken away; what was proven is printed before.
+/// It could not run. Or it did, and something is not as it should be, could not be tried or taken away: then it is a
+/// [`Shortfall`](stage::Shortfall), and what was proven is printed before.
 pub async fn verify(targets: &[Target], run: &RunId, options: Options) -> anyhow::Result<()> {
     let prove = async |stage: &Stage, progress: &Progress| prove(stage, options.failover, progress).await;
-    let Done { outcome: outcomes, cleaned } = stage::with(targets, run, options.afterwards, prove).await?;
-    output::print(&table::render(&outcomes, options.output, Screen::of_stdout())?)?;
-    let mut wrong = Vec::new();
-    let failed = outcomes.iter().filter(|outcome| !outcome.ok).count();
-    if failed > 0 {
-        let all = outcomes.len();
-        wrong.push(format!("{failed} of {all} proofs failed; `linkspan diagnose` looks for the reason"));
-    }
-    wrong.extend(cleaned.err().map(|error| format!("{error:#}")));
-    if wrong.is_empty() { Ok(()) } else { bail!("{}", wrong.join("; and ")) }
+    let done = stage::with(targets, run, options.afterwards, prove).await?;
+    output::print(&table::render(&done.outcome, options.output, Screen::of_stdout())?)?;
+    let (all, failed) = (done.outcome.len(), done.outcome.iter().filter(|outcome| !outcome.ok).count());
+    let wrong =
+        (failed > 0).then(|| format!("{failed} of {all} proofs failed; `linkspan diagnose` looks for the reason"));
+    Ok(done.end(wrong)?)
 }
 
 async fn prove(stage: &Stage, failover: bool, progress: &Progress) -> Vec<Outcome> {

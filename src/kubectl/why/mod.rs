@@ -16,6 +16,7 @@ use serde::{Deserialize, Serialize};
 
 use super::diagnose::{Fault, Finding, State};
 use super::picture::Picture;
+use super::speech::Speech;
 use parse::End;
 
 pub use ends::{Client, Goal, NotFound, client, goal};
@@ -98,6 +99,14 @@ impl Story {
     /// The first hop that is broken.
     pub fn broken(&self) -> Option<&Hop> {
         self.hops.iter().find(|hop| hop.state == State::Failed)
+    }
+
+    /// The same in words of who reads it: conditions of objects are quoted, and say `linkspan`.
+    pub fn spoken(mut self, speech: &Speech) -> Self {
+        for Hop { evidence, cause, fix, .. } in &mut self.hops {
+            [evidence, cause, fix].into_iter().for_each(|text| *text = speech.spoken(text));
+        }
+        self
     }
 
     /// Exit code: 1 when a hop is broken, 3 when one could not be seen, else 0.

@@ -3,6 +3,7 @@
 use super::super::{Workload, draw};
 use super::*;
 use crate::kubectl::output::{Format, Screen};
+use crate::kubectl::speech::Speech;
 
 fn from<T: serde::de::DeserializeOwned>(value: Value) -> T {
     serde_json::from_value(value).expect("an object as API servers send it")
@@ -63,6 +64,26 @@ fn paris() -> Seen {
 fn table(topic: Topic, seen: &[Seen]) -> Vec<String> {
     let text = draw(seen, &topic.each(), Format::Table, Screen::default()).expect("a table");
     text.lines().map(|line| line.split_whitespace().collect::<Vec<_>>().join(" ")).collect()
+}
+
+#[test]
+fn what_conditions_advise_is_told_as_its_reader_calls_it_and_they_themselves_stay() {
+    let lost = ready("False", "NotJoined", "make a token with `linkspan token create`");
+    let export = json!({ "metadata": { "name": "web", "namespace": "shop" }, "status": lost });
+    let seen = Seen {
+        members: vec![member("paris", "10.42.0.0/16", lost)],
+        exports: vec![from(export)],
+        speech: Speech::through_kubectl(["token".to_owned()].into_iter()),
+        ..paris()
+    };
+    for topic in [Topic::Members, Topic::Exports] {
+        let shown = table(topic, std::slice::from_ref(&seen));
+        assert!(shown[1].ends_with("make a token with `kubectl linkspan token create`"), "{shown:?}");
+        let json = draw(std::slice::from_ref(&seen), &[topic], Format::Json, Screen::default()).expect("JSON");
+        let row = &serde_json::from_str::<Value>(&json).expect("JSON")[0];
+        assert_eq!(row["message"], "make a token with `kubectl linkspan token create`");
+        assert_eq!(row["conditions"][0]["message"], "make a token with `linkspan token create`");
+    }
 }
 
 #[test]

@@ -164,3 +164,15 @@ fn an_export_that_is_wrong_says_so_and_makes_its_cluster_bad() {
     assert_eq!(reasons(&shown, &export.findings), [("berlin", "ExportInvalid")]);
     assert_eq!(shown.clusters[0].state, State::Failed);
 }
+
+#[test]
+fn what_conditions_advise_is_shown_as_its_reader_calls_it() {
+    let mut picture = healthy();
+    let Part::Seen(exports) = &mut picture.clusters[1].exports else { panic!("seen") };
+    let valid = &mut exports[0].status.as_mut().unwrap().conditions[0];
+    (valid.status, valid.message) = ("False".to_owned(), "see `linkspan join`".to_owned());
+    let shown = spoken(shown(&picture), &Speech::through_kubectl(["join".to_owned()].into_iter()));
+    assert_eq!(shown.exports[0].note, "see `kubectl linkspan join`");
+    let evidence = &shown.findings[shown.exports[0].findings[0]].evidence;
+    assert!(evidence.contains("see `kubectl linkspan join`"), "{evidence}");
+}
