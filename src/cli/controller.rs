@@ -2,6 +2,7 @@
 
 use clap::Args as ClapArgs;
 use controller::members::{Overrides, default_pool};
+use controller::services::validate::Policy;
 use ipnet::IpNet;
 
 use super::node::Http;
@@ -21,7 +22,8 @@ Examples:
 Environment:
   As the options; an empty value is none:
     LINKSPAN_CLUSTER_ID, LINKSPAN_POD_CIDRS, LINKSPAN_SERVICE_CIDRS, LINKSPAN_VIRTUAL_POOL,
-    LINKSPAN_ALLOWED_PREFIXES, LINKSPAN_GATEWAY_SELECTOR, LINKSPAN_HTTP_PORT, POD_IP, POD_NAME
+    LINKSPAN_ALLOWED_PREFIXES, LINKSPAN_RESERVED_NAMESPACES, LINKSPAN_GATEWAY_SELECTOR,
+    LINKSPAN_HTTP_PORT, POD_IP, POD_NAME
   Which API server, outside of a pod:
     KUBECONFIG";
 
@@ -48,6 +50,10 @@ pub(super) struct Args {
     /// others is refused. Default: all are allowed.
     #[arg(long, env = "LINKSPAN_ALLOWED_PREFIXES", hide_env = true, value_name = "PREFIXES", value_parser = super::env::prefixes)]
     allowed_prefixes: Option<super::env::Maybe<Vec<IpNet>>>,
+    /// Namespaces from which nothing is exported and into which nothing is imported, with commas between; linkspan-system
+    /// always is one. Default: kube-system,kube-public,kube-node-lease,linkspan-system.
+    #[arg(long, env = "LINKSPAN_RESERVED_NAMESPACES", hide_env = true, value_name = "NAMES", value_parser = super::env::namespaces)]
+    reserved_namespaces: Option<super::env::Maybe<Vec<String>>>,
     #[command(flatten)]
     gateways: super::env::Gateways,
     #[command(flatten)]
@@ -67,6 +73,7 @@ pub(super) fn run(args: Args) -> anyhow::Result<()> {
             allowed: nets(args.allowed_prefixes),
         },
         gateways: args.gateways.selector,
+        policy: args.reserved_namespaces.and_then(|names| names.0).map_or_else(Policy::default, Policy::reserving),
         listen: args.http.listen(),
     };
     super::runtime()?.block_on(crate::roles::controller::run(settings))

@@ -66,6 +66,13 @@ pub(super) fn mtu(text: &str) -> Result<Maybe<u16>, String> {
     number(text, values::mtu)
 }
 
+/// Names of namespaces with commas or spaces between.
+pub(super) fn namespaces(text: &str) -> Result<Maybe<Vec<String>>, String> {
+    let parts = text.split([',', ' ']).filter(|part| !part.is_empty());
+    let names: Vec<String> = parts.map(values::label).collect::<Result<_, _>>()?;
+    Ok(Maybe(Some(names).filter(|names| !names.is_empty())))
+}
+
 /// Prefixes with commas or spaces between.
 pub(super) fn prefixes(text: &str) -> Result<Maybe<Vec<IpNet>>, String> {
     let parts = text.split([',', ' ']).filter(|part| !part.is_empty());
@@ -84,6 +91,9 @@ mod tests {
         assert_eq!(prefixes(" "), Ok(Maybe(None)));
         assert_eq!(mtu("1400"), Ok(Maybe(Some(1400))));
         assert_eq!(lanes("2").map(|lanes| lanes.0.map(NonZeroU8::get)), Ok(Some(2)));
+        assert_eq!(namespaces(" , "), Ok(Maybe(None)));
+        let names = namespaces("kube-system, secrets").expect("valid").0;
+        assert_eq!(names, Some(vec!["kube-system".to_owned(), "secrets".to_owned()]));
         let nets = prefixes("10.42.0.0/16, fd00:42::/56").expect("valid").0.expect("set");
         assert_eq!(nets.len(), 2);
     }
@@ -93,6 +103,7 @@ mod tests {
         assert!(lanes("17").expect_err("too many").contains("1 to 16"));
         assert!(mtu("x").expect_err("no number").contains("whole number"));
         assert!(prefixes("10.42.0.1/16").expect_err("host bits").contains("10.42.0.0/16"));
+        assert!(namespaces("kube_system").expect_err("no label").contains("RFC 1123"));
         let id = |text: &str| Cluster { cluster_id: Some(text.to_owned()) }.id();
         assert!(id("Paris").expect_err("upper case").to_string().contains("RFC 1123"));
         assert!(id(" ").expect_err("empty").to_string().contains("ConfigMap linkspan"));

@@ -4,12 +4,15 @@ use clap::Args as ClapArgs;
 
 use super::change::Change;
 use crate::kubectl::contexts::Contexts;
-use crate::kubectl::install::leave;
+use crate::kubectl::install::leave::{self, Extent};
 
 const LEAVE: &str = "\
 Examples:
   linkspan leave
   linkspan leave --context berlin --dry-run
+
+  A cluster whose broker is lost for good:
+    linkspan leave --without-broker
 
 It removes what this cluster has on the broker and what the others have here, all ServiceImports with their Services and \
 EndpointSlices, and stops cluster DNS from forwarding clusterset.local. ServiceExports stay, and so does Linkspan itself, \
@@ -22,6 +25,10 @@ pub(super) struct Leave {
     /// How long the leaving is watched, in seconds; 0 does not wait.
     #[arg(long, value_name = "SECONDS", default_value_t = 60)]
     wait: u64,
+    /// Do not ask the broker, which is lost: only this cluster is cleaned up. Should the broker come back,
+    /// `linkspan member remove` is to be run there.
+    #[arg(long)]
+    without_broker: bool,
     #[command(flatten)]
     change: Change,
     #[command(flatten)]
@@ -29,9 +36,10 @@ pub(super) struct Leave {
 }
 
 pub(super) async fn leave(args: Leave) -> anyhow::Result<()> {
+    let extent = if args.without_broker { Extent::HomeOnly } else { Extent::Everywhere };
     super::on_one(&args.contexts, async |target| {
         let steps = args.change.steps(target);
-        match leave::leave(&steps, args.wait).await? {
+        match leave::leave(&steps, args.wait, extent).await? {
             Some(left) => steps.say(&format!("it goes on without this command; still there: {left}")),
             None => Ok(()),
         }

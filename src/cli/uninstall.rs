@@ -55,7 +55,8 @@ struct OfCluster {
     /// Delete the kinds of Linkspan and of the Multi-Cluster Services API, with all objects of these kinds.
     #[arg(long, conflicts_with_all = ["config", "link"])]
     crds: bool,
-    /// Go on although the cluster does not leave, or other clusters are Members of the broker.
+    /// Go on although the cluster does not leave, or other clusters are Members of the broker. A cluster that does not
+    /// leave in time then leaves without its broker, for which another 20 seconds are waited at least.
     #[arg(long)]
     force: bool,
     /// How long the leaving is watched, in seconds. With 0 and without --force, nothing is deleted unless it has left already.

@@ -142,6 +142,7 @@ const MAKE: &str = "it builds a release, or runs all tests, or measures for minu
 const BENCH: &str = "it measures for minutes; `cargo test` builds it";
 const K3S: &str = "K3s is not to be had as a Go module; whole clusters import the same file by containerd's ctr";
 const ELSEWHERE: &str = "it needs another machine";
+const LOST: &str = "it is for who has lost a broker: controller/tests/broker/leaving.rs takes one away";
 const KUBECTL: &str = "the name of one of kubectl's commands";
 
 /// All of them.
@@ -174,6 +175,8 @@ pub const LIST: &[Documented] = &[
     never("ssh root@192.168.8.11 cat /etc/rancher/k3s/k3s.yaml | sed 's/: default$/: berlin/; s/127\\.0\\.0\\.1/192.168.8.11/' > berlin.yaml", ELSEWHERE),
     never("docker load -i linkspan.tar && docker push registry.example/linkspan:0.1.0", "it needs a container engine and a registry"),
     never("git tag v0.1.0 && git push https://git.example/linkspan v0.1.0", "it needs a Git server that takes a release"),
+    never("linkspan leave --without-broker", LOST),
+    never("kubectl linkspan leave --without-broker", LOST),
     never("kubectl describe", KUBECTL),
     never("kubectl drain", KUBECTL),
     never("kubectl rollout status", KUBECTL),
@@ -387,7 +390,8 @@ pub const LIST: &[Documented] = &[
     run(TwoUse, "kubectl get events -n linkspan-system --field-selector reason=PeerDown", ""),
     run_as(TwoUse, "kubectl get --raw /api/v1/namespaces/linkspan-system/pods/POD:9810/proxy/readyz",
         "kubectl get --raw /api/v1/namespaces/linkspan-system/pods/$POD:9810/proxy/readyz", "ready"),
-    run(TwoUse, "kubectl exec -n linkspan-system ds/linkspan-node -- linkspan status -o wide", "berlin"),
+    // Of whichever node: it need not be the gateway that has the peers.
+    run(TwoUse, "kubectl exec -n linkspan-system ds/linkspan-node -- linkspan status -o wide", "paris/paris-"),
     run_as(TwoUse, "kubectl exec -n linkspan-system POD -- linkspan status -o wide",
         "kubectl exec -n linkspan-system $POD -- linkspan status -o wide", "berlin"),
     run_as(TwoUse, "kubectl exec -n linkspan-system POD -- linkspan status",
@@ -493,7 +497,7 @@ pub const LIST: &[Documented] = &[
     run(ThreeUse, "kubectl --kubeconfig $BERLIN expose deployment web --port=80", "exposed"),
     run(ThreeUse, "kubectl linkspan export web -n default --kubeconfig $BERLIN", "exported default/web"),
     run_as(ThreeUse, "kubectl --kubeconfig $PARIS run ask -it --rm --restart=Never --image=curlimages/curl -- curl -s http://web.default.svc.clusterset.local",
-        "until kubectl --kubeconfig $PARIS run ask -it --rm --restart=Never --image=$TOOLS --command -- curl -s http://web.default.svc.clusterset.local; do sleep 1; done",
+        "until kubectl --kubeconfig $PARIS run ask -it --rm --restart=Never --image=$TOOLS --command -- curl -s http://web.default.svc.clusterset.local | grep on-berlin-; do sleep 1; done",
         "on-berlin-"),
     run_as(ThreeUse, "kubectl --context berlin create deployment web --image=traefik/whoami --port=80",
         "kubectl --context berlin create deployment page --image=$WHOAMI --port=80", "created"),

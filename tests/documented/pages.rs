@@ -78,6 +78,18 @@ fn command(line: &str) -> Option<String> {
     (!words.is_empty()).then(|| words.join(" "))
 }
 
+/// Manifests of that kind in blocks of YAML, each with its page.
+pub fn manifests(kind: &str) -> Vec<(String, String)> {
+    let mut manifests = Vec::new();
+    for page in all() {
+        let text = std::fs::read_to_string(&page).expect("a page");
+        let blocks = text.split("\n```yaml\n").skip(1).filter_map(|rest| rest.split("\n```").next());
+        let of_kind = blocks.filter(|block| block.lines().any(|line| line == format!("kind: {kind}")));
+        manifests.extend(of_kind.map(|block| (page.display().to_string(), block.to_owned())));
+    }
+    manifests
+}
+
 /// What stands in backquotes in the text and begins with the name of a program, if more follows.
 pub fn inline(page: &str) -> Vec<String> {
     let mut inside = false;

@@ -196,8 +196,17 @@ fn what_others_need_is_looked_for_before_a_cluster_is_taken_out() {
     let said = run(&["uninstall", "--cluster", "--wait", "0"]).failed();
     assert!(said.contains("nothing was uninstalled; still there: the credential (Secret linkspan-broker)"), "{said}");
     assert_eq!(node(), "daemonset.apps/linkspan-node\n");
+    let asked = || {
+        let path = "jsonpath={.metadata.annotations.linkspan\\.dev/leave}";
+        kubectl(&server, &["get", "secret", "linkspan-broker", "-n", "linkspan-system", "-o", path])
+    };
+    assert_eq!(asked(), "true");
+    let said = run(&["leave", "--without-broker", "--wait", "0"]).done();
+    assert!(said.contains("it goes on without this command; still there: the credential"), "{said}");
+    assert_eq!(asked(), "without-broker");
     let said = run(&["uninstall", "--cluster", "--wait", "0", "--force"]).done();
-    assert!(said.contains("going on although it has not left: the credential"), "{said}");
+    assert!(said.contains("it has not left, and leaves without its broker\n"), "{said}");
+    assert!(said.contains("going on although it has not left: after 20 s there is still the credential"), "{said}");
     assert!(said.contains("daemonset.apps/linkspan-node deleted\n"), "{said}");
 }
 

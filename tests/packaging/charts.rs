@@ -80,6 +80,7 @@ cluster:
   serviceCIDRs: [10.43.0.0/16]
   virtualPool: [100.64.0.0/10]
   allowedPrefixes: [10.0.0.0/8, 100.64.0.0/10]
+  reservedNamespaces: [kube-system, secrets]
 join: { token: '  abc  ' }
 gateway: { selector: 'role=edge', port: 4500, lanes: 2, mtu: 1400 }
 log: 'info,controller=debug'
@@ -98,6 +99,7 @@ dns: { tolerations: [{ operator: Exists }] }
             "LINKSPAN_SERVICE_CIDRS": "10.43.0.0/16",
             "LINKSPAN_VIRTUAL_POOL": "100.64.0.0/10",
             "LINKSPAN_ALLOWED_PREFIXES": "10.0.0.0/8,100.64.0.0/10",
+            "LINKSPAN_RESERVED_NAMESPACES": "kube-system,secrets",
             "LINKSPAN_GATEWAY_SELECTOR": "role=edge",
             "LINKSPAN_PORT": "4500",
             "LINKSPAN_LANES": "2",

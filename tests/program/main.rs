@@ -4,6 +4,7 @@
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test that cannot go on has failed")]
 
 mod commands;
+mod dns;
 #[path = "../documented/mod.rs"]
 mod documentation;
 mod documented;

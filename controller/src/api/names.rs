@@ -43,8 +43,10 @@ pub const LEASE_CONTROLLER: &str = "linkspan-controller";
 
 /// Secret with the join token, in [`SYSTEM_NAMESPACE`]; people or GitOps put it there.
 pub const SECRET_JOIN: &str = "linkspan-join";
-/// Annotation of [`SECRET_BROKER`]: the cluster is to leave.
+/// Annotation of [`SECRET_BROKER`]: the cluster is to leave, whatever the value.
 pub const ANNOTATION_LEAVE: &str = "linkspan.dev/leave";
+/// Value of [`ANNOTATION_LEAVE`]: without asking the broker, which is lost.
+pub const LEAVE_WITHOUT_BROKER: &str = "without-broker";
 /// Secret with the Member's own credential for the broker, in [`SYSTEM_NAMESPACE`]; the controller keeps it.
 pub const SECRET_BROKER: &str = "linkspan-broker";
 /// ServiceAccount of a Member on the broker: this prefix and the cluster ID.

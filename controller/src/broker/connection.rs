@@ -2,7 +2,8 @@
 
 use k8s_openapi::jiff::Timestamp;
 
-use crate::members::condition::Finding;
+use super::properties::Foreign;
+use crate::members::condition::{Finding, Holds};
 
 /// Whether this cluster has joined, and how it stands with the broker.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -32,6 +33,19 @@ pub(super) struct Refusal {
     pub message: String,
 }
 
+/// Whether other programs in this cluster are told which one it is (KEP-2149).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Told {
+    /// They have not been looked at yet.
+    Unknown,
+    /// By ClusterProperties.
+    Yes,
+    /// The API server has no ClusterProperties.
+    NoKind,
+    /// Somebody else's say something else.
+    Otherwise(Vec<Foreign>),
+}
+
 /// The state of the connection.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Connection {
@@ -41,6 +55,8 @@ pub(super) struct Connection {
     pub unreachable: Option<(Timestamp, String)>,
     /// Why the broker refuses the own Member.
     pub refused: Option<Refusal>,
+    /// What ClusterProperties say.
+    pub told: Told,
 }
 
 impl Connection {
@@ -52,6 +68,7 @@ impl Connection {
             hold: Hold::Unknown,
             unreachable: None,
             refused: None,
+            told: Told::Unknown,
         }
     }
 
@@ -70,9 +87,9 @@ impl Connection {
         matches!(self.joined, Joined::No { reason: "Left", .. })
     }
 
-    /// Conditions `Joined`, `BrokerReachable`, `Unique` and `Published`. `on_broker`: the own Member is there.
+    /// Conditions `Joined`, `BrokerReachable`, `Unique`, `Published` and `Properties`. `on_broker`: the own Member is there.
     pub fn findings(&self, on_broker: bool) -> Vec<Finding> {
-        vec![self.joined(), self.reachable(), self.unique(), self.published(on_broker)]
+        vec![self.joined(), self.reachable(), self.unique(), self.published(on_broker), self.properties()]
     }
 
     /// What keeps the own Member from being used, beside what it claims.
@@ -139,6 +156,36 @@ impl Connection {
             None if !self.is_ours() => Finding::bad("Published", "NotJoined", "see conditions Joined and Unique"),
             None if on_broker => Finding::good("Published", "Published", "the others see this Member"),
             None => Finding::bad("Published", "Pending", "this Member is not on the broker yet"),
+        }
+    }
+
+    fn properties(&self) -> Finding {
+        const KIND: &str = "Properties";
+        if !self.is_ours() {
+            return Finding::bad(KIND, "NotJoined", "see conditions Joined and Unique");
+        }
+        match &self.told {
+            Told::Unknown => Finding {
+                kind: KIND,
+                holds: Holds::Unknown,
+                reason: "Pending",
+                message: "ClusterProperties are looked at when the broker answers".to_owned(),
+            },
+            Told::Yes => Finding::good(KIND, "Told", "ClusterProperties say which cluster this is"),
+            Told::NoKind => Finding::bad(KIND, "NoSuchKind", "there are no ClusterProperties here: apply deploy/crds"),
+            Told::Otherwise(foreign) => {
+                let one = |foreign: &Foreign| {
+                    let Foreign { name, says, wanted } = foreign;
+                    format!("ClusterProperty {name} says {says:?} and not {wanted:?}")
+                };
+                let all: Vec<String> = foreign.iter().map(one).collect();
+                let message = format!(
+                    "{}, and was not made by Linkspan, which leaves it alone: whoever made it should correct or delete it; \
+                     or let this cluster leave, and join as what it says",
+                    all.join(", ")
+                );
+                Finding::bad(KIND, "ForeignProperty", message)
+            }
         }
     }
 }

@@ -47,7 +47,7 @@ pub use config::BrokerConfig;
 pub use connect::ConnectError;
 pub use credential::{Credential, InvalidCredential};
 pub use join_token::{BrokerAddress, InvalidJoinToken, JoinToken};
-pub use leave::{LeaveError, Left, ask_to_leave, leave};
+pub use leave::{LeaveError, Leaver, Left, ask_to_leave, ask_to_leave_without_broker, leave};
 pub use properties::cluster_id;
 pub use remove::DryRun;
 pub use run::run;

@@ -6,7 +6,7 @@ use crate::events::{News, Weight};
 use crate::members::condition::{Finding, Holds};
 
 /// Conditions whose changes people want to know.
-const TOLD: [&str; 7] = ["Alive", "BrokerReachable", "Joined", "Published", "Ready", "Records", "Unique"];
+const TOLD: [&str; 8] = ["Alive", "BrokerReachable", "Joined", "Properties", "Published", "Ready", "Records", "Unique"];
 /// Conditions of which the first word is no news: a Member is silent until its first heartbeat is seen.
 const LATER: [&str; 2] = ["Alive", "Records"];
 /// Reasons that say only that another condition is to be looked at, or that something is on its way.

@@ -24,22 +24,52 @@ pub(super) fn api(client: &Client) -> Api<DynamicObject> {
 /// The API server refuses, does not know the kind, or cannot be reached.
 pub async fn cluster_id(client: &Client) -> Result<Option<String>, kube::Error> {
     let property = api(client).get_opt(PROPERTY_CLUSTER).await?;
-    Ok(property.and_then(|property| property.data["spec"]["value"].as_str().map(str::to_owned)))
+    Ok(property.as_ref().and_then(value_of).map(str::to_owned))
 }
 
-/// Says which cluster this is, and of which clusterset.
-pub(super) async fn set(client: &Client, cluster: &ClusterId, clusterset: &str) -> Result<(), kube::Error> {
+/// A property that somebody else has made, and that says something else than it should.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Foreign {
+    pub name: &'static str,
+    /// What it says.
+    pub says: String,
+    /// What it should say.
+    pub wanted: String,
+}
+
+/// Says which cluster this is, and of which clusterset. What somebody else has made is left alone: KEP-2149 lets others
+/// make them. Gives back those that say something else.
+pub(super) async fn set(client: &Client, cluster: &ClusterId, clusterset: &str) -> Result<Vec<Foreign>, kube::Error> {
     let api = api(client);
+    let mut foreign = Vec::new();
     for (name, value) in [(PROPERTY_CLUSTER, cluster.as_str()), (PROPERTY_CLUSTERSET, clusterset)] {
+        let there = api.get_opt(name).await?;
+        if let Some(theirs) = there.as_ref().filter(|property| !is_ours(property)) {
+            let says = value_of(theirs).unwrap_or_default();
+            if says != value {
+                foreign.push(Foreign { name, says: says.to_owned(), wanted: value.to_owned() });
+            }
+            continue;
+        }
         let body = json!({
             "apiVersion": format!("{GROUP}/{VERSION}"),
             "kind": KIND,
             "metadata": { "name": name, "labels": { LABEL_MANAGED_BY: MANAGED_BY } },
             "spec": { "value": value },
         });
-        api.patch(name, &PatchParams::apply(FIELD_MANAGER).force(), &Patch::Apply(body)).await?;
+        // One that somebody makes at this moment is not overwritten either.
+        let params = PatchParams { force: there.is_some(), ..PatchParams::apply(FIELD_MANAGER) };
+        api.patch(name, &params, &Patch::Apply(body)).await?;
     }
-    Ok(())
+    Ok(foreign)
+}
+
+fn is_ours(property: &DynamicObject) -> bool {
+    property.labels().get(LABEL_MANAGED_BY).is_some_and(|by| by == MANAGED_BY)
+}
+
+fn value_of(property: &DynamicObject) -> Option<&str> {
+    property.data["spec"]["value"].as_str()
 }
 
 /// Removes what [`set`] said. A property that somebody else has made stays.
@@ -47,9 +77,7 @@ pub(super) async fn unset(client: &Client) -> Result<(), kube::Error> {
     let api = api(client);
     for name in [PROPERTY_CLUSTERSET, PROPERTY_CLUSTER] {
         match api.get_opt(name).await {
-            Ok(Some(property)) if property.labels().get(LABEL_MANAGED_BY).map(String::as_str) == Some(MANAGED_BY) => {
-                delete(&api, name).await?;
-            }
+            Ok(Some(property)) if is_ours(&property) => delete(&api, name).await?,
             Ok(_) => {}
             Err(error) => return Err(error),
         }

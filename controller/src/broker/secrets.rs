@@ -6,7 +6,7 @@ use kube::ResourceExt as _;
 
 use super::credential::Credential;
 use super::join_token::JoinToken;
-use crate::api::names::ANNOTATION_LEAVE;
+use crate::api::names::{ANNOTATION_LEAVE, LEAVE_WITHOUT_BROKER};
 use crate::members::ClusterId;
 
 /// Key of the join token in its Secret.
@@ -19,8 +19,8 @@ pub const ANNOTATION_USED: &str = "linkspan.dev/used";
 pub(super) enum Wish {
     /// Stay joined with this credential.
     Stay(Credential),
-    /// Leave with this credential.
-    Leave(Credential),
+    /// Leave with this credential; with none, without asking the broker.
+    Leave(Option<Credential>),
     /// Exchange this token.
     Join(JoinToken),
     /// Wait for people: reason and sentence of condition `Joined`.
@@ -41,9 +41,13 @@ pub(super) struct Known<'a> {
 /// Reads the wish from the Secrets. A good credential is kept, whatever token lies there.
 pub(super) fn wish(broker: Option<&KubeSecret>, join: Option<&KubeSecret>, known: Known<'_>) -> Wish {
     let credential = broker.map(Credential::from_secret);
-    let leaving = broker.is_some_and(|secret| secret.annotations().contains_key(ANNOTATION_LEAVE));
+    let leaving = broker.and_then(|secret| secret.annotations().get(ANNOTATION_LEAVE));
+    if let (Some(credential), Some(how)) = (&credential, leaving) {
+        // With one that cannot be read there is nobody to ask.
+        let asks = credential.as_ref().ok().filter(|_| how != LEAVE_WITHOUT_BROKER);
+        return Wish::Leave(asks.cloned());
+    }
     let (credential, problem) = match credential {
-        Some(Ok(credential)) if leaving => return Wish::Leave(credential),
         Some(Ok(credential)) => {
             let problem = problem(&credential, known);
             (Some(credential), problem)

@@ -10,12 +10,12 @@ use sha2::{Digest as _, Sha256};
 use tokio::time::Instant;
 
 use super::config::BrokerConfig;
-use super::connection::{Connection, Hold, Joined};
+use super::connection::{Connection, Hold, Joined, Told};
 use super::credential::Credential;
 use super::join::{self, JoinError};
 use super::join_token::JoinToken;
 use super::lease::Beater;
-use super::leave::leave;
+use super::leave::{Leaver, Left, leave};
 use super::plan::Court;
 use super::retry::Retry;
 use super::secrets::{ANNOTATION_USED, Known, Wish, wish};
@@ -126,7 +126,7 @@ impl Shell {
         match wish(broker, join, known) {
             Wish::Stay(credential) => self.stay(credential, now),
             Wish::Join(token) => self.join(&token, now).await,
-            Wish::Leave(credential) => self.leave(&credential, now).await,
+            Wish::Leave(credential) => self.leave(credential.as_ref(), now).await,
             // Who has just left has no Secrets either.
             Wish::Wait { reason: "NotJoined", .. } if self.connection.has_left() => {}
             Wish::Wait { reason, message } => {
@@ -238,31 +238,52 @@ impl Shell {
         }
     }
 
-    async fn leave(&mut self, credential: &Credential, now: Now) {
+    /// Leaves; without a credential, without asking the broker.
+    async fn leave(&mut self, credential: Option<&Credential>, now: Now) {
         tracing::info!("leaving the clusterset");
-        let client = self.session.take().map(|session| Ok(session.client)).unwrap_or_else(|| credential.client());
+        let session = self.session.take().map(|session| session.client);
         self.close();
-        let left = match client {
-            Ok(client) => {
-                let broker = Some((&client, credential.broker.namespace.as_str()));
-                leave(&self.local, &self.config.namespace, &self.config.cluster, broker).await
-            }
-            // With such a credential there is nobody to ask.
-            Err(_) => leave(&self.local, &self.config.namespace, &self.config.cluster, None).await,
+        // With a credential of which no client can be made there is nobody to ask.
+        let client = credential.and_then(|credential| session.or_else(|| credential.client().ok()));
+        let broker = client.as_ref().zip(credential.map(|credential| credential.broker.namespace.as_str()));
+        let own = Leaver {
+            local: &self.local,
+            namespace: &self.config.namespace,
+            cluster: &self.config.cluster,
+            cluster_uid: &self.config.cluster_uid,
         };
-        match left {
-            Ok(_) => {
+        match leave(own, broker).await {
+            Ok(left) => {
                 self.world.broker_secret.remove(SECRET_BROKER);
                 self.world.join_secret.remove(SECRET_JOIN);
                 self.world.reset_remote(now.wall);
-                let message =
-                    "this cluster has left; put a new token into Secret linkspan-join to join again".to_owned();
+                let message = format!(
+                    "this cluster has left{}; put a new token into Secret linkspan-join to join again",
+                    self.left_behind(left)
+                );
+                tracing::info!("{message}");
                 self.connection.joined = Joined::No { reason: "Left", message };
             }
             Err(error) => {
                 tracing::warn!("failed to leave, trying again: {error}");
                 self.not_before = Some(now.monotonic + self.config.heartbeat);
                 self.connection.joined = Joined::No { reason: "Leaving", message: error.to_string() };
+            }
+        }
+    }
+
+    /// What of this cluster is still on the broker, as the end of a sentence.
+    fn left_behind(&self, left: Left) -> String {
+        match left {
+            Left::Clean => String::new(),
+            Left::IdOfAnother => {
+                "; on the broker nothing was removed, since another living cluster has this ID".to_owned()
+            }
+            Left::BrokerUntouched => {
+                let cluster = &self.config.cluster;
+                format!(
+                    "; the broker was not asked: if it comes back, `linkspan member remove {cluster}` is to be run there"
+                )
             }
         }
     }
@@ -321,15 +342,17 @@ impl Shell {
         }
         let (cluster, broker) = (&self.config.cluster, &session.credential.broker);
         let cleaned = join::clean_up(&session.client, &broker.namespace, cluster).await;
-        let said = match properties::set(&self.local, cluster, &broker.clusterset).await {
-            Err(kube::Error::Api(status)) if status.code == 404 => {
-                tracing::warn!("the API server has no ClusterProperties: apply deploy/crds");
-                Ok(())
-            }
-            said => said,
+        let told = match properties::set(&self.local, cluster, &broker.clusterset).await {
+            Err(kube::Error::Api(status)) if status.code == 404 => Ok(Told::NoKind),
+            Ok(foreign) if foreign.is_empty() => Ok(Told::Yes),
+            Ok(foreign) => Ok(Told::Otherwise(foreign)),
+            Err(error) => Err(error),
         };
-        match cleaned.and(said) {
-            Ok(()) => session.settled = true,
+        match cleaned.and(told) {
+            Ok(told) => {
+                session.settled = true;
+                self.connection.told = told;
+            }
             Err(error) => tracing::warn!("failed to finish joining, trying again: {}", describe(&error)),
         }
     }

@@ -143,6 +143,8 @@ enum Kept {
     Gateway,
     Lease,
     Credential(Membership),
+    /// One that is being deleted: it counts for nothing, but its end makes room for another one.
+    Going,
 }
 
 /// What of a Member is kept.
@@ -303,7 +305,7 @@ impl Index {
                 Some(Kept::Import(import)) => observed.import = Some(import),
                 Some(Kept::Record(record)) => observed.records.push(record),
                 Some(Kept::Namespace(_) | Kept::Member(..) | Kept::Gateway | Kept::Lease | Kept::Credential(_)) => {}
-                None => {}
+                Some(Kept::Going) | None => {}
             }
         }
         let derived = (key.namespace.clone(), derived_name(key));
@@ -325,7 +327,8 @@ impl Index {
         let here = || Some(ServiceKey::new(&place.0, &place.1));
         let going = object.metadata().deletion_timestamp.is_some();
         Some(match object {
-            Object::Export(_) | Object::Slice(_) | Object::Import(_) if going => return None,
+            Object::Export(_) | Object::Import(_) if going => (here(), Kept::Going),
+            Object::Slice(slice) if going => (take_slice_apart(&slice)?.0, Kept::Going),
             Object::Export(export) => {
                 let generation = export.metadata.generation;
                 let local = LocalExport::of(&export);

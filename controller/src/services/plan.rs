@@ -377,7 +377,7 @@ fn ready(observed: &Observed<'_>, outcome: &Outcome) -> Verdict {
         return Verdict::new(READY, Truth::False, "Failed", failure);
     }
     match own_record(observed).and_then(|seen| seen.accepted.as_ref()) {
-        Some(accepted) if accepted.status == "True" => Verdict::new(READY, Truth::True, "Exported", ""),
+        Some(accepted) if accepted.status == "True" => Verdict::new(READY, Truth::True, "Exported", &outcome.left_out),
         Some(accepted) if accepted.status == "False" => {
             Verdict::new(READY, Truth::False, "Failed", accepted.message.clone())
         }

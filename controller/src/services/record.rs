@@ -158,6 +158,9 @@ pub struct Outcome {
     pub record: Option<Record>,
     /// The condition `Valid`. Where something is left out, its message says what and why.
     pub valid: Verdict,
+    /// How many endpoints are left out of the record, and why; empty where none is. That others have the record says
+    /// nothing of whether it has endpoints, so both are told together.
+    pub left_out: String,
 }
 
 /// Makes the record of `key`. The order of slices does not matter.
@@ -174,13 +177,17 @@ pub fn record(
     let (service, kind) = match check(site, key, service) {
         Ok(checked) => checked,
         Err((reason, message)) => {
-            return Outcome { record: None, valid: Verdict::new(VALID, Truth::False, reason, message) };
+            let valid = Verdict::new(VALID, Truth::False, reason, message);
+            return Outcome { record: None, valid, left_out: String::new() };
         }
     };
     let mut notes = Vec::new();
     let exported_labels = exportable(&export.labels, "label", labels::check_labels, &mut notes);
     let exported_annotations = exportable(&export.annotations, "annotation", labels::check_annotations, &mut notes);
-    let slices = group(site, service, kind, slices, &mut notes);
+    let mut left_out = Vec::new();
+    let slices = group(site, service, kind, slices, &mut left_out);
+    let left_out = left_out.join("; ");
+    notes.extend(Some(left_out.clone()).filter(|note| !note.is_empty()));
     let record = Record {
         cluster: site.cluster.clone(),
         service: key.clone(),
@@ -196,7 +203,7 @@ pub fn record(
         slices,
     };
     let valid = Verdict::new(VALID, Truth::True, "Valid", notes.join("; "));
-    Outcome { record: Some(record), valid }
+    Outcome { record: Some(record), valid, left_out }
 }
 
 fn check<'a>(
@@ -305,27 +312,33 @@ fn chunk(groups: Groups<'_>, notes: &mut Vec<String>) -> Vec<Slice> {
 struct LeftOut {
     count: usize,
     first: Option<(IpAddr, &'static str)>,
+    /// How many others there are.
+    kept: usize,
 }
+
+/// What is wrong with an address that others cannot reach, as most are of pods of the host network.
+const ELSEWHERE: &str = "not in a Pod CIDR or Service CIDR";
 
 impl LeftOut {
     fn takes(&mut self, site: Site<'_>, endpoint: &Endpoint) -> bool {
         let foreign = |address: &IpAddr| site.networks.is_some_and(|networks| !networks.contains(address));
-        let problem = |address: &IpAddr| {
-            validate::forbidden_kind(address)
-                .or_else(|| foreign(address).then_some("not in a Pod CIDR or Service CIDR"))
-        };
+        let problem =
+            |address: &IpAddr| validate::forbidden_kind(address).or_else(|| foreign(address).then_some(ELSEWHERE));
         let found = endpoint.addresses.iter().find_map(|address| Some((*address, problem(address)?)));
-        self.count += usize::from(found.is_some());
+        *if found.is_some() { &mut self.count } else { &mut self.kept } += 1;
         // The least, so that the order of slices does not matter.
         self.first = self.first.into_iter().chain(found).min();
         found.is_some()
     }
 
     fn tell(&self, cluster: &ClusterId, notes: &mut Vec<String>) {
-        if let Some((address, problem)) = self.first {
-            let (count, of) = (self.count, cluster);
-            notes.push(format!("{count} endpoints are not exported: {address} is {problem} of {of}"));
-        }
+        let Some((address, problem)) = self.first else { return };
+        let (count, total, of) = (self.count, self.count + self.kept, cluster);
+        let hint = match problem {
+            ELSEWHERE => ", as that of a pod with hostNetwork: other clusters do not reach addresses of nodes",
+            _ => "",
+        };
+        notes.push(format!("{count} of {total} endpoints are not exported: {address} is {problem} of {of}{hint}"));
     }
 }
 

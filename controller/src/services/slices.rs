@@ -22,15 +22,19 @@ use crate::api::names::{
 pub const MAX_ENDPOINTS: usize = 100;
 /// How many characters of the hash of its ports are in a slice's name.
 const HASH_CHARACTERS: usize = 6;
+/// What ends the names of no node and no zone: such a domain never is (RFC 6761).
+const NOWHERE: &str = ".invalid";
+/// Longest name of a zone: it is the value of a label.
+const MAX_ZONE: usize = 63;
 
 /// What the endpoints of a slice say about who should use them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Hints {
     /// Nothing.
     None,
-    /// Clients in the endpoint's zone.
+    /// Clients in the endpoint's zone; of one without, no client.
     Zone,
-    /// Clients on the endpoint's node, else in its zone.
+    /// Clients on the endpoint's node, else in its zone; of one without, no client.
     Node,
     /// Something that we never say.
     Foreign,
@@ -97,7 +101,7 @@ impl ImportedSlice {
                 serving: endpoint.serving,
                 terminating: endpoint.terminating,
             }),
-            hints: hints(endpoint, self.hints),
+            hints: hints(endpoint, &self.cluster, self.hints),
             hostname: endpoint.hostname.as_deref().map(str::to_owned),
             node_name: endpoint.node.as_deref().map(str::to_owned),
             zone: endpoint.zone.as_deref().map(str::to_owned),
@@ -117,28 +121,27 @@ impl ImportedSlice {
             None => ImportType::Headless,
         };
         let slice = local_slice(object)?;
+        let cluster = ClusterId::new(labels.get(LABEL_SOURCE_CLUSTER)?).ok()?;
         let all = [Hints::None, Hints::Zone, Hints::Node];
         let said = |said: &Hints| {
             let pairs = slice.endpoints.iter().zip(&object.endpoints);
             let same = |ours: Option<EndpointHints>, theirs: &Option<EndpointHints>| ours == *theirs;
-            pairs.into_iter().all(|(endpoint, theirs)| same(hints(endpoint, *said), &theirs.hints))
+            pairs.into_iter().all(|(endpoint, theirs)| same(hints(endpoint, &cluster, *said), &theirs.hints))
         };
         Some(Self {
             name: object.metadata.name.clone()?,
             service,
-            cluster: ClusterId::new(labels.get(LABEL_SOURCE_CLUSTER)?).ok()?,
             kind,
             family: slice.family,
             ports: slice.ports,
             hints: all.into_iter().find(said).unwrap_or(Hints::Foreign),
+            cluster,
             endpoints: slice.endpoints,
         })
     }
 
-    /// Whether two slices say the same. Where no endpoint has a zone or a node, all hints are alike.
+    /// Whether two slices say the same. Where there is no endpoint, all hints are alike.
     pub fn says_the_same(&self, other: &Self) -> bool {
-        let hints =
-            |slice: &Self| slice.endpoints.iter().map(|endpoint| hints(endpoint, slice.hints)).collect::<Vec<_>>();
         self.name == other.name
             && self.service == other.service
             && self.cluster == other.cluster
@@ -148,7 +151,7 @@ impl ImportedSlice {
             && self.endpoints == other.endpoints
             && self.hints != Hints::Foreign
             && other.hints != Hints::Foreign
-            && (self.hints == other.hints || hints(self) == hints(other))
+            && (self.hints == other.hints || self.endpoints.is_empty())
     }
 
     /// Its place among the slices with the same [`prefix`].
@@ -159,15 +162,26 @@ impl ImportedSlice {
 }
 
 /// Says the endpoint's own zone, and its node where that is asked for (KEP-3015).
-fn hints(endpoint: &Endpoint, hints: Hints) -> Option<EndpointHints> {
-    let for_zones = endpoint.zone.as_deref().map(|zone| vec![ForZone { name: zone.to_owned() }]);
-    let for_nodes = endpoint.node.as_deref().map(|node| vec![ForNode { name: node.to_owned() }]);
-    let said = match hints {
-        Hints::None | Hints::Foreign => return None,
-        Hints::Zone => EndpointHints { for_zones, for_nodes: None },
-        Hints::Node => EndpointHints { for_zones, for_nodes },
-    };
-    (said != EndpointHints::default()).then_some(said)
+///
+/// kube-proxy minds zones, or nodes, only where every ready endpoint names one (`topologyModeFromHints` of
+/// pkg/proxy/topology.go). So an endpoint of which it is not known, as the node of a remote one, names one that is nowhere.
+fn hints(endpoint: &Endpoint, cluster: &ClusterId, hints: Hints) -> Option<EndpointHints> {
+    let known = |name: &Option<Box<str>>| name.as_deref().filter(|name| !name.is_empty()).map(str::to_owned);
+    let or_nowhere = |name| known(name).unwrap_or_else(|| nowhere(cluster));
+    let for_zones = || Some(vec![ForZone { name: or_nowhere(&endpoint.zone) }]);
+    let for_nodes = || Some(vec![ForNode { name: or_nowhere(&endpoint.node) }]);
+    match hints {
+        Hints::None | Hints::Foreign => None,
+        Hints::Zone => Some(EndpointHints { for_zones: for_zones(), for_nodes: None }),
+        Hints::Node => Some(EndpointHints { for_zones: for_zones(), for_nodes: for_nodes() }),
+    }
+}
+
+/// The name of a node and of a zone that there is not. It tells people whose endpoints they are.
+fn nowhere(cluster: &ClusterId) -> String {
+    let id = cluster.as_str();
+    let id = &id[..id.len().min(MAX_ZONE - NOWHERE.len())];
+    format!("{}{NOWHERE}", id.trim_end_matches('-'))
 }
 
 /// The slices of `merged` in this cluster: of every record, those endpoints that are of an imported family and have at

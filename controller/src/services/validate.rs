@@ -40,10 +40,17 @@ pub struct Policy {
     pub reserved_namespaces: BTreeSet<String>,
 }
 
+impl Policy {
+    /// One that keeps the clusterset out of these namespaces, and of our own.
+    pub fn reserving(namespaces: impl IntoIterator<Item = String>) -> Self {
+        let own = SYSTEM_NAMESPACE.to_owned();
+        Self { reserved_namespaces: namespaces.into_iter().chain([own]).collect() }
+    }
+}
+
 impl Default for Policy {
     fn default() -> Self {
-        let reserved = ["kube-system", "kube-public", "kube-node-lease", SYSTEM_NAMESPACE];
-        Self { reserved_namespaces: reserved.map(str::to_owned).into() }
+        Self::reserving(["kube-system", "kube-public", "kube-node-lease"].map(str::to_owned))
     }
 }
 

@@ -4,6 +4,7 @@
 
 mod attacks;
 mod joining;
+mod leaving;
 mod mirror;
 mod outage;
 mod overlap;

@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use controller::api::{EndpointSliceObjects, ImportType, ServiceImport};
 use controller::services::derived::derived_name;
 use k8s_openapi::api::core::v1::{Namespace, Service};
+use k8s_openapi::api::discovery::v1::EndpointSlice;
 use k8s_openapi::api::networking::v1::IPAddress;
 use kube::api::{Api, DeleteParams, ListParams, Patch, PatchParams};
 use kube::runtime::{WatchStreamExt as _, watcher};
@@ -64,6 +65,33 @@ async fn row_23_a_deleted_import_comes_back_with_its_addresses_and_an_edited_one
     let patch = Patch::Merge(json!({ "spec": { "ports": [], "type": "Headless" } }));
     shop.api::<ServiceImport>().patch("web", &PatchParams::default(), &patch).await.unwrap();
     until("the edit is undone", async || (shop.import().await?.spec == before.spec).then_some(())).await;
+}
+
+/// Foreground deletion and finalizers do so.
+#[tokio::test]
+async fn row_23_what_stays_for_a_while_after_its_deletion_comes_back_when_it_has_gone() {
+    let shop = Shop::open("row-23-slowly").await;
+    shop.open_for_sale().await;
+    shop.endpoints_become(&["c1 10.1.0.1"]).await;
+    let (imports, slices) = (shop.api::<ServiceImport>(), shop.api::<EndpointSlice>());
+    let slice = shop.slices().await.remove(0).metadata;
+    let (import, name) = (imports.get("web").await.unwrap().metadata, slice.name.clone().unwrap());
+    let held_by = |finalizers: &[&str]| Patch::Merge(json!({ "metadata": { "finalizers": finalizers } }));
+    let (hold, release) = (held_by(&["example.com/hold"]), held_by(&[]));
+    imports.patch("web", &PatchParams::default(), &hold).await.unwrap();
+    slices.patch(&name, &PatchParams::default(), &hold).await.unwrap();
+    imports.delete("web", &DeleteParams::foreground()).await.unwrap();
+    slices.delete(&name, &DeleteParams::foreground()).await.unwrap();
+    settle().await;
+    assert_eq!(imports.get("web").await.unwrap().metadata.uid, import.uid);
+    imports.patch("web", &PatchParams::default(), &release).await.unwrap();
+    slices.patch(&name, &PatchParams::default(), &release).await.unwrap();
+    until("both are back", async || {
+        let (import_now, slice_now) = (shop.import().await?, shop.slices().await.pop()?);
+        (import_now.metadata.uid != import.uid && slice_now.metadata.uid != slice.uid).then_some(())
+    })
+    .await;
+    shop.imported_from(&["c1"]).await;
 }
 
 #[tokio::test]

@@ -4,6 +4,7 @@
 #![allow(clippy::unwrap_used, clippy::panic, missing_docs, reason = "a test that cannot go on has failed")]
 
 mod api;
+mod coredns;
 mod expiry;
 mod export;
 mod failures;
@@ -17,3 +18,4 @@ mod rights;
 mod silence;
 mod slices;
 mod support;
+mod throttled;

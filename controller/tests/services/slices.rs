@@ -73,6 +73,43 @@ async fn row_67_and_68_kube_proxy_is_told_of_affinity_and_of_endpoints_on_its_ow
     assert_eq!(nodes, [("10.1.0.1".to_owned(), Some("n1".to_owned())), ("10.2.0.1".to_owned(), None)]);
 }
 
+/// kube-proxy minds hints only where every endpoint has one; what it makes of these is tested beside the code.
+#[tokio::test]
+async fn row_45_and_74_with_a_traffic_distribution_every_endpoint_has_hints_wherever_it_is() {
+    let shop = Shop::open("row-45").await;
+    shop.service(json!({ "trafficDistribution": "PreferSameNode" })).await;
+    let own = json!([{ "addresses": ["10.1.0.1"], "zone": "z1", "nodeName": "n1" }, { "addresses": ["10.1.0.2"] }]);
+    shop.slice("web-1", http(8080), own).await;
+    shop.export().await;
+    let theirs = json!([{ "addresses": ["10.2.0.1"], "zone": "z1", "nodeName": "n1" }, { "addresses": ["10.2.0.2"] }]);
+    let slices = json!([{ "addressType": "IPv4", "ports": http(8080), "endpoints": theirs }]);
+    shop.remote("c2", NEW, json!({ "slices": slices })).await;
+    shop.endpoints_become(&["c1 10.1.0.1", "c1 10.1.0.2", "c2 10.2.0.1", "c2 10.2.0.2"]).await;
+    let endpoints = shop.slices().await.into_iter().flat_map(|slice| slice.endpoints);
+    let mut hints: Vec<_> = endpoints
+        .map(|endpoint| {
+            let hints = endpoint.hints.unwrap();
+            let zone = hints.for_zones.unwrap().remove(0).name;
+            format!("{} {zone} {}", endpoint.addresses[0], hints.for_nodes.unwrap().remove(0).name)
+        })
+        .collect();
+    hints.sort();
+    assert_eq!(
+        hints,
+        [
+            "10.1.0.1 z1 n1",
+            "10.1.0.2 c1.invalid c1.invalid",
+            "10.2.0.1 z1 c2.invalid",
+            "10.2.0.2 c2.invalid c2.invalid"
+        ]
+    );
+    shop.imported_from(&["c1", "c2"]).await;
+    settle().await;
+    let versions = shop.versions().await;
+    settle().await;
+    assert_eq!(shop.versions().await, versions, "all is said");
+}
+
 #[tokio::test]
 async fn row_72_and_78_endpoints_of_one_cluster_are_together_and_apart_from_others() {
     let shop = Shop::open("row-72").await;

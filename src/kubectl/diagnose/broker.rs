@@ -64,6 +64,12 @@ fn judge(condition: &Condition) -> Option<Fault> {
             "the broker refuses what this cluster says of itself",
             "the message says what is wrong with it",
         ),
+        ("Properties", _) => Fault::warning(
+            "ForeignProperty",
+            evidence,
+            "somebody else has made a ClusterProperty, and it says something else than this cluster's ID or clusterset",
+            "the message says which; delete it, or correct it, if nobody needs it as it is",
+        ),
         ("Networks", _) => Fault::failed(
             "NoNetworks",
             evidence,

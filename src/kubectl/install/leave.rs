@@ -2,21 +2,30 @@
 
 use anyhow::bail;
 use controller::api::names::{SECRET_BROKER, SYSTEM_NAMESPACE};
-use controller::broker::ask_to_leave;
+use controller::broker::{ask_to_leave, ask_to_leave_without_broker};
 use controller::cluster::services::Leftovers;
 use k8s_openapi::api::core::v1::{ConfigMap, Secret};
 use kube::{Api, Client};
 
 use super::objects::DryRun;
 use super::steps::Steps;
-use super::wait;
+use super::{join, wait};
 use crate::kubectl::errors::{Told as _, is_not_found};
+
+/// From where a cluster is removed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Extent {
+    /// From the broker, and from its own API server.
+    Everywhere,
+    /// From its own API server only: the broker is lost.
+    HomeOnly,
+}
 
 /// Leaves, and watches it for so many seconds. Some says what is still there where it is not waited for, with 0.
 ///
 /// # Errors
 /// An API server refuses, or something is left when the time is over.
-pub async fn leave(steps: &Steps, seconds: u64) -> anyhow::Result<Option<String>> {
+pub async fn leave(steps: &Steps, seconds: u64, extent: Extent) -> anyhow::Result<Option<String>> {
     let client = &steps.target.client;
     if steps.dry_run != DryRun::None {
         let left = left(client).await?;
@@ -26,7 +35,11 @@ pub async fn leave(steps: &Steps, seconds: u64) -> anyhow::Result<Option<String>
         return Ok(None);
     }
     // Who is no Member any more may still have something: an earlier try did not wait for its end.
-    let was_member = match ask_to_leave(client, SYSTEM_NAMESPACE).await {
+    let asked = match extent {
+        Extent::Everywhere => ask_to_leave(client, SYSTEM_NAMESPACE).await,
+        Extent::HomeOnly => ask_to_leave_without_broker(client, SYSTEM_NAMESPACE).await,
+    };
+    let was_member = match asked {
         Err(error) if is_not_found(&error) => false,
         asked => asked.map(|()| true).told("ask the controller to leave")?,
     };
@@ -36,7 +49,7 @@ pub async fn leave(steps: &Steps, seconds: u64) -> anyhow::Result<Option<String>
         let left = left(client).await?;
         match (left.is_empty(), was_member || !told.is_empty()) {
             (true, true) => {
-                steps.say("this cluster has left the clusterset")?;
+                steps.say(&end(client, extent).await?)?;
                 return Ok(None);
             }
             (true, false) => {
@@ -52,10 +65,26 @@ pub async fn leave(steps: &Steps, seconds: u64) -> anyhow::Result<Option<String>
         }
         tokio::time::sleep(wait::LOOK).await;
     }
+    let lost = match extent {
+        Extent::Everywhere => "; if the broker is lost for good, with --without-broker",
+        Extent::HomeOnly => "",
+    };
     bail!(
         "after {seconds} s there is still {told}: a controller has to run to remove it, see `kubectl logs -n \
-         {SYSTEM_NAMESPACE} deploy/linkspan-controller`; then run this command again"
+         {SYSTEM_NAMESPACE} deploy/linkspan-controller`; then run this command again{lost}"
     )
+}
+
+/// What is said to somebody whose cluster has left.
+async fn end(client: &Client, extent: Extent) -> anyhow::Result<String> {
+    let left = "this cluster has left the clusterset";
+    if extent == Extent::Everywhere {
+        return Ok(left.to_owned());
+    }
+    let id = join::known_id(client).await?.unwrap_or_else(|| "CLUSTER".to_owned());
+    Ok(format!(
+        "{left}, and its broker was not asked: if that comes back, run `kubectl linkspan member remove {id}` with its context"
+    ))
 }
 
 /// What is still there, for people; empty when nothing is.

@@ -8,6 +8,7 @@ use kube::api::ListParams;
 use kube::{Api, Client, ResourceExt as _};
 use serde_json::Value;
 
+use super::leave::Extent;
 use super::manifests::Base;
 use super::objects::DryRun;
 use super::steps::Steps;
@@ -18,6 +19,9 @@ use crate::kubectl::output::Format;
 
 /// Members of a broker that are named.
 const SHOWN: usize = 5;
+/// What a controller has at least for cleaning up when it goes on by force, in seconds: between two tries to leave it
+/// rests for ten.
+const AT_HOME: u64 = 20;
 
 /// What is to go.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -49,9 +53,8 @@ pub async fn uninstall(target: Target, order: Order) -> anyhow::Result<()> {
     let own = if order.member { own_id(&client).await? } else { None };
     refuse_loss(&client, order, own.as_deref()).await?;
     if order.member {
-        match leave::leave(&steps, order.wait).await {
-            Err(error) if order.force => steps.say(&format!("going on although it has not left: {error:#}"))?,
-            Ok(Some(left)) if order.force => steps.say(&format!("going on although it has not left: {left}"))?,
+        match leave::leave(&steps, order.wait, Extent::Everywhere).await {
+            Err(_) | Ok(Some(_)) if order.force => leave_home(&steps, order.wait).await?,
             Ok(Some(left)) => bail!(
                 "the cluster is leaving, for which its controller is needed, and nothing was uninstalled; still there: \
                  {left}; run this command again later, with --wait, or with --force"
@@ -68,6 +71,16 @@ pub async fn uninstall(target: Target, order: Order) -> anyhow::Result<()> {
         steps.delete(&reversed(Base::Crds)?).await?;
     }
     steps.finish()
+}
+
+/// Lets a cluster leave that does not leave its broker: while its controller is there, it cleans up here.
+async fn leave_home(steps: &Steps, seconds: u64) -> anyhow::Result<()> {
+    steps.say("it has not left, and leaves without its broker")?;
+    match leave::leave(steps, seconds.max(AT_HOME), Extent::HomeOnly).await {
+        Ok(None) => Ok(()),
+        Ok(Some(left)) => steps.say(&format!("going on although it has not left: {left}")),
+        Err(error) => steps.say(&format!("going on although it has not left: {error:#}")),
+    }
 }
 
 /// The ID that this cluster has, or had until it left.

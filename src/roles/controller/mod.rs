@@ -19,6 +19,7 @@ use controller::cluster::client::connect_to_own;
 use controller::cluster::lease::{Elector, Holding, LeaseConfig, Standing};
 use controller::cluster::services::{ServicesConfig, run as run_services};
 use controller::members::{ClusterId, Overrides, Selector};
+use controller::services::validate::Policy;
 use kube::Client;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
@@ -44,6 +45,8 @@ pub struct Settings {
     pub overrides: Overrides,
     /// Which nodes people have made gateways.
     pub gateways: Selector,
+    /// Which namespaces the clusterset is kept out of.
+    pub policy: Policy,
     /// Address of metrics and probes.
     pub listen: Option<SocketAddr>,
 }
@@ -138,9 +141,10 @@ async fn work(client: &Client, settings: &Settings, board: &Board) -> anyhow::Re
         version: crate::status::VERSION.to_owned(),
         overrides: settings.overrides.clone(),
         gateways: settings.gateways.clone(),
+        policy: settings.policy.clone(),
         ..BrokerConfig::new(settings.cluster.clone(), uid)
     };
-    let exports = ServicesConfig::new(settings.cluster.clone());
+    let exports = ServicesConfig { policy: settings.policy.clone(), ..ServicesConfig::new(settings.cluster.clone()) };
     board.leading(Some(Leading { broker: config.status.subscribe(), services: exports.status.subscribe() }));
     tokio::select! {
         () = run_services(client.clone(), exports, std::future::pending()) => anyhow::bail!("the services part ended"),

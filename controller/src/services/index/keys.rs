@@ -211,7 +211,7 @@ fn says_the_same(before: &Entry, after: &Entry) -> bool {
         (Kept::Namespace(before), Kept::Namespace(after)) => before == after,
         (Kept::Record(before), Kept::Record(after)) => before == after,
         (Kept::Member(before), Kept::Member(after)) => before == after,
-        (Kept::Gateway, Kept::Gateway) | (Kept::Lease, Kept::Lease) => true,
+        (Kept::Gateway, Kept::Gateway) | (Kept::Lease, Kept::Lease) | (Kept::Going, Kept::Going) => true,
         (Kept::Credential(before), Kept::Credential(after)) => before == after,
         _ => false,
     }

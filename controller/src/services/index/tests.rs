@@ -122,6 +122,57 @@ fn row_82_what_a_new_list_does_not_hold_is_gone() {
     assert_eq!((ports(&index, "web"), ports(&index, "db")), (None, Some(0)));
 }
 
+/// Foreground deletion and finalizers let an object stay for a while, and nothing is made in its place until it has gone.
+#[test]
+fn row_23_what_is_deleted_slowly_is_asked_for_again_when_it_has_gone() {
+    let meta = |version: u64, going: bool, labels: Value| {
+        let since = going.then_some("2026-01-01T00:00:00Z");
+        json!({ "namespace": "shop", "name": "web", "uid": "u", "resourceVersion": version.to_string(),
+                "deletionTimestamp": since, "labels": labels })
+    };
+    let import = |version, going| {
+        let spec = json!({ "type": "ClusterSetIP", "ports": [] });
+        let import = json!({
+            "apiVersion": "multicluster.x-k8s.io/v1beta1", "kind": "ServiceImport",
+            "metadata": meta(version, going, json!({})), "spec": spec
+        });
+        Object::Import(Box::new(serde_json::from_value(import).unwrap()))
+    };
+    let slice = |version, going| {
+        let labels = json!({
+            "endpointslice.kubernetes.io/managed-by": "linkspan.dev", "multicluster.kubernetes.io/service-name": "web",
+            "multicluster.kubernetes.io/source-cluster": "c2",
+        });
+        let slice = json!({ "metadata": meta(version, going, labels), "addressType": "IPv4", "endpoints": [] });
+        Object::Slice(Box::new(serde_json::from_value(slice).unwrap()))
+    };
+    let key = ServiceKey::new("shop", "web");
+    for object in [&import as &dyn Fn(u64, bool) -> Object, &slice] {
+        for watch_breaks in [false, true] {
+            let mut index = index();
+            index.upsert(object(1, false));
+            dirty(&mut index);
+            index.upsert(object(2, true));
+            assert_eq!(dirty(&mut index), ["shop/web"]);
+            let observed = index.observe(&key);
+            assert!(observed.import.is_none() && observed.slices.is_empty(), "it counts for nothing");
+            index.begin_pass(&key);
+            index.end_pass(&key, [object(2, true)]);
+            assert_eq!(dirty(&mut index), Vec::<String>::new());
+            if watch_breaks {
+                index.begin(Kind::Import);
+                index.begin(Kind::Slice);
+                index.finish(Kind::Import);
+                index.finish(Kind::Slice);
+            } else {
+                index.remove(&object(3, true));
+            }
+            assert_eq!(dirty(&mut index), ["shop/web"]);
+            assert_eq!(index.keys().count(), 0);
+        }
+    }
+}
+
 #[test]
 fn only_the_object_that_was_deleted_is_forgotten() {
     let mut index = index();

@@ -60,7 +60,7 @@ impl Case {
 
     /// Reason and message of `Valid=False`.
     fn refusal(&self) -> String {
-        let Outcome { record, valid } = self.outcome();
+        let Outcome { record, valid, .. } = self.outcome();
         assert_eq!((record, valid.status), (None, Truth::False));
         format!("{}: {}", valid.reason, valid.message)
     }
@@ -72,7 +72,7 @@ fn addresses(slice: &Slice) -> Vec<String> {
 
 #[test]
 fn row_7_an_exportable_service_is_valid() {
-    let Outcome { record, valid } = Case::new(json!({})).outcome();
+    let Outcome { record, valid, .. } = Case::new(json!({})).outcome();
     let record = record.unwrap();
     assert_eq!((valid.status, valid.reason.as_str(), valid.message.as_str()), (Truth::True, "Valid", ""));
     assert_eq!((record.kind, record.families), (ImportType::ClusterSetIP, vec![Family::V4]));
@@ -160,7 +160,7 @@ fn row_57_and_60_only_what_is_exported_is_told_and_no_reserved_key() {
     let pair = |key: &str| (key.to_owned(), "x".to_owned());
     case.export.labels = [pair("team"), pair("multicluster.kubernetes.io/service-name")].into();
     case.export.annotations = [pair("note"), pair("multicluster.kubernetes.io/derived-service")].into();
-    let Outcome { record, valid } = case.outcome();
+    let Outcome { record, valid, .. } = case.outcome();
     let record = record.unwrap();
     assert_eq!(record.exported_labels, [pair("team")].into());
     assert_eq!(record.exported_annotations, [pair("note")].into());
@@ -175,7 +175,7 @@ fn row_57_and_60_only_what_is_exported_is_told_and_no_reserved_key() {
 fn illegal_labels_are_left_out_and_told() {
     let mut case = Case::new(json!({}));
     case.export.labels = [("a b".to_owned(), "x".to_owned())].into();
-    let Outcome { record, valid } = case.outcome();
+    let Outcome { record, valid, .. } = case.outcome();
     assert_eq!(record.unwrap().exported_labels, BTreeMap::new());
     assert_eq!(valid.message, "no label is exported: exported label `a b` has no legal key");
 }
@@ -185,7 +185,7 @@ fn more_labels_or_annotations_than_a_record_has_room_for_are_left_out_and_told()
     let mut case = Case::new(json!({}));
     case.export.labels = (0..65).map(|n| (format!("l{n}"), String::new())).collect();
     case.export.annotations = (0..65).map(|n| (format!("a{n}"), String::new())).collect();
-    let Outcome { record, valid } = case.outcome();
+    let Outcome { record, valid, .. } = case.outcome();
     let record = record.unwrap();
     assert_eq!((record.exported_labels.len(), record.exported_annotations.len()), (0, 0));
     assert_eq!(
@@ -199,11 +199,22 @@ fn more_labels_or_annotations_than_a_record_has_room_for_are_left_out_and_told()
 fn endpoints_that_nobody_else_could_reach_are_left_out_and_told() {
     let mut case = Case::new(json!({}));
     case.slices.push(slice(&["http 8080/TCP"], &["192.168.0.7", "127.0.0.1"]));
-    let Outcome { record, valid } = case.outcome();
+    let Outcome { record, valid, .. } = case.outcome();
     assert_eq!(addresses(&record.unwrap().slices[0]), ["10.1.0.1", "10.1.0.2"]);
-    assert_eq!(valid.message, "2 endpoints are not exported: 127.0.0.1 is a loopback address of c1");
+    assert_eq!(valid.message, "2 of 4 endpoints are not exported: 127.0.0.1 is a loopback address of c1");
     case.networks = None;
     assert_eq!(addresses(&case.record().slices[0]), ["10.1.0.1", "10.1.0.2", "192.168.0.7"]);
+}
+
+#[test]
+fn a_service_of_host_network_pods_is_exported_without_endpoints_and_says_so() {
+    let mut case = Case::new(json!({}));
+    case.slices = vec![slice(&["http 8080/TCP"], &["192.168.0.7", "192.168.0.8"])];
+    let Outcome { record, valid, left_out } = case.outcome();
+    assert_eq!(record.unwrap().slices, []);
+    let expected = "2 of 2 endpoints are not exported: 192.168.0.7 is not in a Pod CIDR or Service CIDR of c1, as that of a \
+                    pod with hostNetwork: other clusters do not reach addresses of nodes";
+    assert_eq!((valid.message.as_str(), left_out.as_str()), (expected, expected));
 }
 
 #[test]
@@ -268,7 +279,7 @@ fn row_79_a_record_holds_as_many_endpoints_as_others_take() {
     let mut case = Case::new(json!({}));
     let many = (0..5_003_u16).map(|n| endpoint(&format!("10.1.{}.{}", n / 250, n % 250 + 1)));
     case.slices = vec![Slice { endpoints: many.collect(), ..slice(&["http 8080/TCP"], &[]) }];
-    let Outcome { record, valid } = case.outcome();
+    let Outcome { record, valid, .. } = case.outcome();
     let sizes: Vec<_> = record.unwrap().slices.iter().map(|slice| slice.endpoints.len()).collect();
     assert_eq!(sizes, [1000; 5]);
     assert_eq!(valid.message, "3 endpoints are too many and not exported");

@@ -1,5 +1,6 @@
 //! Slices of one service from two clusters, as cluster `c1` sees them.
 
+use super::super::labels;
 use super::super::merge::{Export, merge};
 use super::super::testing::{endpoint, ports, record, slice};
 use super::*;
@@ -96,13 +97,96 @@ fn zone_hints_follow_the_traffic_distribution() {
     );
 }
 
+/// The addresses that kube-proxy uses on that node in that zone: pkg/proxy/topology.go of Kubernetes 1.34, as far as it
+/// is about ready endpoints.
+fn used(slices: &[ImportedSlice], node: &str, zone: &str) -> Vec<String> {
+    let objects = slices.iter().flat_map(|slice| slice.to_object().endpoints);
+    let ready: Vec<_> = objects.filter(|object| object.conditions.as_ref().unwrap().ready != Some(false)).collect();
+    let nodes = |object: &SliceEndpoint| -> Vec<String> {
+        let hints = object.hints.clone().unwrap_or_default().for_nodes.unwrap_or_default();
+        hints.into_iter().map(|node| node.name).collect()
+    };
+    let zones = |object: &SliceEndpoint| -> Vec<String> {
+        let hints = object.hints.clone().unwrap_or_default().for_zones.unwrap_or_default();
+        hints.into_iter().map(|zone| zone.name).collect()
+    };
+    let counts = |named: &dyn Fn(&SliceEndpoint) -> Vec<String>, own: &str| {
+        ready.iter().all(|object| !named(object).is_empty())
+            && ready.iter().any(|object| named(object).contains(&own.to_owned()))
+    };
+    let (by_node, by_zone) = (counts(&nodes, node), counts(&zones, zone));
+    let is_used = |object: &&SliceEndpoint| match (by_node, by_zone) {
+        (true, _) => nodes(object).contains(&node.to_owned()),
+        (false, true) => zones(object).contains(&zone.to_owned()),
+        (false, false) => true,
+    };
+    ready.iter().filter(is_used).map(|object| object.addresses[0].clone()).collect()
+}
+
+/// Own endpoints in two zones and on two nodes, one of which is nowhere; and those of another cluster, of which one has
+/// no zone.
+fn two_clusters(distribution: Option<Distribution>) -> Vec<ImportedSlice> {
+    let placed = |address: &str, zone: Option<&str>, node: Option<&str>| Endpoint {
+        zone: zone.map(Into::into),
+        node: node.map(Into::into),
+        ..endpoint(address)
+    };
+    let own = vec![
+        placed("10.1.0.1", Some("z1"), Some("n1")),
+        placed("10.1.0.2", Some("z1"), Some("n2")),
+        placed("10.1.0.3", None, None),
+    ];
+    let theirs = vec![placed("10.2.0.1", Some("z1"), Some("n1")), placed("10.2.0.2", None, Some("n1"))];
+    let of = |cluster, endpoints| {
+        let slices = vec![Slice { endpoints, ..slice(&["http 8080/TCP"], &[]) }];
+        Record { traffic_distribution: distribution, ..with(cluster, 0, &["http 80/TCP"], slices) }
+    };
+    slices_of(&[&of("c1", own), &of("c2", theirs)], &[])
+}
+
 #[test]
-fn slices_without_zones_say_the_same_whatever_the_hints() {
+fn kube_proxy_prefers_a_zone_and_a_node_though_some_endpoints_have_none() {
+    let all = ["10.1.0.1", "10.1.0.2", "10.1.0.3", "10.2.0.1", "10.2.0.2"];
+    assert_eq!(used(&two_clusters(None), "n1", "z1"), all);
+    for distribution in [Distribution::PreferClose, Distribution::PreferSameZone] {
+        let slices = two_clusters(Some(distribution));
+        assert_eq!(used(&slices, "n1", "z1"), ["10.1.0.1", "10.1.0.2", "10.2.0.1"]);
+        assert_eq!(used(&slices, "n1", "z9"), all, "nothing is near");
+        assert_eq!(used(&slices, "n1", ""), all, "a node without a zone");
+    }
+    let slices = two_clusters(Some(Distribution::PreferSameNode));
+    assert_eq!(used(&slices, "n1", "z1"), ["10.1.0.1"], "a node of the same name elsewhere is another one");
+    assert_eq!(used(&slices, "n9", "z1"), ["10.1.0.1", "10.1.0.2", "10.2.0.1"]);
+    assert_eq!(used(&slices, "n9", "z9"), all);
+}
+
+#[test]
+fn an_endpoint_without_node_and_zone_names_one_that_no_cluster_has() {
+    let hints = |cluster: &str| {
+        let endpoint = endpoint("10.1.0.1");
+        hints(&endpoint, &ClusterId::new(cluster).unwrap(), Hints::Node).unwrap()
+    };
+    let name = |cluster: &str| {
+        let EndpointHints { for_zones, for_nodes } = hints(cluster);
+        let (zone, node) = (for_zones.unwrap().remove(0).name, for_nodes.unwrap().remove(0).name);
+        assert_eq!(zone, node);
+        assert!(labels::is_label_value(&zone) && labels::is_subdomain(&node), "{zone}");
+        zone
+    };
+    assert_eq!(name("c2"), "c2.invalid");
+    assert_eq!(name(&"a".repeat(63)), format!("{}.invalid", "a".repeat(55)));
+    assert_eq!(name(&format!("{}-{}", "a".repeat(54), "b".repeat(8))), format!("{}.invalid", "a".repeat(54)));
+}
+
+#[test]
+fn slices_without_endpoints_say_the_same_whatever_the_hints() {
     let slice =
         slices_of(&[&with("c1", 0, &["http 80/TCP"], vec![slice(&["http 8080/TCP"], &["10.1.0.1"])])], &[]).remove(0);
-    assert!(slice.says_the_same(&ImportedSlice { hints: Hints::Zone, ..slice.clone() }));
+    assert!(!slice.says_the_same(&ImportedSlice { hints: Hints::Zone, ..slice.clone() }));
     assert!(!slice.says_the_same(&ImportedSlice { hints: Hints::Foreign, ..slice.clone() }));
-    assert!(!slice.says_the_same(&ImportedSlice { endpoints: vec![], ..slice.clone() }));
+    let empty = ImportedSlice { endpoints: vec![], ..slice.clone() };
+    assert!(!slice.says_the_same(&empty));
+    assert!(empty.says_the_same(&ImportedSlice { hints: Hints::Zone, ..empty.clone() }));
 }
 
 #[test]

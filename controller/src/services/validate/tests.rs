@@ -139,8 +139,10 @@ fn row_17_reserved_namespaces_are_refused_and_can_be_chosen() {
             format!("ReservedNamespace: namespace {namespace} is reserved: nothing is imported into it")
         );
     }
-    let policy = Policy { reserved_namespaces: ["shop".to_owned()].into() };
+    let policy = Policy::reserving(["shop".to_owned()]);
     assert_eq!(check(&record(json!({})), &berlin(), &policy).unwrap_err().reason(), "ReservedNamespace");
+    let reserved: Vec<_> = policy.reserved_namespaces.iter().map(String::as_str).collect();
+    assert_eq!(reserved, ["linkspan-system", "shop"], "our own stays reserved");
 }
 
 #[test]

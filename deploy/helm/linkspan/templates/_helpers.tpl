@@ -27,6 +27,7 @@ app.kubernetes.io/part-of: linkspan
 {{- with .Values.cluster.serviceCIDRs }}{{ $_ := set $data "LINKSPAN_SERVICE_CIDRS" (join "," .) }}{{ end -}}
 {{- with .Values.cluster.virtualPool }}{{ $_ := set $data "LINKSPAN_VIRTUAL_POOL" (join "," .) }}{{ end -}}
 {{- with .Values.cluster.allowedPrefixes }}{{ $_ := set $data "LINKSPAN_ALLOWED_PREFIXES" (join "," .) }}{{ end -}}
+{{- with .Values.cluster.reservedNamespaces }}{{ $_ := set $data "LINKSPAN_RESERVED_NAMESPACES" (join "," .) }}{{ end -}}
 {{- with .Values.gateway.selector }}{{ $_ := set $data "LINKSPAN_GATEWAY_SELECTOR" . }}{{ end -}}
 {{- with .Values.gateway.port }}{{ $_ := set $data "LINKSPAN_PORT" (int . | toString) }}{{ end -}}
 {{- with .Values.gateway.lanes }}{{ $_ := set $data "LINKSPAN_LANES" (int . | toString) }}{{ end -}}
