@@ -12,8 +12,8 @@ use super::Misuse;
 use super::status::Output;
 use crate::kubectl::contexts::Contexts;
 use crate::kubectl::output::{Progress, json, yaml};
-use crate::kubectl::picture::{ClusterPicture, look};
-use crate::kubectl::translate::explain;
+use crate::kubectl::picture::{ClusterPicture, ask, look};
+use crate::kubectl::translate::{explain, questions, unexplained};
 use crate::site;
 use crate::status::{AddressesReport, Explanation, socket};
 
@@ -24,7 +24,8 @@ Takes an address of a cluster's pods or services as the cluster itself has it, o
 which of them each other cluster uses: in its NetworkPolicies, its logs, and what its servers see.
 
 With a context, and as a plugin of kubectl, it reads the Members of that cluster, and so knows the addresses of all clusters \
-as that one sees them. Without, it asks the process that runs on this node, or reads a site file; of another cluster's address \
+as that one sees them. It takes the address of a node of that cluster as well, which pods on the host network have, too: they \
+call other clusters from an address among the node's pods, and the node is asked for it. Without, it asks the process that runs on this node, or reads a site file; of another cluster's address \
 these tell whose it is.";
 
 const EXAMPLES: &str = "\
@@ -38,7 +39,7 @@ Examples:
 #[derive(Debug, ClapArgs)]
 #[command(long_about = LONG, after_help = EXAMPLES)]
 pub(super) struct Args {
-    /// An address of a pod, service or node, in either form.
+    /// An address of a pod or service, in either form, or with a context of a node.
     address: IpAddr,
     /// How it is shown.
     #[arg(short, long, value_enum, default_value_t = Output::Table, value_name = "FORMAT")]
@@ -78,7 +79,9 @@ struct Seen {
 async fn by_clusters(args: &Args) -> anyhow::Result<()> {
     let targets = args.contexts.targets().await?;
     let progress = Progress::start("looking at clusters");
-    let picture = look(&targets).await;
+    let mut picture = look(&targets).await;
+    let questions: Vec<_> = picture.clusters.iter().map(|cluster| questions(cluster, args.address)).collect();
+    ask(&targets, &mut picture, &questions).await;
     drop(progress);
     let all = || picture.clusters.iter();
     let found: Vec<Seen> = all()
@@ -86,8 +89,10 @@ async fn by_clusters(args: &Args) -> anyhow::Result<()> {
         .collect();
     if found.is_empty() {
         let names: Vec<&str> = all().map(ClusterPicture::name).collect();
-        let unseen = all().find_map(|cluster| cluster.members.unseen());
-        let why = unseen.map(|unseen| format!("; {} were not seen: {}", unseen.what, unseen.why)).unwrap_or_default();
+        let unseen = || all().find_map(|cluster| cluster.members.unseen());
+        let unseen = || unseen().map(|unseen| format!("{} were not seen: {}", unseen.what, unseen.why));
+        let why = all().find_map(|cluster| unexplained(cluster, args.address)).or_else(unseen);
+        let why = why.map(|why| format!("; {why}")).unwrap_or_default();
         bail!("{} is in no prefix of {}, nor of a cluster that it is joined with{why}", args.address, names.join(", "));
     }
     let text = |seen: &Seen| format!("{:<9}{}\n{}", "From", seen.from, describe(&seen.found));
@@ -130,6 +135,9 @@ fn describe(found: &Explanation) -> String {
         let _ = writeln!(out, "{name:<9}{text}");
     };
     line("Cluster", &found.cluster);
+    if let Some(node) = &found.node {
+        line("Node", &format!("{node}, which calls others from an address among its pods"));
+    }
     match (found.native, found.r#virtual) {
         (None, _) => line("Here", &format!("{}; what it is there, that cluster knows", found.address)),
         (Some(native), None) => line("Native", &format!("{native}, without a virtual address")),

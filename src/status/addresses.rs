@@ -51,6 +51,9 @@ pub struct Explanation {
     pub address: IpAddr,
     /// Whose it is.
     pub cluster: String,
+    /// The node that has it, where it is a node's own: what follows is the one by which that node calls others.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub node: Option<String>,
     /// What the cluster itself calls it; none for another cluster's, of which only it knows.
     pub native: Option<IpAddr>,
     /// By which virtual address others know it; none where it has none, or it is another cluster's.
@@ -98,7 +101,8 @@ impl AddressesReport {
         let Some(native) = native else {
             let owner = self.clusters.iter().find(|other| other.prefixes.iter().any(|net| net.contains(&address)))?;
             let cluster = owner.cluster.clone();
-            return Some(Explanation { address, cluster, native: None, r#virtual: None, known_as: Vec::new() });
+            let known_as = Vec::new();
+            return Some(Explanation { address, cluster, node: None, native: None, r#virtual: None, known_as });
         };
         let foreign = outward.map(native);
         // What stands by next to another cluster's gateway has no prefixes.
@@ -114,7 +118,8 @@ impl AddressesReport {
             Some(KnownAs { cluster: other.cluster.clone(), address })
         });
         let known_as = known_as.collect();
-        Some(Explanation { address, cluster: own.to_owned(), native: Some(native), r#virtual: foreign, known_as })
+        let cluster = own.to_owned();
+        Some(Explanation { address, cluster, node: None, native: Some(native), r#virtual: foreign, known_as })
     }
 
     fn translates_family_of(&self, address: IpAddr) -> bool {

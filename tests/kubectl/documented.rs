@@ -4,8 +4,8 @@ use std::path::Path;
 
 use testbed::ApiServer;
 
-use crate::documentation::Shell;
 use crate::documentation::list::Test;
+use crate::documentation::{Shell, pages};
 use crate::{kubeconfig, kubectl};
 
 fn path(path: &Path) -> String {
@@ -71,6 +71,11 @@ fn documented_commands_do_on_api_servers_what_pages_say() {
     let port = std::net::TcpListener::bind(("127.0.0.1", 0)).unwrap().local_addr().unwrap().port();
     let shell = Shell::new().with("KUBECONFIG", file).with("BROKER_URL", broker.url()).with("PORT", port.to_string());
     shell.run_all(Test::Servers).unwrap();
+    let policies = pages::manifests("NetworkPolicy");
+    assert_ne!(policies, [], "no page has an example any more");
+    for (page, manifest) in policies {
+        paris.apply(&manifest).unwrap_or_else(|error| panic!("{page}: {error:#}"));
+    }
 }
 
 #[test]

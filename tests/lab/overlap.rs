@@ -1,10 +1,15 @@
 //! Sites that have the very same addresses.
 
+use std::path::PathBuf;
+use std::process::Child;
+use std::time::Duration;
+
+use linkspan::lab::pod::Heartbeat;
 use linkspan::lab::pod::Transport::{Tcp, Udp};
-use linkspan::lab::{Family, Lab, Run, Spec, proof};
+use linkspan::lab::{Family, Lab, Run, SITE_FILE, Spec, pause, proof};
 
 use crate::promise::{EXCHANGE, joined, prove};
-use crate::support::{binary, output, seen};
+use crate::support::{binary, lab, output, seen};
 
 /// What the site file of all sites gives a lab: equal CIDRs for the first `overlapping` of `sites`.
 fn overlapping(prefix: &str, sites: u8, overlapping: u8, spec: Spec) -> Lab {
@@ -62,6 +67,77 @@ fn overlapping_and_other_sites_mix_and_old_peers_keep_native_addresses() {
     assert_eq!(seen(&lab, "paris/pod-1", Tcp, "10.62.0.2"), Ok("10.42.0.2".to_owned()));
     assert_eq!(seen(&lab, "berlin/pod-1", Tcp, "10.62.0.2"), Ok("100.66.0.2".to_owned()));
     assert_eq!(seen(&lab, "oslo/pod-1", Udp, "100.66.0.2"), Ok("10.62.0.2".to_owned()));
+}
+
+/// A site file as it was before `newcomer` came and made its site one with virtual addresses.
+fn before(file: &str, newcomer: &str) -> String {
+    let mut left_out = false;
+    let lines = file.lines().filter(|line| {
+        // What belongs to a peer, or to the list of virtual prefixes, stands deeper.
+        if !line.starts_with("    ") {
+            left_out = *line == "  virtual:" || *line == format!("  - cluster: {newcomer}");
+        }
+        !left_out && !line.contains("knowsUsByVirtual")
+    });
+    lines.map(|line| format!("{line}\n")).collect()
+}
+
+/// Puts a file in the place of another one, at once.
+fn replace(file: &PathBuf, text: &str) {
+    let new = file.with_extension("new");
+    std::fs::write(&new, text).unwrap();
+    std::fs::rename(new, file).unwrap();
+}
+
+/// What a program said when it ended well.
+fn said(child: Child) -> String {
+    let output = child.wait_with_output().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    String::from_utf8(output.stdout).unwrap()
+}
+
+#[test]
+fn a_site_that_joins_with_anothers_cidrs_takes_no_packet_from_the_connections_of_the_others() {
+    const SECONDS: u32 = 20;
+    let mut lab = lab("lstoj-", Spec { sites: 3, overlapping: 2, pods: 1, ..Spec::default() });
+    let names = |lab: &Lab, site: usize| -> Vec<String> {
+        lab.plan.sites[site].nodes.iter().map(|node| node.name.clone()).collect()
+    };
+    // Paris and oslo share nothing, and berlin, with the CIDRs of paris, is not there yet.
+    let mut after = Vec::new();
+    for name in [names(&lab, 0), names(&lab, 2)].concat() {
+        let file = lab.node_dir(&name).join(SITE_FILE);
+        let text = std::fs::read_to_string(&file).unwrap();
+        let first = before(&text, "berlin");
+        assert!(first.contains("- cluster: ") && !first.contains("berlin") && !first.contains("100.6"), "{first}");
+        replace(&file, &first);
+        after.push((file, text));
+        lab.start_node(&name).unwrap();
+    }
+    let native = || seen(&lab, "paris/pod-1", Tcp, "10.62.0.2") == Ok("10.42.0.2".to_owned());
+    assert!(linkspan::lab::wait_until(Duration::from_secs(60), native), "paris does not reach oslo");
+
+    let pod = lab.plan.find("paris/pod-2").unwrap().netns().to_owned();
+    let (pings, millis) = ((SECONDS * 100).to_string(), (SECONDS * 1000).to_string());
+    let ping = Run::in_pod(&pod, "ping", ["-q", "-i", "0.01", "-c", &pings, "-W", "1", "10.62.1.2"]).spawn().unwrap();
+    let beat = ["lab", "pod-beat", "10.62.1.2", "--millis", &millis];
+    let mut beat = Run::in_netns(&pod, binary(), beat).spawn().unwrap();
+    pause(Duration::from_secs(1));
+    for (file, text) in &after {
+        replace(file, text);
+    }
+    for name in names(&lab, 1) {
+        lab.start_node(&name).unwrap();
+    }
+    lab.wait_ready(Duration::from_secs(60)).unwrap_or_else(|error| panic!("{error:#}"));
+    assert_eq!(seen(&lab, "berlin/pod-1", Tcp, "100.64.0.2"), Ok("100.66.0.2".to_owned()));
+    assert!(beat.try_wait().unwrap().is_none(), "berlin came after the end of the connection, so this proves nothing");
+    let (pinged, beaten) = (said(ping), said(beat));
+    assert!(pinged.contains(&format!("{pings} packets transmitted, {pings} received")), "{pinged}");
+    let beaten: Heartbeat = serde_json::from_str(beaten.lines().last().unwrap()).unwrap();
+    // A segment that is lost is sent again after 200 ms at the earliest; a machine that is busy may be as late.
+    assert!(beaten.tcp.alive && beaten.tcp.longest_gap < 1000.0, "{beaten:?}");
+    assert_eq!(seen(&lab, "paris/pod-1", Tcp, "10.62.0.2"), Ok("10.42.0.2".to_owned()));
 }
 
 #[test]

@@ -18,6 +18,8 @@ pub enum Action {
     WithdrawRecord(String),
     /// Writes the local copy of a Member, own one too.
     CopyMember(Box<Member>),
+    /// Writes the local copy of another Member in place of the one that was there before it under its name.
+    CopyMemberAnew(Box<Member>),
     /// Writes the local copy of another cluster's ServiceRecord.
     CopyRecord(Box<ServiceRecord>),
     /// Says on the local copy of a Member what is made of it.
@@ -33,7 +35,7 @@ pub enum Action {
 impl Action {
     /// Whether it takes away what is known of another cluster.
     pub fn forgets(&self) -> bool {
-        matches!(self, Self::DropMember(_) | Self::DropRecord(_))
+        matches!(self, Self::CopyMemberAnew(_) | Self::DropMember(_) | Self::DropRecord(_))
     }
 }
 
@@ -44,6 +46,7 @@ impl fmt::Display for Action {
             Self::PublishRecord(record) => write!(f, "publish ServiceRecord {}", record.name_any()),
             Self::WithdrawRecord(name) => write!(f, "withdraw ServiceRecord {name}"),
             Self::CopyMember(member) => write!(f, "write Member {}", member.name_any()),
+            Self::CopyMemberAnew(member) => write!(f, "write Member {} anew", member.name_any()),
             Self::CopyRecord(record) => write!(f, "write ServiceRecord {}", record.name_any()),
             Self::TellMember(name, findings) => write!(f, "say of Member {name}: {}", summary(findings)),
             Self::TellRecord(name, findings) => write!(f, "say of ServiceRecord {name}: {}", summary(findings)),

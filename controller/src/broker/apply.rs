@@ -129,6 +129,10 @@ async fn write(
             let written = put(&members, member.as_ref()).await?;
             return Ok(Written::Member(Box::new(written)));
         }
+        Action::CopyMemberAnew(member) => {
+            let written = put_anew(&members, member.as_ref()).await?;
+            return Ok(Written::Member(Box::new(written)));
+        }
         Action::CopyRecord(record) => {
             let written = put(&records, record.as_ref()).await?;
             return Ok(Written::Record(Box::new(written)));
@@ -156,6 +160,18 @@ where
     K: Resource + Clone + serde::de::DeserializeOwned + serde::Serialize + std::fmt::Debug,
 {
     api.patch(&object.name_any(), &PatchParams::apply(FIELD_MANAGER).force(), &Patch::Apply(object)).await
+}
+
+/// Writes it over another one if the API server lets it, so that nothing is missing meanwhile: some of an object never
+/// changes.
+async fn put_anew(api: &Api<Member>, member: &Member) -> Result<Member, kube::Error> {
+    match put(api, member).await {
+        Err(kube::Error::Api(status)) if status.code == 422 => {
+            delete(api, &member.name_any()).await?;
+            put(api, member).await
+        }
+        written => written,
+    }
 }
 
 fn status(before: &[Condition], findings: &[Finding], now: Timestamp) -> serde_json::Value {

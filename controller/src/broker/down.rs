@@ -49,6 +49,16 @@ pub(super) fn has_metadata(copy: &ObjectMeta, wanted: &ObjectMeta) -> bool {
     holds(&copy.labels, &wanted.labels) && holds(&copy.annotations, &wanted.annotations)
 }
 
+/// Whether what is here is the copy of an earlier Member of that name: it has left and come again while nobody told so.
+pub(super) fn is_of_an_earlier(have: &Member, copy: &Member) -> bool {
+    fn joined(member: &Member) -> Option<&String> {
+        member.annotations().get(ANNOTATION_JOINED_AT)
+    }
+    let is_younger = joined(have).zip(joined(copy)).is_some_and(|(before, now)| before != now);
+    // Within one second the times are equal; that does not change as long as it is one Member.
+    is_younger || have.spec.virtual_only && !copy.spec.virtual_only
+}
+
 /// What is known of another Member beside its verdict.
 #[derive(Debug, Clone, Default)]
 pub struct Other {
@@ -72,7 +82,9 @@ pub fn members(
     for (name, copy) in copies.iter().filter(|(name, _)| *name != own.as_str()) {
         let have = local.get(name);
         if !have.is_some_and(|have| have.spec == copy.spec && has_metadata(&have.metadata, &copy.metadata)) {
-            actions.push(Action::CopyMember(Box::new(copy.clone())));
+            let anew = have.is_some_and(|have| is_of_an_earlier(have, copy));
+            let copy = Box::new(copy.clone());
+            actions.push(if anew { Action::CopyMemberAnew(copy) } else { Action::CopyMember(copy) });
         }
         let findings = findings(verdicts.get(name), &other(name));
         if !says(have.map_or(&[], member_conditions), &findings) {

@@ -15,7 +15,7 @@ use super::connection::{Connection, Joined};
 use super::down::{self, Other};
 use super::up;
 use super::world::{Key, World};
-use crate::api::{Member, MemberSpec};
+use crate::api::{Member, MemberSpec, VirtualCidr};
 use crate::members::condition::{Finding, says};
 use crate::members::{
     ANNOTATION_ALLOWED_PREFIXES, ANNOTATION_BROKER_ADDRESS, ANNOTATION_JOINED_AT, Discovery, Neighbour, OwnMember,
@@ -49,7 +49,7 @@ pub(super) fn plan(world: &mut World, court: &mut Option<Court>, pass: &Pass<'_>
     for key in std::mem::take(&mut world.dirty) {
         let actions = match &key {
             Key::Own => own(world, pass, court),
-            Key::Publish => publish(world, pass),
+            Key::Publish => publish(world, pass, court),
             Key::Members => members(world, pass, court),
             Key::RecordUp(name) => record_up(world, pass, name),
             Key::RecordDown(name) => record_down(world, pass, court, name),
@@ -134,15 +134,22 @@ fn underlay(world: &World) -> Vec<IpAddr> {
 }
 
 /// The others that can be read, as neighbours of who has this metadata.
-fn neighbours(copies: &BTreeMap<String, Member>, own: &ObjectMeta) -> Vec<Neighbour> {
-    copies.values().map(|copy| Neighbour::of(copy, seniority(&copy.metadata) < seniority(own))).collect()
+fn neighbours(copies: &BTreeMap<String, Member>, own: &ObjectMeta, now: Timestamp) -> Vec<Neighbour> {
+    copies.values().map(|copy| Neighbour::of(copy, seniority(&copy.metadata) < seniority(own), now)).collect()
 }
 
-/// Virtual prefixes of Members that go with this pass.
+/// Virtual prefixes of Members that go with this pass, or that have left and come again without them.
 fn departed(world: &World, copies: &BTreeMap<String, Member>, own: &str) -> Vec<IpNet> {
-    let gone = world.members.iter().filter(|(name, _)| *name != own && !copies.contains_key(*name));
-    let texts = gone.flat_map(|(_, member)| &member.spec.virtual_cidrs);
-    texts.filter_map(|cidr| cidr.r#virtual.parse().ok()).collect()
+    let others = world.members.iter().filter(|(name, _)| *name != own);
+    let lost = others.flat_map(|(name, had)| {
+        let copy = copies.get(name);
+        let gone = copy.is_none_or(|copy| down::is_of_an_earlier(had, copy));
+        let has = move |block: &&VirtualCidr| {
+            copy.is_some_and(|copy| copy.spec.virtual_cidrs.iter().any(|other| other.r#virtual == block.r#virtual))
+        };
+        had.spec.virtual_cidrs.iter().filter(move |block| gone && !has(block))
+    });
+    lost.filter_map(|block| block.r#virtual.parse().ok()).collect()
 }
 
 /// The own Member as the broker has it.
@@ -184,7 +191,7 @@ fn describe(world: &World, pass: &Pass<'_>, copies: &BTreeMap<String, Member>, m
         before: before(world, own).as_ref(),
         published,
         heard: !joined || published.is_some(),
-        neighbours: &neighbours(copies, metadata),
+        neighbours: &neighbours(copies, metadata, pass.now),
         departed: &departed(world, copies, own),
         now: pass.now,
     })
@@ -234,10 +241,13 @@ fn own(world: &World, pass: &Pass<'_>, court: &Court) -> Vec<Action> {
     actions
 }
 
-fn publish(world: &World, pass: &Pass<'_>) -> Vec<Action> {
+fn publish(world: &World, pass: &Pass<'_>, court: &Court) -> Vec<Action> {
     let Some(namespace) = pass.broker.filter(|_| pass.connection.is_open()) else { return Vec::new() };
     let own = &pass.config.cluster;
-    match world.members.get(own.as_str()) {
+    // What changes with this pass is published when it is written here: who joins shall not claim for a moment what
+    // another one has.
+    let is_current = |local: &&Member| court.own.as_ref().is_none_or(|own| own.spec == local.spec);
+    match world.members.get(own.as_str()).filter(is_current) {
         Some(local) if world.remote.members.is_synced() && local.spec.cluster_uid == pass.config.cluster_uid => {
             let refused = pass.connection.refused.is_some();
             up::member(own, namespace, local, &world.remote.members, refused)

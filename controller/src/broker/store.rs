@@ -9,18 +9,20 @@ use kube::runtime::watcher::Event;
 ///
 /// # Guarantees
 /// An object goes only when the API server said so: by a deletion, or by a complete list without it. A broken watch
-/// takes nothing away.
+/// takes nothing away. What was written here does not become what it was before, as a watch that is behind shows it.
 #[derive(Debug)]
 pub struct Store<T> {
     objects: BTreeMap<String, T>,
     /// Names seen in the list that is under way.
     listed: BTreeSet<String>,
     synced: bool,
+    /// Versions of what was written, until the watch has come that far.
+    written: BTreeMap<String, u64>,
 }
 
 impl<T> Default for Store<T> {
     fn default() -> Self {
-        Self { objects: BTreeMap::new(), listed: BTreeSet::new(), synced: false }
+        Self { objects: BTreeMap::new(), listed: BTreeSet::new(), synced: false, written: BTreeMap::new() }
     }
 }
 
@@ -35,7 +37,9 @@ impl<T> Store<T> {
             Event::InitApply(object) => {
                 let name = object.name_any();
                 self.listed.insert(name.clone());
-                self.objects.insert(name.clone(), convert(object));
+                if !self.is_behind(&object) {
+                    self.objects.insert(name.clone(), convert(object));
+                }
                 vec![name]
             }
             Event::InitDone => {
@@ -43,21 +47,37 @@ impl<T> Store<T> {
                 let listed = std::mem::take(&mut self.listed);
                 let gone: Vec<String> = self.objects.keys().filter(|name| !listed.contains(*name)).cloned().collect();
                 for name in &gone {
-                    self.objects.remove(name);
+                    self.remove(name);
                 }
                 gone
             }
             Event::Apply(object) => {
                 let name = object.name_any();
-                self.objects.insert(name.clone(), convert(object));
+                if !self.is_behind(&object) {
+                    self.objects.insert(name.clone(), convert(object));
+                }
                 vec![name]
             }
             Event::Delete(object) => {
                 let name = object.name_any();
-                self.objects.remove(&name);
+                if !self.is_behind(&object) {
+                    self.objects.remove(&name);
+                }
                 vec![name]
             }
         }
+    }
+
+    /// Whether the watch shows an object, or its end, as it was before it was written. Versions are numbers that grow; one
+    /// that is none is believed.
+    fn is_behind<K: ResourceExt>(&mut self, shown: &K) -> bool {
+        let name = shown.name_any();
+        let behind =
+            version(shown).is_some_and(|shown| self.written.get(&name).is_some_and(|written| shown < *written));
+        if !behind {
+            self.written.remove(&name);
+        }
+        behind
     }
 
     /// Whether a complete list has been seen.
@@ -80,7 +100,17 @@ impl<T> Store<T> {
         self.objects.iter()
     }
 
-    /// Keeps what was written, without waiting for the watch to show it.
+    /// Keeps what the API server answered to a write, without waiting for the watch to show it.
+    pub fn keep(&mut self, object: T)
+    where
+        T: ResourceExt,
+    {
+        let name = object.name_any();
+        self.written.extend(version(&object).map(|version| (name.clone(), version)));
+        self.put(name, object);
+    }
+
+    /// Keeps an object under a name.
     pub fn put(&mut self, name: String, object: T) {
         self.objects.insert(name, object);
     }
@@ -88,7 +118,12 @@ impl<T> Store<T> {
     /// Forgets what was deleted, without waiting for the watch to show it.
     pub fn remove(&mut self, name: &str) {
         self.objects.remove(name);
+        self.written.remove(name);
     }
+}
+
+fn version(object: &impl ResourceExt) -> Option<u64> {
+    object.resource_version()?.parse().ok()
 }
 
 #[cfg(test)]
@@ -100,6 +135,33 @@ mod tests {
 
     fn named(name: &str) -> ConfigMap {
         ConfigMap { metadata: ObjectMeta { name: Some(name.into()), ..ObjectMeta::default() }, ..ConfigMap::default() }
+    }
+
+    fn at(version: u32) -> ConfigMap {
+        let mut object = named("a");
+        object.metadata.resource_version = Some(version.to_string());
+        object
+    }
+
+    #[test]
+    fn a_watch_that_is_behind_takes_back_nothing_that_was_written() {
+        let mut store = Store::default();
+        let has = |store: &Store<ConfigMap>| store.get("a").and_then(ResourceExt::resource_version);
+        store.keep(at(7));
+        for behind in [Event::Apply(at(5)), Event::Delete(at(6)), Event::InitApply(at(6))] {
+            store.take(behind, |object| object);
+            assert_eq!(has(&store).as_deref(), Some("7"));
+        }
+        store.take(Event::Apply(at(7)), |object| object);
+        store.take(Event::Apply(at(10)), |object| object);
+        assert_eq!(has(&store).as_deref(), Some("10"));
+        store.keep(at(12));
+        store.take(Event::Delete(at(13)), |object| object);
+        assert_eq!(has(&store), None);
+        // An API server whose versions are no numbers is believed.
+        store.keep(at(20));
+        store.take(Event::Apply(named("a")), |object| object);
+        assert_eq!(has(&store), None);
     }
 
     fn names(store: &Store<()>) -> Vec<&str> {

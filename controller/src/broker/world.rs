@@ -6,7 +6,6 @@ use k8s_openapi::api::coordination::v1::Lease;
 use k8s_openapi::api::core::v1::{Node, Secret};
 use k8s_openapi::api::networking::v1::ServiceCIDR;
 use k8s_openapi::jiff::Timestamp;
-use kube::ResourceExt as _;
 use kube::core::DynamicObject;
 use kube::runtime::watcher::Event;
 
@@ -154,8 +153,8 @@ impl World {
     /// Keeps what was written, without waiting for the watch to show it.
     pub fn keep(&mut self, written: Written) {
         match written {
-            Written::Member(member) => self.members.put(member.name_any(), *member),
-            Written::Record(record) => self.records.put(record.name_any(), *record),
+            Written::Member(member) => self.members.keep(*member),
+            Written::Record(record) => self.records.keep(*record),
             Written::Published(created) => self.remote.joined = created.or(self.remote.joined),
             Written::Nothing => {}
         }

@@ -19,7 +19,18 @@ const LOOKS: u128 = 1 << 20;
 /// Why a prefix has no block.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum NoBlock {
-    /// No pool of its family, or all are smaller than the prefix.
+    /// No pool of its family. Others then do not know those pods: who is virtual is so in both families.
+    #[error(
+        "the pool has nothing of the family of {native}, and pods that are known by virtual addresses have them in both \
+         families: add a prefix of at most /{length} to LINKSPAN_VIRTUAL_POOL"
+    )]
+    NoFamily {
+        /// The prefix.
+        native: IpNet,
+        /// Its length.
+        length: u8,
+    },
+    /// All pools of its family are smaller than the prefix.
     #[error("the pool {pool} has no room for {native}: add a prefix of at most /{length} to LINKSPAN_VIRTUAL_POOL")]
     TooSmall {
         /// The prefix.
@@ -109,10 +120,11 @@ fn choose(cluster: &ClusterId, native: IpNet, used: &Holders<()>, pool: &[IpNet]
     let pools: Vec<IpNet> =
         pool.iter().filter(same_family).filter(|pool| pool.prefix_len() <= length).copied().collect();
     let text = || pool.iter().filter(same_family).map(IpNet::to_string).collect::<Vec<_>>().join(" ");
+    if !pool.iter().any(|pool| same_family(&pool)) {
+        return Err(NoBlock::NoFamily { native, length });
+    }
     if pools.is_empty() {
-        let pool =
-            if pool.iter().any(|pool| same_family(&pool)) { text() } else { "(nothing of that family)".to_owned() };
-        return Err(NoBlock::TooSmall { native, pool, length });
+        return Err(NoBlock::TooSmall { native, pool: text(), length });
     }
     let free = |net: &IpNet| used.overlapping(*net).is_none();
     // Where somebody has all of it there is nothing to look for.
@@ -260,10 +272,17 @@ mod tests {
 
     #[test]
     fn a_pool_that_is_smaller_than_a_prefix_is_told() {
-        for (native, pool) in [("10.42.0.0/16", "100.64.0.0/20"), ("fd42::/64", "100.64.0.0/10")] {
+        for (native, pool, told) in [
+            (
+                "10.42.0.0/16",
+                "100.64.0.0/20",
+                "the pool 100.64.0.0/20 has no room for 10.42.0.0/16: add a prefix of at most /16",
+            ),
+            ("fd42::/64", "100.64.0.0/10", "in both families: add a prefix of at most /64 to LINKSPAN_VIRTUAL_POOL"),
+        ] {
             let (blocks, failures) = allocate(&id("paris"), &nets(&[native]), &[], &[], &[], &nets(&[pool]));
             assert_eq!(blocks, []);
-            assert!(matches!(failures[..], [NoBlock::TooSmall { .. }]), "{failures:?}");
+            assert!(failures.len() == 1 && failures[0].to_string().contains(told), "{failures:?}");
         }
     }
 

@@ -134,7 +134,7 @@ pub fn own(seen: &Discovery<'_>) -> OwnMember {
 fn given_up(seen: &Discovery<'_>, kept: &[VirtualCidr]) -> Vec<IpNet> {
     let known = seen.published.into_iter().flat_map(|published| &published.virtual_cidrs);
     let gone = known.filter(|known| !kept.iter().any(|kept| kept.r#virtual == known.r#virtual));
-    let resting: Vec<IpNet> = seen.before.into_iter().flat_map(told).collect();
+    let resting: Vec<IpNet> = seen.before.into_iter().flat_map(|own| told(own, seen.now)).collect();
     gone.filter_map(|cidr| prefixes::claimed(&cidr.r#virtual)).filter(|net| !resting.contains(net)).collect()
 }
 

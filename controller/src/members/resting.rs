@@ -13,6 +13,8 @@ use crate::api::{MemberSpec, RestingCidr};
 
 /// How long they rest: longer than names are kept anywhere, and than connections without an answer live.
 const REST: SignedDuration = SignedDuration::from_hours(1);
+/// What is freed again so soon is the same end, seen twice, and not told anew.
+const SOON: SignedDuration = SignedDuration::from_mins(1);
 /// Most that a Member may tell, as its CRD says.
 const MAX_RESTING: usize = 1024;
 
@@ -23,15 +25,21 @@ pub(super) fn resting(before: Option<&MemberSpec>, freed: &[IpNet], now: Timesta
     let until = now.checked_add(REST).unwrap_or(Timestamp::MAX);
     // Whole seconds, as the API server keeps them.
     let until = Timestamp::from_second(until.as_second()).unwrap_or(until);
-    let new = freed.iter().map(|net| (net.to_string(), until));
-    let all: BTreeMap<String, Timestamp> = told.chain(new).collect();
+    let mut all: BTreeMap<String, Timestamp> = told.collect();
+    for net in freed {
+        let told = all.entry(net.to_string()).or_insert(until);
+        if told.duration_until(until) > SOON {
+            *told = until;
+        }
+    }
     let all = all.into_iter().map(|(net, until)| RestingCidr { r#virtual: net, until: Time(until) });
     all.take(MAX_RESTING).collect()
 }
 
-/// The prefixes at rest that a Member tells of.
-pub(super) fn told(spec: &MemberSpec) -> impl Iterator<Item = IpNet> {
-    spec.resting_cidrs.iter().filter_map(|cidr| prefixes::claimed(&cidr.r#virtual))
+/// The prefixes at rest that a Member tells of. Who has lost its controller goes on telling of those that are over.
+pub(super) fn told(spec: &MemberSpec, now: Timestamp) -> impl Iterator<Item = IpNet> {
+    let resting = spec.resting_cidrs.iter().filter(move |cidr| cidr.until.0 > now);
+    resting.filter_map(|cidr| prefixes::claimed(&cidr.r#virtual))
 }
 
 #[cfg(test)]
@@ -47,10 +55,12 @@ mod tests {
         let net: IpNet = "100.64.9.0/24".parse().unwrap();
         let mut spec = super::super::test_support::member("a", 1, "10.1.0.0/16", "key").spec;
         spec.resting_cidrs = resting(None, &[net], at(1000));
-        assert_eq!(told(&spec).collect::<Vec<_>>(), [net]);
+        assert_eq!(told(&spec, at(4599)).collect::<Vec<_>>(), [net]);
+        assert_eq!(told(&spec, at(4600)).count(), 0, "its time is over, though nobody has told so");
         assert_eq!(resting(Some(&spec), &[], at(4599)), spec.resting_cidrs);
         assert_eq!(resting(Some(&spec), &[], at(4600)), []);
         // One that has come and gone again begins anew.
         assert_eq!(resting(Some(&spec), &[net], at(2000))[0].until.0, at(5600));
+        assert_eq!(resting(Some(&spec), &[net], at(1059))[0].until.0, at(4600), "it has not gone yet");
     }
 }

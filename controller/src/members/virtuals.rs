@@ -4,6 +4,7 @@
 use std::net::IpAddr;
 
 use ipnet::IpNet;
+use k8s_openapi::jiff::Timestamp;
 use kube::ResourceExt as _;
 use tunnel::config::Translation;
 
@@ -43,7 +44,7 @@ pub struct Neighbour {
 
 impl Neighbour {
     /// `older`: it has been a Member for longer than this cluster.
-    pub fn of(member: &Member, older: bool) -> Self {
+    pub fn of(member: &Member, older: bool, now: Timestamp) -> Self {
         let spec = &member.spec;
         let nets = |texts: &[String]| texts.iter().filter_map(|text| prefixes::claimed(text)).collect();
         let blocks = spec.virtual_cidrs.iter().filter_map(|block| prefixes::claimed(&block.r#virtual));
@@ -53,7 +54,7 @@ impl Neighbour {
             pods: nets(&spec.pod_cidrs),
             services: nets(&spec.service_cidrs),
             stakes: Stakes::of(member),
-            resting: resting::told(spec).collect(),
+            resting: resting::told(spec, now).collect(),
             virtual_only: spec.virtual_only,
             older,
         }
@@ -122,7 +123,8 @@ pub(super) fn choose(seen: &Discovery<'_>, natives: &Natives<'_>) -> Virtuals {
     let avoided: Vec<IpNet> = of(false).chain(natives_of_all).collect();
     let held = held(seen, &avoided);
     let resting = seen.neighbours.iter().flat_map(|neighbour| &neighbour.resting).copied();
-    let resting: Vec<IpNet> = resting.chain(seen.before.into_iter().flat_map(resting::told)).collect();
+    let resting: Vec<IpNet> =
+        resting.chain(seen.before.into_iter().flat_map(|own| resting::told(own, seen.now))).collect();
     let pool = &seen.overrides.virtual_pool;
     let rested = [avoided.clone(), resting].concat();
     let (blocks, failures) = match allocate(seen.cluster, natives.parts, &held, &taken, &rested, pool) {
@@ -234,7 +236,9 @@ fn finding(blocks: &[Translation], failures: &[NoBlock], shared: bool, own: &[Ip
         ))
     });
     match (failures.first(), inside) {
-        (Some(failure @ NoBlock::TooSmall { .. }), _) => Finding::bad("Virtual", "PoolTooSmall", failure.to_string()),
+        (Some(failure @ (NoBlock::NoFamily { .. } | NoBlock::TooSmall { .. })), _) => {
+            Finding::bad("Virtual", "PoolTooSmall", failure.to_string())
+        }
         (Some(failure @ NoBlock::Exhausted { .. }), _) => Finding::bad("Virtual", "PoolExhausted", failure.to_string()),
         (None, Some(message)) => Finding::bad("Virtual", "PoolOverlaps", message),
         (None, None) => {

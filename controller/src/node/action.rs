@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use ipnet::IpNet;
+
 use super::mark;
 use super::nft;
 use super::state::{Address, Family, Route, Rule};
@@ -95,7 +97,7 @@ impl fmt::Display for Plan {
 }
 
 /// A state of the node that keeps it from what is desired until someone else changes it. Traffic that it concerns is
-/// answered as unreachable meanwhile.
+/// answered as unreachable meanwhile, but for [`HidesLink`](Self::HidesLink).
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, thiserror::Error)]
 pub enum Obstacle {
     /// The device has not made its link (yet).
@@ -126,4 +128,20 @@ pub enum Obstacle {
         "this node has no {0} address inside its pod CIDRs: its own connections to other clusters fail until it has one"
     )]
     NoSource(Family),
+    /// A route of ours comes before that of a link of the node, whose hosts it hides.
+    #[error(
+        "{prefix} of {whose} hides {net} on link {link}, whose hosts this node does not reach where the two overlap: give \
+         one of them other addresses; where {prefix} is virtual, set LINKSPAN_VIRTUAL_POOL in all clusters to prefixes \
+         that nobody uses"
+    )]
+    HidesLink {
+        /// Our prefix; the first one, where there are more.
+        prefix: IpNet,
+        /// Whose it is, as people say it.
+        whose: String,
+        /// What is connected.
+        net: IpNet,
+        /// By which link.
+        link: String,
+    },
 }

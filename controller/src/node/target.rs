@@ -46,6 +46,9 @@ impl Target {
         let addresses: BTreeSet<_> = tunnel.iter().flat_map(|settings| tunnel_addresses(desired, settings)).collect();
         let lasting = lasting_addresses(observed, tunnel.as_ref()).chain(&addresses);
         let sources = sources(desired, lasting, &remote, &mut obstacles);
+        if !remote.is_empty() {
+            obstacles.extend(hidden_links(desired, observed, tunnel.as_ref()));
+        }
         let mut target =
             Self { addresses, routes: BTreeSet::new(), rules: BTreeSet::new(), nft: None, tunnel, vxlan, obstacles };
         if remote.is_empty() {
@@ -209,6 +212,21 @@ fn lasting_addresses<'a>(
     observed.addresses.iter().filter(move |address| !ours(&address.link))
 }
 
+/// What is connected to this node and lies in a prefix of ours, whose rule comes before the main table. Each is told once.
+fn hidden_links(desired: &Desired, observed: &Observed, tunnel: Option<&LinkSettings>) -> BTreeSet<Obstacle> {
+    let of_members = desired.remote.iter().flat_map(|(cluster, nets)| nets.iter().map(move |net| (net, Some(cluster))));
+    let prefixes: Vec<_> = of_members.chain(desired.own_virtual.iter().map(|net| (net, None))).collect();
+    let is_up = |link: &str| observed.link(link).is_some_and(|link| link.up);
+    let hides = |held: &Address| {
+        let net = held.address.trunc();
+        let overlaps = |(prefix, _): &&(&IpNet, _)| prefix.contains(&net) || net.contains(*prefix);
+        let (prefix, cluster) = prefixes.iter().filter(overlaps).min()?;
+        let whose = cluster.map_or("this cluster".to_owned(), |cluster| format!("cluster {cluster}"));
+        Some(Obstacle::HidesLink { prefix: **prefix, whose, net, link: held.link.clone() })
+    };
+    lasting_addresses(observed, tunnel).filter(|held| is_up(&held.link)).filter_map(hides).collect()
+}
+
 /// This node's own source toward other Members, at most one of each family.
 fn sources<'a>(
     desired: &Desired,
@@ -243,4 +261,46 @@ fn nft_table(desired: &Desired, target: &Target, remote: BTreeSet<IpNet>, source
         nodes: desired.nodes.iter().map(|node| node.address).collect(),
         sources,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::state::Layer3;
+    use super::*;
+
+    fn link(name: &str, kind: LinkKind, up: bool) -> Link {
+        Link { name: name.into(), alias: None, kind, up, mtu: 1500, rp_filter: None, ipv6_addresses: None }
+    }
+
+    /// What is told of a node with these addresses on link `lan0`.
+    fn hidden(up: bool, addresses: &[&str]) -> Vec<String> {
+        let nets = |texts: &[&str]| texts.iter().map(|text| text.parse().unwrap()).collect::<Vec<IpNet>>();
+        let node = Node { name: "w1".into(), address: "192.168.7.3".parse().unwrap(), pod_cidrs: Vec::new() };
+        let desired = Desired {
+            node: "w1".into(),
+            nodes: vec![node],
+            remote: [("berlin".to_owned(), nets(&["100.70.4.0/24", "100.70.3.0/24"]))].into(),
+            own_virtual: nets(&["100.71.0.0/24"]),
+            ..Desired::nothing()
+        };
+        let address = |address: IpNet| Address { link: "lan0".into(), address };
+        let mut addresses: Vec<Address> = nets(addresses).into_iter().map(address).collect();
+        // Those of our own links are nobody's hosts.
+        addresses.push(Address { link: "linkspan-nodes".into(), address: "100.70.3.1/32".parse().unwrap() });
+        let mut ours = link("linkspan-nodes", LinkKind::Layer3(Layer3::Other), true);
+        ours.alias = Some(mark::LINK_ALIAS.to_owned());
+        let observed =
+            Observed { links: vec![link("lan0", LinkKind::Other, up), ours], addresses, ..Observed::default() };
+        Target::new(&desired, &observed).obstacles.iter().map(ToString::to_string).collect()
+    }
+
+    #[test]
+    fn a_link_whose_hosts_a_route_of_ours_hides_is_told() {
+        let told = hidden(true, &["100.70.0.9/16", "100.71.0.9/32", "192.168.7.3/24"]);
+        assert_eq!(told.len(), 2, "{told:?}");
+        assert!(told[0].starts_with("100.70.3.0/24 of cluster berlin hides 100.70.0.0/16 on link lan0"), "{told:?}");
+        assert!(told[1].starts_with("100.71.0.0/24 of this cluster hides 100.71.0.9/32 on link lan0"), "{told:?}");
+        assert_eq!(hidden(false, &["100.70.0.9/16"]), [""; 0], "it reaches nobody anyhow");
+        assert_eq!(hidden(true, &["192.168.7.3/24"]), [""; 0]);
+    }
 }

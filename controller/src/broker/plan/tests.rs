@@ -154,6 +154,20 @@ fn a_key_without_anything_to_write_is_told_as_well() {
     assert_eq!(plan(&mut seen, &mut None, &pass).into_iter().find(|(told, _)| *told == key), Some((key, vec![])));
 }
 
+/// A world in which paris knows itself, with one node, and has these Members at home.
+fn at_home(members: &[Value]) -> World {
+    let mut world = World::default();
+    let node = json!({ "metadata": { "name": "node" }, "spec": { "podCIDR": "10.42.0.0/24" } });
+    world.take(Input::NoServiceCidrs, at(0));
+    list(&mut world, Input::GatewayNode, &[]);
+    list(&mut world, Input::Lease, &[]);
+    list(&mut world, Input::Member, members);
+    world.take(Input::Node(Box::new(Event::Init)), at(0));
+    world.take(Input::Node(Box::new(Event::InitApply(serde_json::from_value(node).unwrap()))), at(0));
+    world.take(Input::Node(Box::new(Event::InitDone)), at(0));
+    world
+}
+
 /// Whether paris gives way to rome, which came to the same prefixes in second 50. The watch shows rome first, and paris
 /// itself when it is `shown`.
 fn gives_way_to_rome(answered: Option<Timestamp>, shown: Option<&str>) -> bool {
@@ -163,15 +177,7 @@ fn gives_way_to_rome(answered: Option<Timestamp>, shown: Option<&str>) -> bool {
         member["metadata"]["creationTimestamp"] = json!(created);
         member
     };
-    let mut world = World::default();
-    let node = json!({ "metadata": { "name": "node" }, "spec": { "podCIDR": "10.42.0.0/24" } });
-    world.take(Input::NoServiceCidrs, at(0));
-    list(&mut world, Input::GatewayNode, &[]);
-    list(&mut world, Input::Lease, &[]);
-    list(&mut world, Input::Member, &[with_pods("paris", "1970-01-01T00:00:10Z")]);
-    world.take(Input::Node(Box::new(Event::Init)), at(0));
-    world.take(Input::Node(Box::new(Event::InitApply(serde_json::from_value(node).unwrap()))), at(0));
-    world.take(Input::Node(Box::new(Event::InitDone)), at(0));
+    let mut world = at_home(&[with_pods("paris", "1970-01-01T00:00:10Z")]);
     list::<DynamicObject>(&mut world, Input::BrokerMember, &[with_pods("rome", "1970-01-01T00:00:50Z")]);
     world.keep(Written::Published(answered));
     if let Some(created) = shown {
@@ -193,6 +199,45 @@ fn of_two_that_come_at_the_same_time_one_gives_way() {
         "of the same second the first by name stays"
     );
     assert!(!gives_way_to_rome(Some(at(49)), Some("1970-01-01T00:00:49Z")));
+}
+
+/// What paris writes of berlin, and what rests, when it has a copy of berlin as it came in second 20, virtual to all, and
+/// sees it on the broker.
+fn comes_again(created: i64, only: bool, block: &str) -> (Vec<String>, Vec<String>) {
+    let berlin = |only: bool, block: &str| {
+        let mut berlin = member("berlin");
+        berlin["spec"]["podCIDRs"] = json!(["10.42.0.0/24"]);
+        berlin["spec"]["virtualOnly"] = json!(only);
+        berlin["spec"]["virtualCIDRs"] = json!([{ "pods": "10.42.0.0/24", "virtual": block }]);
+        berlin
+    };
+    let (mut paris, mut before, mut now) = (member("paris"), berlin(true, "100.64.7.0/24"), berlin(only, block));
+    paris["metadata"]["creationTimestamp"] = json!(at(10).to_string());
+    before["metadata"]["annotations"] = json!({ ANNOTATION_JOINED_AT: at(20).to_string() });
+    now["metadata"]["creationTimestamp"] = json!(at(created).to_string());
+    let mut world = at_home(&[paris.clone(), before]);
+    list::<DynamicObject>(&mut world, Input::BrokerMember, &[paris, now]);
+    let mut court = None;
+    let actions = planned(&mut world, &mut court);
+    let written = actions.iter().map(ToString::to_string).filter(|text| text.starts_with("write Member berlin"));
+    let resting = court.unwrap().own.unwrap().spec.resting_cidrs;
+    (written.collect(), resting.into_iter().map(|cidr| cidr.r#virtual).collect())
+}
+
+#[test]
+fn a_member_that_has_left_and_come_again_unseen_is_another_one_and_what_it_had_rests() {
+    let anew = ["write Member berlin anew"];
+    let (written, rests) = comes_again(60, false, "100.64.8.0/24");
+    assert_eq!(written, anew);
+    assert_eq!(rests, ["100.64.7.0/24"]);
+    let (written, rests) = comes_again(60, true, "100.64.7.0/24");
+    assert_eq!(written, anew);
+    assert_eq!(rests, [""; 0], "it has it still");
+    let (written, _) = comes_again(20, false, "100.64.8.0/24");
+    assert_eq!(written, anew, "within one second");
+    let (written, rests) = comes_again(20, true, "100.64.8.0/24");
+    assert_eq!(written, ["write Member berlin"]);
+    assert_eq!(rests, [""; 0], "it is the same one, and tells of it itself");
 }
 
 /// The Lease of berlin, renewed in this second and for 40 s.

@@ -253,6 +253,71 @@ fn a_cluster_that_is_itself_refused_has_no_peers_and_keeps_its_nodes() {
     assert!(why.starts_with("this cluster reaches no other one, because its own Member is refused: "), "{why}");
 }
 
+/// Paris and berlin, which came later, with equal prefixes, and oslo, which shares nothing with either. All know the same
+/// of each other.
+fn mix() -> BTreeMap<String, Member> {
+    let of = |name: &str, joined: &str, site: u8, key: &str| {
+        let gateways = serde_json::json!([{ "node": "a", "publicKey": key, "lanes": 2, "active": true }]);
+        member(name, joined, &format!("10.{site}.0.0/16"), &format!("10.{}.0.0/16", site + 1), gateways)
+    };
+    let mut members = BTreeMap::from([
+        of("paris", "2026-01-01T00:00:00Z", 42, PARIS_A),
+        of("berlin", "2026-01-02T00:00:00Z", 42, BERLIN_A),
+        of("oslo", "2026-01-03T00:00:00Z", 62, ROME_A),
+    ]);
+    for (name, r#virtual, only) in [("paris", "100.64.0.0/24", false), ("berlin", "100.66.0.0/24", true)] {
+        let spec = &mut members.get_mut(name).expect("there").spec;
+        let block = serde_json::json!([{ "pods": "10.42.0.0/24", "virtual": r#virtual }]);
+        spec.virtual_cidrs = serde_json::from_value(block).expect("blocks");
+        spec.virtual_only = only;
+    }
+    members
+}
+
+/// What the gateway of a cluster in the [`mix`] has: its peers, each with its prefixes and how it knows this cluster, and
+/// what is rewritten.
+fn ways(cluster: &str) -> (Vec<String>, Vec<String>) {
+    let facts = Facts { members: mix(), ..facts() };
+    let settings = Settings { cluster: cluster.to_owned(), ..Settings::default() };
+    let Planned { site, refused } = plan(&facts, &settings, "a", &Paths::default()).expect("planned");
+    assert_eq!(refused, BTreeMap::new());
+    let peer = |peer: &Peer| {
+        let prefixes: Vec<String> = peer.allowed_ips.iter().map(ToString::to_string).collect();
+        let known = match peer.knows_us_by {
+            Addresses::Native => "native",
+            Addresses::Virtual => "virtual",
+        };
+        format!("{} has {} and knows us as {known}", peer.cluster, prefixes.join(" "))
+    };
+    let pair = |pair: &tunnel::config::Translation| format!("{} is {}", pair.native, pair.r#virtual);
+    (site.peers.iter().map(peer).collect(), site.translation.iter().map(pair).collect())
+}
+
+#[test]
+fn in_a_mix_each_cluster_uses_and_is_known_by_the_addresses_that_are_unique_there() {
+    let (peers, rewritten) = ways("paris");
+    let expected = [
+        "berlin has 100.66.0.0/24 and knows us as virtual",
+        "oslo has 10.62.0.0/16 10.63.0.0/16 and knows us as native",
+    ];
+    assert_eq!(peers, expected);
+    assert_eq!(rewritten, ["10.42.0.0/24 is 100.64.0.0/24"]);
+    let (peers, rewritten) = ways("berlin");
+    let expected = [
+        "oslo has 10.62.0.0/16 10.63.0.0/16 and knows us as virtual",
+        "paris has 100.64.0.0/24 and knows us as virtual",
+    ];
+    assert_eq!(peers, expected);
+    assert_eq!(rewritten, ["10.42.0.0/24 is 100.66.0.0/24"]);
+    let (peers, rewritten) = ways("oslo");
+    let expected = [
+        "berlin has 100.66.0.0/24 and knows us as native",
+        "paris has 10.42.0.0/16 10.43.0.0/16 and knows us as native",
+    ];
+    assert_eq!(peers, expected);
+    assert_eq!(rewritten, [""; 0]);
+}
+
 #[test]
 fn what_is_missing_is_said_with_a_fix() {
     let settings = settings();
