@@ -74,6 +74,8 @@ impl Contender {
     pub fn start(self, net: &Net) -> Result<Tunnel> {
         let folder = tempfile::tempdir().context("making a folder for keys")?;
         let keys = [Keys::new()?, Keys::new()?];
+        // What Linkspan is judged by is its memory with two peers.
+        let second = absent(1)?;
         let mut processes = Vec::new();
         for (side, [own, other]) in [(Side::A, [&keys[0], &keys[1]]), (Side::B, [&keys[1], &keys[0]])] {
             match self {
@@ -86,9 +88,9 @@ impl Contender {
                     let options = ["-f", "--disable-drop-privileges"];
                     processes.push(vanilla(net, side, "boringtun-cli", &options, own, other, &folder)?);
                 }
-                Self::Linkspan1 => processes.push(linkspan(net, side, 1, [own, other], "", &folder)?),
-                Self::Linkspan2 => processes.push(linkspan(net, side, 2, [own, other], "", &folder)?),
-                Self::LinkspanTranslated => processes.push(translated(net, side, [own, other], &folder)?),
+                Self::Linkspan1 => processes.push(linkspan(net, side, 1, [own, other], &second, &folder)?),
+                Self::Linkspan2 => processes.push(linkspan(net, side, 2, [own, other], &second, &folder)?),
+                Self::LinkspanTranslated => processes.push(translated(net, side, [own, other], &second, &folder)?),
             }
         }
         let mut tunnel = Tunnel { processes, folder };
@@ -121,16 +123,21 @@ impl Contender {
 /// Starts Linkspan at one end with `peers` peers, of which one could answer.
 pub fn linkspan_with_peers(net: &Net, peers: usize) -> Result<Tunnel> {
     let folder = tempfile::tempdir().context("making a folder for keys")?;
-    let mut absent = String::new();
-    for number in 0..peers - 1 {
-        let key = Keys::new()?.public;
-        let prefix = format!("10.{}.{}.0/24", 100 + number / 256, number % 256);
-        writeln!(absent, "  - {{ cluster: absent-{number}, publicKey: \"{key}\", allowedIPs: [{prefix}], lanes: 2 }}")?;
-    }
-    let process = linkspan(net, Side::A, 2, [&Keys::new()?, &Keys::new()?], &absent, &folder)?;
+    let process = linkspan(net, Side::A, 2, [&Keys::new()?, &Keys::new()?], &absent(peers - 1)?, &folder)?;
     wait_for(|| net.ip(Side::A, &format!("link show dev {} up", linkspan_link(Side::A))).is_ok())
         .context("the link does not come up")?;
     Ok(Tunnel { processes: vec![process], folder })
+}
+
+/// So many peers that never call, as lines of a site file.
+fn absent(peers: usize) -> Result<String> {
+    let mut lines = String::new();
+    for number in 0..peers {
+        let key = Keys::new()?.public;
+        let prefix = format!("10.{}.{}.0/24", 100 + number / 256, number % 256);
+        writeln!(lines, "  - {{ cluster: absent-{number}, publicKey: \"{key}\", allowedIPs: [{prefix}], lanes: 2 }}")?;
+    }
+    Ok(lines)
 }
 
 /// A running contender: both its ends, gone on drop.
@@ -264,9 +271,9 @@ fn vanilla(
 }
 
 /// Starts one end of Linkspan with two lanes that knows the other, and is known to it, by virtual addresses.
-fn translated(net: &Net, side: Side, keys: [&Keys; 2], folder: &TempDir) -> Result<Running> {
+fn translated(net: &Net, side: Side, keys: [&Keys; 2], more: &str, folder: &TempDir) -> Result<Running> {
     let pair = format!("[{{ native: {}, virtual: {} }}]", side.prefix(), side.virtual_prefix());
-    start_linkspan(net, side, 2, keys, &pair, side.other().virtual_prefix(), "", folder)
+    start_linkspan(net, side, 2, keys, &pair, side.other().virtual_prefix(), more, folder)
 }
 
 /// Starts one end of Linkspan, with `more` peers, as lines of its site file, which never call.

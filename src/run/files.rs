@@ -7,17 +7,28 @@ use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
 use futures::StreamExt as _;
-use inotify::{EventStream, Inotify, WatchMask};
+use inotify::{EventMask, EventStream, Inotify, WatchMask};
 
 use super::{Context, plan_now};
 use crate::site::Loaded;
 
-/// Editors and kubelet write several files; they are read together.
+/// Editors and kubelet write several files: what is read at once may be half of a change, so it is read again.
 const SETTLE: Duration = Duration::from_millis(50);
 /// Longest time until a change is seen whose event was lost.
 const PERIOD: Duration = Duration::from_secs(30);
 /// Room for some dozens of events with file names.
 const EVENTS: usize = 4096;
+
+type Events = EventStream<[u8; EVENTS]>;
+
+/// What is known of a change.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Change {
+    /// A file has been written to its end, or put in its place.
+    Whole,
+    /// Nothing has happened for a while since, or nothing has happened at all for longer.
+    Settled,
+}
 
 /// Puts each good new version of the site into use, and refuses each bad one.
 ///
@@ -28,13 +39,33 @@ pub(super) async fn follow(context: Context, file: PathBuf) -> anyhow::Result<()
         let files = context.sites.borrow().as_ref().map_or_else(|| vec![file.clone()], |loaded| loaded.files(&file));
         // Watched first, read then: a change in between is seen twice rather than never.
         let mut events = watch(&files)?;
-        read(&context, &file).await?;
-        let _ = tokio::time::timeout(PERIOD, events.next()).await;
-        tokio::time::sleep(SETTLE).await;
+        read(&context, &file, Change::Settled).await?;
+        if change(&mut events).await == Change::Whole {
+            read(&context, &file, Change::Whole).await?;
+            tokio::time::sleep(SETTLE).await;
+        }
     }
 }
 
-fn watch(files: &[PathBuf]) -> anyhow::Result<EventStream<[u8; EVENTS]>> {
+/// Waits for a change: until a file is whole, or for a while after anything else.
+async fn change(events: &mut Events) -> Change {
+    let whole = EventMask::CLOSE_WRITE | EventMask::MOVED_TO;
+    let mut end = Instant::now() + PERIOD;
+    loop {
+        match tokio::time::timeout_at(end.into(), events.next()).await {
+            Err(_) => return Change::Settled,
+            Ok(Some(Ok(event))) if event.mask.intersects(whole) => return Change::Whole,
+            Ok(Some(_)) => end = end.min(Instant::now() + SETTLE),
+            // No more will come; the clock goes on.
+            Ok(None) => {
+                tokio::time::sleep_until(end.into()).await;
+                return Change::Settled;
+            }
+        }
+    }
+}
+
+fn watch(files: &[PathBuf]) -> anyhow::Result<Events> {
     let inotify = Inotify::init().context("failed to make an inotify instance")?;
     let changes = WatchMask::CLOSE_WRITE
         | WatchMask::MOVED_TO
@@ -77,7 +108,8 @@ fn folder(file: &Path) -> PathBuf {
     }
 }
 
-async fn read(context: &Context, file: &Path) -> anyhow::Result<()> {
+/// Reads the site. Before a change has settled, a version that is wrong may be half of a right one.
+async fn read(context: &Context, file: &Path, change: Change) -> anyhow::Result<()> {
     let (path, node) = (file.to_owned(), context.options.node.clone());
     let read = move || -> anyhow::Result<Loaded> {
         let loaded = Loaded::read(&path, &node)?;
@@ -98,6 +130,7 @@ async fn read(context: &Context, file: &Path) -> anyhow::Result<()> {
             tracing::info!(file = %file.display(), "the site file changed and is in use");
             context.accept(loaded, Instant::now());
         }
+        Err(_) if change == Change::Whole => {}
         Err(error) => {
             let text = format!("{error:#}");
             if context.board.site_refused(Some(text.clone())) {
@@ -133,5 +166,20 @@ mod tests {
         let real = std::fs::canonicalize(at("volume/..2026")).expect("there");
         assert!(found.contains(&real), "{found:?}");
         assert_eq!(folder(Path::new("site.yaml")), Path::new("."));
+    }
+
+    #[tokio::test]
+    async fn what_is_whole_is_told_at_once_and_anything_else_when_it_has_settled() {
+        let root = tempfile::tempdir().expect("a folder");
+        let at = |name: &str| root.path().join(name);
+        let mut events = watch(&[at("site.yaml")]).expect("inotify");
+        std::fs::write(at("site.yaml"), "cluster: paris").expect("written");
+        assert_eq!(change(&mut events).await, Change::Whole);
+        std::fs::rename(at("site.yaml"), at("old.yaml")).expect("renamed");
+        assert_eq!(change(&mut events).await, Change::Whole, "into its place, for all that is known");
+        std::fs::remove_file(at("old.yaml")).expect("removed");
+        let begin = Instant::now();
+        assert_eq!(change(&mut events).await, Change::Settled);
+        assert!((SETTLE..PERIOD).contains(&begin.elapsed()), "after {:?}", begin.elapsed());
     }
 }

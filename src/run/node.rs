@@ -25,6 +25,8 @@ const PERIOD: Duration = Duration::from_secs(30);
 const FIRST_RETRY: Duration = Duration::from_millis(500);
 /// Kernel events come in bursts, our own writes among them; one pass answers a burst.
 const SETTLE: Duration = Duration::from_millis(50);
+/// Between passes that fail, whatever happens in the kernel: their half-done writes are events too.
+const FAILING_GAP: Duration = Duration::from_secs(1);
 /// How often the loop shows that it lives while there is nothing to do.
 const HEARTBEAT: Duration = Duration::from_secs(5);
 
@@ -149,11 +151,12 @@ impl Loop {
 
     /// Waits for a reason to pass again, and meanwhile keeps names in step with paths.
     async fn wait(&mut self, failures: u64) -> anyhow::Result<Trigger> {
-        let (pause, reason) = match u32::try_from(failures.min(10)).unwrap_or(10) {
+        let (pause, mut reason) = match u32::try_from(failures.min(10)).unwrap_or(10) {
             0 => (PERIOD, Trigger::Clock),
             failures => (FIRST_RETRY.saturating_mul(1 << (failures - 1)).min(PERIOD), Trigger::Retry),
         };
-        let again = tokio::time::sleep(pause);
+        let passed = tokio::time::Instant::now();
+        let again = tokio::time::sleep_until(passed + pause);
         tokio::pin!(again);
         let mut heartbeat = tokio::time::interval(HEARTBEAT);
         let paths = self.context.board.device().map(|device| UnixStream::from_std(device.changes()?)).transpose()?;
@@ -168,10 +171,10 @@ impl Loop {
                 }
                 changed = self.watch.changed() => {
                     changed.context("kernel events ended")?;
-                    // A failing pass must not be driven by its own half-done writes.
-                    if failures == 0 {
-                        tokio::time::sleep(SETTLE).await;
-                        return Ok(Trigger::Kernel);
+                    let at = passed + after_event(passed.elapsed(), failures);
+                    if at < again.deadline() {
+                        again.as_mut().reset(at);
+                        reason = Trigger::Kernel;
                     }
                 }
                 changed = path_change(paths.as_ref()) => {
@@ -187,6 +190,12 @@ impl Loop {
             }
         }
     }
+}
+
+/// How long after the last pass a change in the kernel is answered that has come `since` then.
+fn after_event(since: Duration, failures: u64) -> Duration {
+    let settled = since + SETTLE;
+    if failures == 0 { settled } else { settled.max(FAILING_GAP) }
 }
 
 /// Waits until the state of a path changes; for ever where there is no device.
@@ -253,5 +262,17 @@ fn change(device: &Device, old: &Config, new: &Config) -> anyhow::Result<()> {
     match device.configure(old.clone()) {
         Ok(()) => Err(anyhow::Error::from(error).context("the tunnel stays as it was")),
         Err(second) => Err(anyhow::anyhow!("{error}; going back failed too, so the tunnel is down: {second}")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_change_in_the_kernel_is_answered_when_it_has_settled_and_failing_passes_come_once_a_second() {
+        let ms = Duration::from_millis;
+        assert_eq!([0, 700, 20_000].map(|since| after_event(ms(since), 0)), [50, 750, 20_050].map(ms));
+        assert_eq!([0, 700, 980, 20_000].map(|since| after_event(ms(since), 7)), [1000, 1000, 1030, 20_050].map(ms));
     }
 }

@@ -1,5 +1,6 @@
 //! `linkspan run` on a node that is a network namespace.
 
+use std::os::fd::AsFd as _;
 use std::os::unix::fs::PermissionsExt as _;
 use std::os::unix::net::UnixDatagram;
 
@@ -26,6 +27,19 @@ impl Netns {
         let mut command = Command::new("ip");
         command.args(["netns", "exec", &self.0, program]);
         command
+    }
+
+    /// Does something in a thread inside.
+    fn enter<T: Send>(&self, work: impl FnOnce() -> T + Send) -> T {
+        let namespace = std::fs::File::open(format!("/run/netns/{}", self.0)).unwrap();
+        std::thread::scope(|scope| {
+            let there = scope.spawn(|| {
+                let kind = Some(rustix::thread::LinkNameSpaceType::Network);
+                rustix::thread::move_into_link_name_space(namespace.as_fd(), kind).unwrap();
+                work()
+            });
+            there.join().unwrap()
+        })
     }
 
     fn has_link(&self, link: &str) -> bool {
@@ -150,6 +164,30 @@ fn a_gateway_gets_ready_follows_its_file_and_drains() {
     assert!(!socket.exists());
     assert!(node.netns.has_link("linkspan0"), "a restart shall find the link");
     assert!(!node.log().contains(PRIVATE));
+}
+
+#[test]
+fn changes_by_others_are_undone_within_a_second_or_two_although_something_else_fails_all_the_time() {
+    let node = Node::start("fails", "gw", &site(""));
+    node.until("it gets ready", |status| status["ready"] == true);
+    // Somebody has the port for plain WireGuard peers.
+    let taken = node.netns.enter(|| std::net::UdpSocket::bind("0.0.0.0:51821").unwrap());
+    let vanilla = ROME.replace(" }", ", vanilla: true }");
+    node.replace(&site(&vanilla).replace("peers:", "tunnel: { vanillaPort: 51821 }\npeers:"));
+    // The next pass would come eight seconds after the fifth failure.
+    node.until("passes fail", |status| status["pass"]["failuresInRow"].as_u64() >= Some(5));
+    let route = ["10.52.0.0/16", "dev", "linkspan0"];
+    let routes = || ended(Command::new("ip").args(["-n", &node.netns.0, "route", "show", "table", "all"])).1;
+    let before = routes();
+    let line = before.lines().find(|line| line.starts_with(&route.join(" "))).unwrap_or_else(|| panic!("{before}"));
+    let words: Vec<_> = ["-n", &node.netns.0, "route", "delete"].into_iter().chain(line.split_whitespace()).collect();
+    run("ip", &words);
+    let begin = Instant::now();
+    eventually("the route is back", || if routes().contains(line) { Ok(()) } else { Err(routes()) });
+    assert!(begin.elapsed() < Duration::from_secs(5), "after {:?}: {}", begin.elapsed(), node.log());
+    assert!(node.status().unwrap()["pass"]["failuresInRow"].as_u64() >= Some(5), "it still fails");
+    drop(taken);
+    node.until("it works again", |status| status["pass"]["failuresInRow"] == 0 && peers(status) == ["berlin", "rome"]);
 }
 
 #[test]

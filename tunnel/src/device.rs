@@ -12,9 +12,10 @@ use ipnet::IpNet;
 use crate::config::{Config, MAX_LANES, MAX_MTU, MAX_PEERS, MIN_MTU, Peer, PeerKind, PublicKey, Translation};
 use crate::error::Error;
 use crate::io::clock::Clock;
+use crate::io::losses::lost_on;
 use crate::io::poll::{Announcer, Bell};
 use crate::ladder::{self, Ladder, Rungs};
-use crate::lane::{self, Identity, Mailbox, Orders, Parts, PeerOrder, Port, Receive};
+use crate::lane::{self, Identity, Mailbox, Merges, Orders, Parts, PeerOrder, Port, Receive};
 use crate::packet::translate::Table;
 use crate::report;
 use crate::routes::{AllowedIps, Slot};
@@ -36,6 +37,8 @@ pub(crate) struct Control {
     pub(crate) clock: Clock,
     pub(crate) lanes: Vec<LaneHandle>,
     pub(crate) rungs: Rungs,
+    /// Packets that the link had dropped before these lanes.
+    lost_before: u64,
     /// Peers that are or were configured; the slot of a key is the same while it stays.
     pub(crate) slots: HashMap<PublicKey, Known>,
 }
@@ -155,7 +158,8 @@ impl Control {
         check(&config)?;
         let clock = Clock::start();
         let Ladder { rungs, lanes } = Ladder::climb(&config)?;
-        let mut control = Self { config, clock, lanes: Vec::new(), rungs, slots: HashMap::new() };
+        let lost_before = lost_on(&config.link).unwrap_or(0);
+        let mut control = Self { config, clock, lanes: Vec::new(), rungs, lost_before, slots: HashMap::new() };
         let bells = (0..lanes.len())
             .map(|lane| Bell::new().map(Arc::new).map_err(|source| Error::Lane { lane: lane as u8, source }))
             .collect::<Result<Vec<_>, _>>()?;
@@ -166,6 +170,7 @@ impl Control {
                 lane: number,
                 queue: rung.queue,
                 segmentation: control.rungs.segmentation,
+                merges: Merges::of(control.rungs.segmentation, control.rungs.merged_udp.is_ok()),
                 socket: rung.socket,
                 vanilla: rung.vanilla,
                 gso: control.rungs.udp_gso.is_ok(),
@@ -190,6 +195,11 @@ impl Control {
             }
         }
         Ok(control)
+    }
+
+    /// Packets that the link has dropped since the lanes were started. To be asked in its network namespace.
+    pub(crate) fn lost_on_link(&self) -> u64 {
+        lost_on(&self.config.link).map_or(0, |lost| lost.saturating_sub(self.lost_before))
     }
 
     fn stop(&mut self) {

@@ -59,8 +59,14 @@ reasons! {
     TooBig = "too-big",
     /// The kernel refused an outer datagram.
     SendFailed = "send-failed",
+    /// More inner packets than a peer's queue holds came before its handshake was done.
+    QueueOverflow = "queue-overflow",
     /// Another lane's inbox was full.
     InboxFull = "inbox-full",
+    /// The TUN queues were full: the kernel had nowhere to put an inner packet.
+    LinkOverflow = "link-overflow",
+    /// A socket's receive buffer was full: datagrams came faster than its lane took them.
+    ReceiveOverflow = "receive-overflow",
     /// A datagram that is not a WireGuard message.
     NotWireGuard = "not-wireguard",
     /// A datagram for another lane.
@@ -77,7 +83,8 @@ reasons! {
     RateLimited = "rate-limited",
     /// An inner packet whose source is not among its peer's allowed IPs.
     SpoofedSource = "spoofed-source",
-    /// A congestion mark on a packet whose sender does not know ECN (RFC 6040, section 4.2).
+    /// A packet that met congestion, on the path or before its lane, and whose sender does not know ECN (RFC 6040, section
+    /// 4.2).
     CongestionDrop = "congestion-drop",
     /// The TUN queue refused a packet.
     TunWrite = "tun-write",
@@ -97,7 +104,13 @@ impl Drops {
     /// Counts one dropped packet.
     #[inline]
     pub fn count(&self, reason: Reason) {
-        self.0[reason as usize].add(1);
+        self.count_all(reason, 1);
+    }
+
+    /// Counts so many of them.
+    #[inline]
+    pub fn count_all(&self, reason: Reason, packets: u64) {
+        self.0[reason as usize].add(packets);
     }
 
     /// Packets dropped for this reason.
@@ -114,9 +127,9 @@ mod tests {
     fn each_reason_has_its_own_counter_and_name() {
         let drops = Drops::default();
         drops.count(Reason::Replayed);
-        drops.count(Reason::Replayed);
+        drops.count_all(Reason::Replayed, 3);
         drops.count(Reason::NoPeer);
-        assert_eq!(drops.get(Reason::Replayed), 2);
+        assert_eq!(drops.get(Reason::Replayed), 4);
         assert_eq!(drops.get(Reason::NoPeer), 1);
         assert_eq!(drops.get(Reason::TunWrite), 0);
         let mut names: Vec<_> = Reason::ALL.iter().map(|r| r.name()).collect();

@@ -5,6 +5,7 @@ use crate::error::Error;
 use crate::io::steer::steer_by_lane;
 use crate::io::tun::{Queue, Segmentation, set_queue_length};
 use crate::io::udp::UdpSocket;
+use crate::kernel::{Release, merged_udp_survives};
 
 /// Why an offload is not in use.
 pub(crate) type Rung = Result<(), String>;
@@ -15,6 +16,8 @@ pub(crate) struct Rungs {
     pub(crate) segmentation: Segmentation,
     pub(crate) tun_tso: Rung,
     pub(crate) tun_uso: Rung,
+    /// Whether UDP is merged inward, where `tun_uso` is in use.
+    pub(crate) merged_udp: Rung,
     pub(crate) udp_gso: Rung,
     pub(crate) udp_gro: Rung,
     pub(crate) steering: Rung,
@@ -53,6 +56,7 @@ impl Ladder {
             segmentation: Segmentation::None,
             tun_tso: Ok(()),
             tun_uso: Ok(()),
+            merged_udp: merged_udp_survives(Release::running()),
             udp_gso: allowed(config.offloads.udp_gso),
             udp_gro: allowed(config.offloads.udp_gro),
             steering: allowed(config.offloads.steering),
@@ -119,6 +123,8 @@ fn wait_until_free(port: u16) -> Result<(), Error> {
 /// A socket on `port`, with the offloads that are in use.
 pub(crate) fn bind(port: u16, rungs: &mut Rungs) -> Result<UdpSocket, Error> {
     let socket = UdpSocket::bind(port).map_err(|source| Error::bind(port, source))?;
+    // Best effort: without it nobody knows how long datagrams wait, and queues are as long as the receive buffer.
+    let _ = socket.stamp_arrivals();
     if rungs.udp_gro.is_ok() {
         rungs.udp_gro = socket.enable_gro().map_err(|error| format!("the kernel has no UDP_GRO: {error}"));
     }

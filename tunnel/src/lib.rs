@@ -11,6 +11,7 @@ mod error;
 #[doc(hidden)]
 pub mod fuzz;
 mod io;
+mod kernel;
 mod ladder;
 mod lane;
 pub mod packet;

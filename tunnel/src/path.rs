@@ -144,6 +144,12 @@ impl Path {
         Probe { sequence: self.sequence, size }
     }
 
+    /// Takes back a probe that could not be sent: nothing follows from its silence.
+    pub fn withdraw(&mut self, sequence: u32) {
+        let slot = &mut self.sent[sequence as usize % WINDOW];
+        slot.open &= slot.sequence != sequence;
+    }
+
     /// Takes an answer; returns whether it was to an open probe.
     pub fn answer(&mut self, sequence: u32, now: Duration) -> bool {
         let slot = &mut self.sent[sequence as usize % WINDOW];
@@ -367,6 +373,19 @@ mod tests {
         path.next_probe(now + LOST_AFTER * 2);
         assert!((0.15..0.30).contains(&path.loss()), "{}", path.loss());
         assert!(!path.answer(999_999, now));
+    }
+
+    #[test]
+    fn from_probes_that_could_not_be_sent_nothing_follows() {
+        let mut path = Path::new(1420);
+        let mut now = run(&mut path, MS, 12, MS, 1420);
+        for _ in 0..40 {
+            now = path.due(Some(now), now);
+            let probe = path.next_probe(now);
+            path.withdraw(probe.sequence);
+            path.withdraw(probe.sequence.wrapping_sub(WINDOW as u32));
+        }
+        assert_eq!((path.alive(), path.loss(), path.mtu()), (Some(true), 0.0, 1420));
     }
 
     #[test]

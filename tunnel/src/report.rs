@@ -36,7 +36,12 @@ fn translated(control: &Control) -> TranslatedCount {
 }
 
 fn drops(control: &Control) -> Vec<DropCount> {
-    let count = |reason: Reason| control.lanes.iter().map(|lane| lane.shared.drops.get(reason)).sum();
+    let lanes = |reason: Reason| control.lanes.iter().map(|lane| lane.shared.drops.get(reason)).sum();
+    let count = |reason: Reason| match reason {
+        // The lanes share the link, and do not see it.
+        Reason::LinkOverflow => control.lost_on_link(),
+        _ => lanes(reason),
+    };
     Reason::ALL.iter().map(|reason| DropCount { reason: reason.name(), count: count(*reason) }).collect()
 }
 
@@ -44,8 +49,8 @@ fn offloads(control: &Control) -> Vec<OffloadStatus> {
     let rungs = &control.rungs;
     let lanes = || control.lanes.iter().map(|lane| &lane.shared.offloads);
     vec![
-        offload("tun-tso", &rungs.tun_tso, lanes().map(|o| &o.tun_gso)),
-        offload("tun-uso", &rungs.tun_uso, std::iter::empty()),
+        offload("tun-tso", &rungs.tun_tso, lanes().map(|o| &o.tun_tso)),
+        in_part(offload("tun-uso", &rungs.tun_uso, lanes().map(|o| &o.tun_uso)), &rungs.merged_udp),
         without_vanishing(control, offload("udp-gso", &rungs.udp_gso, lanes().map(|o| &o.udp_gso))),
         offload("udp-gro", &rungs.udp_gro, std::iter::empty()),
         offload("steering", &rungs.steering, std::iter::empty()),
@@ -64,6 +69,14 @@ fn offload<'a>(name: &'static str, rung: &Rung, lanes: impl Iterator<Item = &'a 
             let error = io::Error::from_raw_os_error(fallback.errno.get() as i32);
             status.reason = format!("given up at run time: {error}");
         }
+    }
+    status
+}
+
+/// Says why an offload that is in use is so in one direction only.
+fn in_part(mut status: OffloadStatus, other: &Rung) -> OffloadStatus {
+    if let (true, Err(reason)) = (status.active, other) {
+        status.reason.clone_from(reason);
     }
     status
 }

@@ -200,7 +200,8 @@ pub(crate) struct Translated {
 #[derive(Debug, Default)]
 pub(crate) struct LaneOffloads {
     pub(crate) udp_gso: Fallback,
-    pub(crate) tun_gso: Fallback,
+    pub(crate) tun_tso: Fallback,
+    pub(crate) tun_uso: Fallback,
 }
 
 /// One offload's run-time fate on one lane.

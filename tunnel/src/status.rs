@@ -55,7 +55,7 @@ pub struct OffloadStatus {
     pub name: &'static str,
     /// Whether packets use it now.
     pub active: bool,
-    /// Why it is not in use, or not towards every peer, for people; otherwise empty.
+    /// Why it is not in use, or not towards every peer or in one direction only, for people; otherwise empty.
     pub reason: String,
     /// How often it was given up at run time.
     pub fallbacks: u64,

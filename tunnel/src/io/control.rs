@@ -4,13 +4,15 @@ use std::io;
 use std::mem::{MaybeUninit, zeroed};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::ptr;
+use std::time::Duration;
 
 use socket2::{SockAddr, SockAddrStorage};
 
+use super::clock::since;
 use super::udp::{Received, unmap};
 
-/// Room for what one datagram bears (a segment size, a ToS for each family, an address for each), aligned as `cmsghdr`
-/// wants it.
+/// Room for what one datagram bears (a segment size, a ToS for each family, an address for each, a time), aligned as
+/// `cmsghdr` wants it.
 #[repr(align(8))]
 pub(super) struct Control(#[expect(dead_code, reason = "read and written by the kernel only")] [u8; 160]);
 
@@ -74,6 +76,8 @@ struct Said {
     tos: u8,
     /// The address of ours that it was sent to; IPv4-mapped ones as IPv4.
     local: Option<IpAddr>,
+    /// When it has come, by the clock of the day.
+    stamp: Option<Duration>,
 }
 
 /// Reads the control messages of a receive.
@@ -90,6 +94,10 @@ unsafe fn read(message: &libc::msghdr) -> Said {
             match ((*next).cmsg_level, (*next).cmsg_type) {
                 (libc::SOL_UDP, libc::UDP_GRO) => {
                     said.segment = Some(data.cast::<libc::c_int>().read_unaligned() as usize);
+                }
+                (libc::SOL_SOCKET, libc::SCM_TIMESTAMPNS) => {
+                    let stamp = data.cast::<libc::timespec>().read_unaligned();
+                    said.stamp = Some(Duration::new(stamp.tv_sec as u64, stamp.tv_nsec as u32));
                 }
                 (libc::IPPROTO_IP, libc::IP_TOS) => said.tos = data.read(),
                 (libc::IPPROTO_IPV6, libc::IPV6_TCLASS) => {
@@ -138,5 +146,6 @@ pub(super) unsafe fn received(message: &libc::msghdr, storage: SockAddrStorage, 
     // SAFETY: the kernel has written `msg_namelen` bytes of an address into `storage`, and control messages.
     let (source, said) = unsafe { (SockAddr::new(storage, message.msg_namelen), read(message)) };
     let source = source.as_socket().map(unmap).ok_or_else(|| io::Error::from(io::ErrorKind::InvalidData))?;
-    Ok(Received { length, segment: said.segment.unwrap_or(length).max(1), source, local: said.local, tos: said.tos })
+    let (segment, age) = (said.segment.unwrap_or(length).max(1), said.stamp.map_or(Duration::ZERO, since));
+    Ok(Received { length, segment, source, local: said.local, tos: said.tos, age })
 }

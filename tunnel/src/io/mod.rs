@@ -4,7 +4,9 @@
 
 pub mod clock;
 mod control;
+mod destination;
 mod errors;
+pub mod losses;
 pub mod poll;
 pub mod steer;
 pub mod tun;

@@ -13,18 +13,40 @@ const EVENTS: usize = 8;
 
 /// Which descriptors are readable, as a bit set of the tokens that they were added with.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Ready(u64);
+pub struct Ready {
+    readable: u64,
+    /// One that is watched for room has it.
+    pub room: bool,
+}
 
 impl Ready {
     /// Whether the descriptor with this token has something to read.
     pub fn has(self, token: u8) -> bool {
-        self.0 & (1 << token) != 0
+        self.readable & (1 << token) != 0
     }
 
-    /// Whether none has.
+    /// Whether none has, and none has room.
     pub fn is_empty(self) -> bool {
-        self.0 == 0
+        self == Self::default()
     }
+
+    fn with(mut self, event: &libc::epoll_event) -> Self {
+        let room = libc::EPOLLOUT as u32;
+        self.room |= event.events & room != 0;
+        if event.events & !room != 0 {
+            self.readable |= 1 << (event.u64 & 63);
+        }
+        self
+    }
+}
+
+/// What a descriptor is watched for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Interest {
+    /// Something to read.
+    Data,
+    /// The same, and room to write into.
+    DataAndRoom,
 }
 
 /// An epoll set.
@@ -49,9 +71,25 @@ impl Poll {
     /// # Errors
     /// `EEXIST` when it is watched already.
     pub fn add(&self, fd: RawFd, token: u8) -> io::Result<()> {
-        let mut event = libc::epoll_event { events: libc::EPOLLIN as u32, u64: u64::from(token) };
+        self.control(libc::EPOLL_CTL_ADD, fd, token, Interest::Data)
+    }
+
+    /// Watches a descriptor that was added for something else than before.
+    ///
+    /// # Errors
+    /// `ENOENT` when it was not added.
+    pub fn change(&self, fd: RawFd, token: u8, interest: Interest) -> io::Result<()> {
+        self.control(libc::EPOLL_CTL_MOD, fd, token, interest)
+    }
+
+    fn control(&self, operation: libc::c_int, fd: RawFd, token: u8, interest: Interest) -> io::Result<()> {
+        let events = match interest {
+            Interest::Data => libc::EPOLLIN,
+            Interest::DataAndRoom => libc::EPOLLIN | libc::EPOLLOUT,
+        };
+        let mut event = libc::epoll_event { events: events as u32, u64: u64::from(token) };
         // SAFETY: the call reads one event.
-        check(unsafe { libc::epoll_ctl(self.epoll.as_raw_fd(), libc::EPOLL_CTL_ADD, fd, &raw mut event) })?;
+        check(unsafe { libc::epoll_ctl(self.epoll.as_raw_fd(), operation, fd, &raw mut event) })?;
         Ok(())
     }
 
@@ -76,7 +114,7 @@ impl Poll {
         // SAFETY: the call writes at most EVENTS events into the array.
         let count = unsafe { libc::epoll_wait(self.epoll.as_raw_fd(), events.as_mut_ptr(), EVENTS as i32, millis) };
         match check(count) {
-            Ok(count) => Ok(Ready(events.iter().take(count as usize).fold(0, |set, e| set | 1 << (e.u64 & 63)))),
+            Ok(count) => Ok(events.iter().take(count as usize).fold(Ready::default(), Ready::with)),
             Err(error) if error.kind() == io::ErrorKind::Interrupted => Ok(Ready::default()),
             Err(error) => Err(error),
         }
@@ -107,11 +145,12 @@ impl Bell {
         let _ = unsafe { libc::write(self.fd.as_raw_fd(), one.as_ptr().cast(), one.len()) };
     }
 
-    /// Silences the bell.
-    pub fn hear(&self) {
+    /// Silences the bell; returns how often it was rung.
+    pub fn hear(&self) -> u64 {
         let mut count = [0u8; 8];
-        // SAFETY: writes eight bytes into `count`. EAGAIN means that it was silent.
+        // SAFETY: writes eight bytes into `count`. EAGAIN means that it was silent, and leaves the zeroes.
         let _ = check_len(unsafe { libc::read(self.fd.as_raw_fd(), count.as_mut_ptr().cast(), count.len()) });
+        u64::from_ne_bytes(count)
     }
 
     /// The raw descriptor, for the poll set.

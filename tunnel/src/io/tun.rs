@@ -1,7 +1,7 @@
 //! TUN queues: `/dev/net/tun`, `linux/if_tun.h`.
 
 use std::fs::{File, OpenOptions};
-use std::io::{self, Read, Write};
+use std::io::{self, IoSlice, Read, Write};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
 use std::os::unix::fs::OpenOptionsExt;
 
@@ -131,6 +131,14 @@ impl Queue {
         (&self.file).write(packet).map(drop)
     }
 
+    /// Writes one packet behind a virtio header that asks for nothing, on a queue that has them.
+    ///
+    /// # Errors
+    /// As [`Queue::write`].
+    pub fn write_single(&self, packet: &[u8]) -> io::Result<()> {
+        (&self.file).write_vectored(&[IoSlice::new(&[0; VNET_LEN]), IoSlice::new(packet)]).map(drop)
+    }
+
     /// The raw descriptor, for the poll set.
     pub fn raw(&self) -> RawFd {
         self.file.as_raw_fd()
@@ -141,6 +149,11 @@ impl AsFd for Queue {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.file.as_fd()
     }
+}
+
+/// Whether an error of [`Queue::write`] is about the virtio header, and not about the link.
+pub fn is_refusal(error: &io::Error) -> bool {
+    error.raw_os_error() == Some(libc::EINVAL)
 }
 
 /// Gives the link's queues room for short stalls of their lanes. Failure costs drops under bursts only.

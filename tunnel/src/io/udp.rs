@@ -5,10 +5,12 @@ use std::mem::{MaybeUninit, zeroed};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV6};
 use std::os::fd::{AsRawFd, RawFd};
 use std::ptr;
+use std::time::Duration;
 
-use socket2::{Domain, Protocol, SockAddr, SockAddrStorage, Socket, Type};
+use socket2::{Domain, Protocol, SockAddrStorage, Socket, Type};
 
 use super::control::{Control, ControlWriter, incoming, received};
+pub use super::destination::Destination;
 use super::errors::lacks_family;
 pub use super::errors::{is_too_big, lacks_call, lacks_checksums, lacks_source};
 use super::{check, check_len, socklen};
@@ -21,16 +23,6 @@ pub const MAX_RECEIVES: usize = 32;
 
 /// Most bytes in one segmented send: the UDP payload of a 65 535-byte IPv4 packet.
 pub const MAX_SEND: usize = 65_507;
-
-/// Where datagrams go, in the form that the kernel takes.
-#[derive(Debug, Clone)]
-pub struct Destination {
-    address: SockAddr,
-    /// IPv4, directly or mapped: decides which of the two ToS control messages counts.
-    ipv4: bool,
-    /// The address of ours that they come from; `None` leaves it to the routing table.
-    source: Option<IpAddr>,
-}
 
 /// One receive: `length` bytes in datagrams of `segment` bytes each (the last may be shorter), all from `source`.
 #[derive(Debug, Clone, Copy)]
@@ -45,6 +37,8 @@ pub struct Received {
     pub local: Option<IpAddr>,
     /// The outer ToS or traffic class byte.
     pub tos: u8,
+    /// How long the first of them has waited in the socket; 0 where the kernel does not tell.
+    pub age: Duration,
 }
 
 impl Received {
@@ -55,6 +49,7 @@ impl Received {
         source: SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), 0),
         local: None,
         tos: 0,
+        age: Duration::ZERO,
     };
 }
 
@@ -158,6 +153,14 @@ impl UdpSocket {
     /// `ENOPROTOOPT` before Linux 5.0.
     pub fn enable_gro(&self) -> Probe {
         self.set(libc::SOL_UDP, libc::UDP_GRO, 1)
+    }
+
+    /// Asks the kernel to tell when datagrams have come ([`Received::age`]).
+    ///
+    /// # Errors
+    /// Passes on the kernel's.
+    pub fn stamp_arrivals(&self) -> Probe {
+        self.set(libc::SOL_SOCKET, libc::SO_TIMESTAMPNS, 1)
     }
 
     /// Whether the kernel knows `UDP_SEGMENT`.
@@ -354,40 +357,6 @@ const RECEIVE_BUFFER: libc::c_int = 1 << 20;
 /// Bytes of send buffer, which the kernel doubles for its own bookkeeping.
 const SEND_BUFFER: libc::c_int = 2 << 20;
 
-impl Destination {
-    fn message(&self, iov: &mut libc::iovec) -> libc::msghdr {
-        // SAFETY: `msghdr` is plain data, for which all zeroes is valid.
-        let mut message: libc::msghdr = unsafe { zeroed() };
-        message.msg_name = self.address.as_ptr().cast_mut().cast();
-        message.msg_namelen = self.address.len();
-        message.msg_iov = iov;
-        message.msg_iovlen = 1;
-        message
-    }
-
-    /// Writes what each datagram bears besides its payload.
-    fn describe(&self, tos: u8, writer: &mut ControlWriter) {
-        let (level, kind) =
-            if self.ipv4 { (libc::IPPROTO_IP, libc::IP_TOS) } else { (libc::IPPROTO_IPV6, libc::IPV6_TCLASS) };
-        if tos != 0 {
-            writer.put(level, kind, libc::c_int::from(tos));
-        }
-        if let Some(source) = self.source {
-            writer.put_source(source);
-        }
-    }
-
-    /// The address of ours that datagrams come from, when it was chosen.
-    pub fn source(&self) -> Option<IpAddr> {
-        self.source
-    }
-
-    /// The same, with the routing table's choice of our address.
-    pub fn without_source(&self) -> Self {
-        Self { source: None, ..self.clone() }
-    }
-}
-
 /// Tells an IPv4-mapped address as the IPv4 address that it is.
 pub(super) fn unmap(address: SocketAddr) -> SocketAddr {
     match address.ip().to_canonical() {
@@ -444,6 +413,21 @@ mod tests {
         assert_eq!(buffer[2 * 2048..2 * 2048 + 8], [7, 7, 7, 7, 7, 7, 7, 0]);
         let empty = b.receive_each(&mut buffer, 2048, &mut all).expect_err("empty");
         assert_eq!(empty.kind(), io::ErrorKind::WouldBlock);
+    }
+
+    #[test]
+    fn a_datagram_tells_how_long_it_has_waited() {
+        let (a, b, to) = pair();
+        let waited = || {
+            a.send(&to, &[1], 1, 0).expect("send");
+            std::thread::sleep(Duration::from_millis(20));
+            b.receive(&mut [0; 64]).expect("receive").age
+        };
+        assert_eq!(waited(), Duration::ZERO, "nobody has asked");
+        b.stamp_arrivals().expect("SO_TIMESTAMPNS");
+        // The kernel begins a moment after it was asked to, if it was the first time.
+        let told = (0..100).map(|_| waited()).find(|age| !age.is_zero() && *age >= Duration::from_millis(20));
+        assert!(told.is_some_and(|age| age < Duration::from_secs(10)), "{told:?}");
     }
 
     #[test]

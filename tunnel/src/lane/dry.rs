@@ -7,6 +7,7 @@ use std::time::Duration;
 use boringtun::noise::{Tunn, TunnResult};
 use boringtun::x25519;
 
+use super::deliver::Merges;
 use super::passing::connect;
 use super::rx::{Receive, Rx};
 use super::wire::{Port, Wire};
@@ -26,6 +27,8 @@ pub(crate) struct DryLane {
     rx: Rx,
     remote: Tunn,
     source: SocketAddr,
+    /// How long datagrams have waited when they come.
+    age: Duration,
 }
 
 impl DryLane {
@@ -57,7 +60,9 @@ impl DryLane {
         peers.obey(Arc::new(orders), Duration::ZERO);
         let device = x25519::PublicKey::from(own.public_key().0);
         let remote = Tunn::new(other.secret(), device, None, None, 0, None);
-        let mut lane = Self { links, peers, rx: Rx::new(Segmentation::TcpUdp, Receive::Merged, false), remote, source };
+        let merges = Merges::of(Segmentation::TcpUdp, true);
+        let rx = Rx::new(Segmentation::TcpUdp, merges, Receive::Merged, false);
+        let mut lane = Self { links, peers, rx, remote, source, age: Duration::ZERO };
         lane.shake_hands();
         Ok(lane)
     }
@@ -82,7 +87,8 @@ impl DryLane {
     /// Receives bytes as the socket would hand them over: datagrams of `segment` bytes with an outer ToS.
     pub(crate) fn datagrams(&mut self, bytes: &[u8], segment: usize, tos: u8) {
         let length = bytes.len().min(65_535);
-        let received = Received { length, segment: segment.max(1), source: self.source, local: None, tos };
+        let (segment, age) = (segment.max(1), self.age);
+        let received = Received { length, segment, source: self.source, local: None, tos, age };
         self.rx.feed(&bytes[..length], &received, Port::Linkspan, &mut self.links, &mut self.peers);
         self.links.wire.flush();
     }
@@ -107,6 +113,7 @@ impl DryLane {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::drops::Reason;
 
     #[test]
     fn the_dry_lane_delivers_what_its_peer_seals_and_nothing_else() {
@@ -118,5 +125,40 @@ mod tests {
         lane.datagrams(&packet, 20, 3);
         lane.sealed(&[0xff; 64], 3);
         assert_eq!(lane.delivered(), delivered);
+    }
+
+    #[test]
+    fn a_queue_that_stays_costs_one_large_packet_whose_transport_knows_no_marks() {
+        use crate::packet::samples::Sample;
+        let mut lane = DryLane::new().expect("a socket and an eventfd");
+        let sample = |tos, size| Sample { tos, payload: vec![7; size], ..Sample::default() }.bytes();
+        let (small, large, marked) = (sample(0, 100), sample(0, 1000), sample(2, 1000));
+        // A peer without probes: its round trip may be long, and so may be the queue.
+        lane.age = Duration::from_millis(6);
+        for ms in [0, 50, 99] {
+            lane.links.now = Duration::from_millis(ms);
+            lane.sealed(&large, 0);
+        }
+        assert_eq!(lane.delivered(), 3 * large.len() as u64);
+        lane.links.now = Duration::from_millis(100);
+        lane.sealed(&small, 0);
+        assert_eq!(lane.delivered(), (3 * large.len() + small.len()) as u64, "too small to tell");
+        let before = lane.delivered();
+        lane.sealed(&large, 0);
+        assert_eq!(lane.delivered(), before);
+        assert_eq!(lane.links.drops().get(Reason::CongestionDrop), 1);
+        lane.sealed(&large, 0);
+        assert_eq!(lane.delivered(), before + large.len() as u64, "once");
+        // 100 ms after the first one.
+        lane.links.now = Duration::from_millis(200);
+        lane.sealed(&marked, 2);
+        assert_eq!(lane.delivered(), before + (large.len() + marked.len()) as u64, "it is told by a mark");
+        assert_eq!(lane.links.drops().get(Reason::CongestionDrop), 1);
+        // It is short again before a large one comes.
+        lane.links.now = Duration::from_millis(300);
+        lane.sealed(&small, 0);
+        lane.age = Duration::ZERO;
+        lane.sealed(&large, 0);
+        assert_eq!(lane.links.drops().get(Reason::CongestionDrop), 1);
     }
 }

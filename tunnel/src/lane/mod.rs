@@ -12,38 +12,40 @@ mod deliver;
 mod dry;
 pub(crate) mod heard;
 mod keepalive;
+mod losses;
+mod orders;
 mod passing;
 mod peer;
+mod peers;
+mod queue;
+mod refusals;
 mod rx;
 #[cfg(test)]
 mod simulation;
 mod tx;
+mod waiting;
 mod wire;
 
-use std::collections::HashMap;
-use std::num::NonZeroU16;
 use std::os::fd::AsRawFd as _;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use boringtun::noise::rate_limiter::RateLimiter;
-use boringtun::x25519;
-
-use crate::config::{Addresses, Dscp, PrivateKey};
+use crate::config::PrivateKey;
 use crate::io::clock::Clock;
-use crate::io::poll::{Bell, Poll, Ready};
+use crate::io::poll::{Interest, Poll, Ready};
 use crate::io::tun::{Queue, Segmentation};
 use crate::io::udp::UdpSocket;
-use crate::packet::translate::Table;
-use crate::routes::{AllowedIps, Slot};
-use crate::shared::{SharedLane, SharedPeer, lock};
+use crate::shared::SharedLane;
 
-use busy::BusyPoll;
+use busy::{After, BusyPoll};
+pub(crate) use deliver::Merges;
 pub(crate) use dry::DryLane;
+use losses::Losses;
+pub(crate) use orders::{Mailbox, Orders, PeerOrder};
 pub(crate) use passing::{Inbox, Outboxes, connect};
 pub(crate) use peer::Identity;
-use peer::LanePeer;
+use peers::Peers;
 pub(crate) use rx::Receive;
 use rx::Rx;
 use tx::{Progress, Tx};
@@ -59,80 +61,17 @@ const DATA: u8 = 4;
 /// Largest padded probe: the largest MTU that a device may have.
 const MAX_PROBE: usize = crate::config::MAX_MTU as usize;
 
-/// Handshakes per second and lane beyond which cookies are asked for. boringtun counts each initiation twice here: once
-/// before we know whose it is, once in its session.
-const HANDSHAKES_PER_SECOND: u64 = 200;
-
 const TOKEN_BELL: u8 = 0;
 const TOKEN_TUN: u8 = 1;
 const TOKEN_UDP: u8 = 2;
 const TOKEN_VANILLA: u8 = 3;
-
-/// What all lanes are to do, made by the owner as one immutable value.
-#[derive(Debug, Default)]
-pub(crate) struct Orders {
-    pub(crate) routes: AllowedIps,
-    /// Native prefixes to virtual ones.
-    pub(crate) outward: Table,
-    /// Virtual prefixes to native ones.
-    pub(crate) inward: Table,
-    pub(crate) peers: Vec<PeerOrder>,
-    pub(crate) dscp: Dscp,
-}
-
-/// One peer of the orders.
-#[derive(Debug)]
-pub(crate) struct PeerOrder {
-    pub(crate) identity: Identity,
-    /// Lanes that both ends have; 1 for vanilla peers.
-    pub(crate) lanes: u8,
-    pub(crate) shared: Arc<SharedPeer>,
-    pub(crate) knows_us_by: Addresses,
-    pub(crate) persistent_keepalive: Option<NonZeroU16>,
-}
-
-/// Where the owner leaves orders for one lane.
-#[derive(Debug)]
-pub(crate) struct Mailbox {
-    pub(crate) bell: Arc<Bell>,
-    letter: Mutex<Letter>,
-    stop: AtomicBool,
-}
-
-/// What a lane finds in its mailbox, to be done in this order.
-#[derive(Debug, Default)]
-struct Letter {
-    /// The socket for vanilla peers from now on, or none.
-    vanilla: Option<Option<UdpSocket>>,
-    orders: Option<Arc<Orders>>,
-}
-
-impl Mailbox {
-    pub(crate) fn new(bell: Arc<Bell>) -> Self {
-        Self { bell, letter: Mutex::default(), stop: AtomicBool::new(false) }
-    }
-
-    pub(crate) fn post(&self, orders: Arc<Orders>) {
-        lock(&self.letter).orders = Some(orders);
-        self.bell.ring();
-    }
-
-    /// Leaves the socket for vanilla peers, or word that there is none any more. The orders that follow ring the bell.
-    pub(crate) fn hand_over(&self, vanilla: Option<UdpSocket>) {
-        lock(&self.letter).vanilla = Some(vanilla);
-    }
-
-    pub(crate) fn stop(&self) {
-        self.stop.store(true, Ordering::Release);
-        self.bell.ring();
-    }
-}
 
 /// What a lane is made of.
 pub(crate) struct Parts {
     pub(crate) lane: u8,
     pub(crate) queue: Queue,
     pub(crate) segmentation: Segmentation,
+    pub(crate) merges: Merges,
     pub(crate) socket: UdpSocket,
     pub(crate) vanilla: Option<UdpSocket>,
     pub(crate) gso: bool,
@@ -161,95 +100,6 @@ impl Links {
     }
 }
 
-/// The lane's peers and how to find them.
-pub(crate) struct Peers {
-    orders: Arc<Orders>,
-    table: Vec<Option<Box<LanePeer>>>,
-    /// Lanes of every peer of the device by slot, also of those that this lane has no session with.
-    lanes: Vec<u8>,
-    by_key: HashMap<[u8; 32], Slot>,
-    limiter: Arc<RateLimiter>,
-    private_key: PrivateKey,
-    secret: x25519::StaticSecret,
-    public: x25519::PublicKey,
-    lane: u8,
-}
-
-impl Peers {
-    fn new(lane: u8, private_key: PrivateKey) -> Self {
-        let secret = private_key.secret();
-        let public = x25519::PublicKey::from(&secret);
-        Self {
-            orders: Arc::default(),
-            table: Vec::new(),
-            lanes: Vec::new(),
-            by_key: HashMap::new(),
-            limiter: Arc::new(RateLimiter::new(&public, HANDSHAKES_PER_SECOND)),
-            private_key,
-            secret,
-            public,
-            lane,
-        }
-    }
-
-    #[inline]
-    fn get(&mut self, slot: Slot) -> Option<&mut LanePeer> {
-        self.table.get_mut(usize::from(slot))?.as_deref_mut()
-    }
-
-    /// The peer, and the orders beside it.
-    #[inline]
-    fn with_orders(&mut self, slot: Slot) -> (&Orders, Option<&mut LanePeer>) {
-        (&self.orders, self.table.get_mut(usize::from(slot)).and_then(Option::as_deref_mut))
-    }
-
-    fn slot_of(&self, key: &[u8; 32]) -> Option<Slot> {
-        self.by_key.get(key).copied()
-    }
-
-    /// The lane that holds the session for packets which this lane reads for a peer.
-    #[inline]
-    fn lane_of(&self, slot: Slot) -> u8 {
-        self.lane % self.lanes.get(usize::from(slot)).copied().unwrap_or(1).max(1)
-    }
-
-    /// Takes new orders: keeps the sessions of peers that are as before.
-    fn obey(&mut self, orders: Arc<Orders>, now: Duration) {
-        let mut old = std::mem::take(&mut self.table);
-        self.lanes.clear();
-        self.by_key.clear();
-        for order in &orders.peers {
-            let slot = usize::from(order.identity.slot);
-            self.lanes.resize(self.lanes.len().max(slot + 1), 1);
-            self.lanes[slot] = order.lanes;
-            if self.lane >= order.lanes {
-                continue;
-            }
-            let kept = old
-                .get_mut(slot)
-                .and_then(Option::take)
-                .filter(|peer| peer.identity == order.identity && Arc::ptr_eq(&peer.shared, &order.shared));
-            let mut peer = kept.unwrap_or_else(|| {
-                let shared = Arc::clone(&order.shared);
-                Box::new(LanePeer::new(
-                    order.identity.clone(),
-                    self.lane,
-                    &self.private_key,
-                    &self.limiter,
-                    shared,
-                    now,
-                ))
-            });
-            peer.knows_us_by = order.knows_us_by;
-            peer.keepalive.set(order.persistent_keepalive, now);
-            self.by_key.insert(order.identity.public_key.0, order.identity.slot);
-            self.table.resize_with(self.table.len().max(slot + 1), || None);
-            self.table[slot] = Some(peer);
-        }
-        self.orders = orders;
-    }
-}
-
 /// Runs a lane until it is told to stop.
 pub(crate) fn run(parts: Parts) {
     match Lane::new(parts) {
@@ -267,8 +117,11 @@ struct Lane {
     mailbox: Arc<Mailbox>,
     clock: Clock,
     busy: BusyPoll,
+    /// The socket for whose room the lane waits before it reads more packets of this host.
+    held: Option<Port>,
     /// When the next peer is due.
     deadline: Duration,
+    losses: Losses,
 }
 
 impl Lane {
@@ -282,7 +135,7 @@ impl Lane {
         }
         Ok(Self {
             tx: Tx::new(parts.segmentation),
-            rx: Rx::new(parts.segmentation, parts.receive, parts.vanilla.is_some()),
+            rx: Rx::new(parts.segmentation, parts.merges, parts.receive, parts.vanilla.is_some()),
             peers: Peers::new(parts.lane, parts.private_key),
             links: Links {
                 lane: parts.lane,
@@ -296,40 +149,50 @@ impl Lane {
             mailbox: parts.mailbox,
             clock: parts.clock,
             busy: BusyPoll::default(),
+            held: None,
             deadline: Duration::ZERO,
+            losses: Losses::default(),
         })
     }
 
     fn run(&mut self) {
-        let mut more = false;
+        let (mut more, mut after, mut done) = (false, After::Chores, self.clock.now());
         loop {
-            let ready = match self.wait(more) {
+            let ready = match self.wait(more, after, done) {
                 Ok(ready) => ready,
                 Err(error) => return tracing::error!(%error, lane = self.links.lane, "lane ends: waiting failed"),
             };
             let from = self.clock.now();
+            if !more {
+                self.busy.waited(after, is_answer(ready, after).then(|| from - done));
+            }
             let Some(progress) = self.turn(ready, from) else { return };
-            self.busy.worked(self.clock.now() - from);
+            after = after_turn(ready);
+            done = self.clock.now();
+            self.busy.worked(done - from);
             more = progress == Progress::More;
         }
     }
 
-    /// What is ready: at once when there is more to do anyway; else a lane looks for a moment before it sleeps.
-    fn wait(&mut self, more: bool) -> std::io::Result<Ready> {
+    /// What is ready: at once when there is more to do anyway; else a lane looks for a moment before it sleeps, from the
+    /// time at which the last turn was done.
+    fn wait(&mut self, more: bool, after: After, done: Duration) -> std::io::Result<Ready> {
         if more {
             return self.poll.wait(Some(Duration::ZERO));
         }
-        let (from, window) = (self.clock.now(), self.busy.window());
-        while self.clock.now() - from < window {
+        let window = self.busy.window(after, done);
+        let mut now = done;
+        while now - done < window {
             std::thread::yield_now();
             let ready = self.poll.wait(Some(Duration::ZERO))?;
+            now = self.clock.now();
             if !ready.is_empty() {
-                self.busy.found();
+                self.busy.found(now - done);
                 return Ok(ready);
             }
         }
         if !window.is_zero() {
-            self.busy.missed();
+            self.busy.missed(now - done);
         }
         self.poll.wait(self.time_left())
     }
@@ -337,12 +200,9 @@ impl Lane {
     /// Does what is ready and what is due; `None` when the lane is told to stop.
     fn turn(&mut self, ready: Ready, now: Duration) -> Option<Progress> {
         self.links.now = now;
+        self.links.wire.begin_turn();
         if ready.has(TOKEN_BELL) {
-            self.mailbox.bell.hear();
-            if self.mailbox.stop.load(Ordering::Acquire) {
-                return None;
-            }
-            let letter = std::mem::take(&mut *lock(&self.mailbox.letter));
+            let letter = self.mailbox.open()?;
             if let Some(vanilla) = letter.vanilla {
                 self.replace_vanilla(vanilla);
             }
@@ -355,6 +215,9 @@ impl Lane {
         if std::mem::take(&mut self.links.wire.replan) || self.links.now >= self.deadline {
             self.tick();
         }
+        self.losses.look(&self.links.wire, now);
+        self.links.outboxes.ring();
+        self.hold_back();
         Some(progress)
     }
 
@@ -365,6 +228,9 @@ impl Lane {
     /// One turn of both directions.
     fn step(&mut self, ready: Ready) -> Progress {
         let (mut inward, mut outward) = (Progress::Dry, Progress::Dry);
+        if ready.room {
+            self.links.wire.has_room();
+        }
         if ready.has(TOKEN_UDP) {
             inward = inward.max(self.rx.run(Port::Linkspan, &mut self.links, &mut self.peers));
         }
@@ -389,18 +255,50 @@ impl Lane {
 
     /// Uses another socket for vanilla peers, or none.
     fn replace_vanilla(&mut self, vanilla: Option<UdpSocket>) {
-        let wire = &mut self.links.wire;
-        wire.flush();
-        if let Some(old) = &wire.vanilla {
-            // Closing it would do as well.
-            let _ = self.poll.remove(old.as_raw_fd());
-        }
-        wire.vanilla = vanilla;
-        self.rx.serve_vanilla(wire.vanilla.is_some());
-        let added = wire.vanilla.as_ref().map_or(Ok(()), |new| self.poll.add(new.as_raw_fd(), TOKEN_VANILLA));
+        // Closing it would do as well.
+        self.losses.vanilla_replaced();
+        let old = self.links.wire.replace_vanilla(vanilla);
+        let _ = old.map(|old| self.poll.remove(old.as_raw_fd()));
+        let vanilla = &self.links.wire.vanilla;
+        self.rx.serve_vanilla(vanilla.is_some());
+        let added = vanilla.as_ref().map_or(Ok(()), |new| self.poll.add(new.as_raw_fd(), TOKEN_VANILLA));
         if let Err(error) = added {
             tracing::error!(%error, "vanilla peers cannot be heard: their socket cannot be waited for");
         }
+    }
+
+    /// While a send buffer is full, waits for room in it instead of packets of this host.
+    fn hold_back(&mut self) {
+        let full = self.links.wire.full();
+        if full == self.held {
+            return;
+        }
+        if let Some(port) = self.held {
+            // Its socket may have been replaced, or is gone.
+            let _ = self.watch(port, Interest::Data);
+        }
+        let queue = self.links.queue.raw();
+        let changed = match (self.held, full) {
+            (Some(_), Some(port)) => self.watch(port, Interest::DataAndRoom),
+            (None, Some(port)) => self.watch(port, Interest::DataAndRoom).and_then(|()| self.poll.remove(queue)),
+            // A link that is gone is not watched any more.
+            (_, None) if self.links.wire.shared.lost.load(Ordering::Acquire) => Ok(()),
+            (_, None) => self.poll.add(queue, TOKEN_TUN),
+        };
+        self.held = full;
+        if let Err(error) = changed {
+            tracing::error!(%error, lane = self.links.lane, "packets of this host may wait for ever");
+        }
+    }
+
+    fn watch(&self, port: Port, interest: Interest) -> std::io::Result<()> {
+        let wire = &self.links.wire;
+        let (socket, token) = match (port, &wire.vanilla) {
+            (Port::Linkspan, _) => (&wire.main, TOKEN_UDP),
+            (Port::Vanilla, Some(vanilla)) => (vanilla, TOKEN_VANILLA),
+            (Port::Vanilla, None) => return Ok(()),
+        };
+        self.poll.change(socket.as_raw_fd(), token, interest)
     }
 
     fn obey(&mut self, orders: Arc<Orders>) {
@@ -413,7 +311,7 @@ impl Lane {
     /// Tells peers what sends to them have shown.
     fn note_failed_sends(&mut self) {
         if let Some(lost) = self.links.wire.lost_source.take() {
-            for peer in self.peers.table.iter_mut().flatten() {
+            for peer in self.peers.iter_mut() {
                 peer.forget_source(Some(lost), &self.links.wire);
             }
         }
@@ -428,7 +326,7 @@ impl Lane {
     fn tick(&mut self) {
         let now = self.links.now;
         let mut deadline = Duration::MAX;
-        for peer in self.peers.table.iter_mut().flatten() {
+        for peer in self.peers.iter_mut() {
             if now >= peer.due(now) {
                 peer.tick(now, &mut self.links.wire);
             }
@@ -436,6 +334,26 @@ impl Lane {
         }
         self.links.wire.flush();
         self.deadline = deadline;
+    }
+}
+
+/// What a turn was mainly about, by what was ready.
+fn after_turn(ready: Ready) -> After {
+    if ready.has(TOKEN_TUN) {
+        After::Sending
+    } else if ready.has(TOKEN_UDP) || ready.has(TOKEN_VANILLA) {
+        After::Receiving
+    } else {
+        After::Chores
+    }
+}
+
+/// Whether what is ready answers to what the last turn was about: datagrams after sending, packets after receiving.
+fn is_answer(ready: Ready, after: After) -> bool {
+    match after {
+        After::Sending => ready.has(TOKEN_UDP) || ready.has(TOKEN_VANILLA),
+        After::Receiving => ready.has(TOKEN_TUN),
+        After::Chores => false,
     }
 }
 

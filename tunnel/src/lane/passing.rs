@@ -30,6 +30,8 @@ pub(crate) struct Outboxes {
 struct Way {
     ring: Producer<u8>,
     bell: Arc<Bell>,
+    /// Something has been passed since the bell was rung.
+    silent: bool,
 }
 
 /// Makes the rings between lanes, whose bells are given in order.
@@ -40,7 +42,7 @@ pub(crate) fn connect(bells: &[Arc<Bell>]) -> Vec<(Inbox, Outboxes)> {
             let way = (from != to).then(|| {
                 let (ring, consumer) = RingBuffer::new(RING);
                 ends[to].0.rings.push(consumer);
-                Way { ring, bell: Arc::clone(bell) }
+                Way { ring, bell: Arc::clone(bell), silent: false }
             });
             ends[from].1.ways.push(way);
         }
@@ -52,39 +54,58 @@ impl Inbox {
     /// Moves the next packet into `buffer` and returns its length.
     pub(crate) fn take(&mut self, buffer: &mut [u8]) -> Option<usize> {
         self.rings.iter_mut().find_map(|ring| {
-            let prefix = ring.read_chunk(PREFIX).ok()?;
-            let mut length = [0; PREFIX];
-            length.iter_mut().zip(prefix).for_each(|(to, from)| *to = from);
-            let length = u32::from_le_bytes(length) as usize;
-            let body = ring.read_chunk(length).ok()?;
-            let (first, second) = body.as_slices();
-            buffer[..first.len()].copy_from_slice(first);
-            buffer[first.len()..length].copy_from_slice(second);
-            body.commit_all();
+            let mut prefix = [0; PREFIX];
+            copy(ring.read_chunk(PREFIX).ok()?.as_slices(), &mut prefix);
+            let length = u32::from_le_bytes(prefix) as usize;
+            // The other side is about to write the rest, and rings then.
+            let whole = ring.read_chunk(PREFIX + length).ok()?;
+            let (first, second) = whole.as_slices();
+            let in_first = first.len().saturating_sub(PREFIX);
+            let in_second = PREFIX.saturating_sub(first.len());
+            copy((&first[first.len() - in_first..], &second[in_second..]), &mut buffer[..length]);
+            whole.commit_all();
             Some(length)
         })
     }
 }
 
 impl Outboxes {
-    /// Passes a packet to another lane; false when there is no such lane or its ring is full.
+    /// Passes a packet to another lane, which hears of it with [`Outboxes::ring`]; false when there is no such lane or its
+    /// ring is full.
     pub(crate) fn pass(&mut self, lane: u8, packet: &[u8]) -> bool {
         let Some(Some(way)) = self.ways.get_mut(usize::from(lane)) else { return false };
-        // Prefix and packet in one chunk: the other side sees both or neither.
-        let Ok(mut chunk) = way.ring.write_chunk(PREFIX + packet.len()) else { return false };
-        let (first, second) = chunk.as_mut_slices();
+        if way.ring.slots() < PREFIX + packet.len() {
+            return false;
+        }
         let prefix = (packet.len() as u32).to_le_bytes();
-        let bytes = prefix.iter().chain(packet);
-        first.iter_mut().chain(second).zip(bytes).for_each(|(to, from)| *to = *from);
-        chunk.commit_all();
-        way.bell.ring();
-        true
+        way.silent = true;
+        way.ring.push_entire_slice(&prefix).is_ok() && way.ring.push_entire_slice(packet).is_ok()
     }
+
+    /// Wakes the lanes to which something has been passed: once for all of it.
+    pub(crate) fn ring(&mut self) {
+        for way in self.ways.iter_mut().flatten().filter(|way| way.silent) {
+            way.silent = false;
+            way.bell.ring();
+        }
+    }
+}
+
+/// Copies two pieces, one behind the other, into a place of their length.
+fn copy((first, second): (&[u8], &[u8]), to: &mut [u8]) {
+    let (to_first, to_second) = to.split_at_mut(first.len());
+    to_first.copy_from_slice(first);
+    to_second.copy_from_slice(second);
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// How often each bell was rung since it was last heard.
+    fn rings(bells: &[Arc<Bell>]) -> Vec<u64> {
+        bells.iter().map(|bell| bell.hear()).collect()
+    }
 
     #[test]
     fn packets_arrive_whole_and_in_order_until_the_ring_is_full() {
@@ -92,14 +113,18 @@ mod tests {
         let mut ends = connect(&bells);
         let mut buffer = vec![0; 65_546];
         for round in 0..20u8 {
-            assert!(ends[0].1.pass(2, &[round; 60_000]), "round {round}");
+            let long: Vec<_> = (0..60_001u32).map(|at| (at >> 3) as u8 ^ round).collect();
+            assert!(ends[0].1.pass(2, &long), "round {round}");
             assert!(ends[1].1.pass(2, &[round, 1]));
-            let mut lengths = [ends[2].0.take(&mut buffer), ends[2].0.take(&mut buffer)];
-            lengths.sort_unstable();
-            assert_eq!(lengths, [Some(2), Some(60_000)]);
-            assert_eq!(ends[2].0.take(&mut buffer), None);
+            let arrived: Vec<_> =
+                std::iter::from_fn(|| ends[2].0.take(&mut buffer).map(|n| buffer[..n].to_vec())).collect();
+            assert_eq!(arrived, [long, vec![round, 1]], "round {round}");
         }
         assert!((0..5).map(|_| ends[0].1.pass(2, &[0; 60_000])).eq([true, true, true, true, false]));
+        assert_eq!(rings(&bells), [0, 0, 0], "nobody has been told yet");
+        ends[0].1.ring();
+        ends[0].1.ring();
+        assert_eq!(rings(&bells), [0, 0, 1], "once for all of them");
         assert!(!ends[0].1.pass(0, &[1]), "not to itself");
         assert!(!ends[0].1.pass(9, &[1]), "not to a lane that is not there");
         assert_eq!(ends[1].0.take(&mut buffer), None);

@@ -1,20 +1,23 @@
 //! One peer on one lane: its session, its endpoint, its path, and what is due when.
 
+mod due;
 mod report;
 
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use boringtun::noise::errors::WireGuardError;
 use boringtun::noise::rate_limiter::RateLimiter;
 use boringtun::noise::{Tunn, TunnResult};
 
 use super::heard::Heard;
 use super::keepalive::Keepalive;
+use super::waiting::Waiting;
 use super::wire::{Port, Wire};
 use crate::config::{Addresses, PresharedKey, PrivateKey, PublicKey};
 use crate::io::udp::{Destination, Received};
-use crate::path::{ACTIVE_AFTER_TRAFFIC, Path};
+use crate::path::Path;
 use crate::probe;
 use crate::routes::Slot;
 use crate::segments::{Segments, Sent, Verdict};
@@ -23,10 +26,6 @@ use crate::status::PeerState;
 
 /// boringtun's clock moves with `update_timers` only; it may lag by this much while packets flow.
 const TICK: Duration = Duration::from_millis(250);
-/// After traffic, WireGuard's own timers (keepalive 10 s, rekey 15 s after silence) want a tick each second for so long.
-const TIMERS_AFTER_TRAFFIC: Duration = Duration::from_secs(20);
-/// Between ticks of a session without traffic: only its expiry is left to notice.
-const IDLE_TICK: Duration = Duration::from_secs(30);
 /// Waits between handshakes that nobody answers: the first, doubled up to the last.
 const FIRST_RETRY: Duration = Duration::from_millis(500);
 const LAST_RETRY: Duration = Duration::from_secs(5);
@@ -63,6 +62,7 @@ pub(crate) struct LanePeer {
     /// When inner packets last went either way; probes and keepalives do not count.
     last_traffic: Option<Duration>,
     traffic: bool,
+    pub(crate) waiting: Waiting,
     /// Data messages that have gone out, and those of them that went out together with others.
     sent: Sent,
     /// What becomes of the latter.
@@ -109,6 +109,7 @@ impl LanePeer {
             last_tick: now,
             last_traffic: None,
             traffic: false,
+            waiting: Waiting::default(),
             sent: Sent::default(),
             segments: Segments::default(),
             rx_packets: 0,
@@ -251,6 +252,10 @@ impl LanePeer {
         self.heard.tick(self.rx_packets, now);
         let mut message = [0; 256];
         let due = self.tunn.update_timers(&mut message);
+        if matches!(due, TunnResult::Err(WireGuardError::ConnectionExpired)) {
+            // With the attempt, boringtun gives up what has waited for it.
+            self.waiting.clear();
+        }
         self.send(due, wire);
         self.see_session(now);
         self.connect(now, wire);
@@ -334,29 +339,6 @@ impl LanePeer {
         }
     }
 
-    /// Whether the peer is to be called: its session no longer answers, or there is none and one is wanted.
-    fn wants_handshake(&self) -> bool {
-        self.path.alive() == Some(false) || !self.has_session() && self.wants_session()
-    }
-
-    /// Lane 0 keeps a session to every Linkspan peer, so that its state is known; others connect once, then on traffic.
-    fn wants_session(&self) -> bool {
-        self.attempts == 0 || self.port == Port::Linkspan && self.lane == 0 || self.is_active(self.last_tick)
-    }
-
-    fn is_active(&self, now: Duration) -> bool {
-        self.last_traffic.is_some_and(|at| now.saturating_sub(at) < ACTIVE_AFTER_TRAFFIC)
-    }
-
-    fn probe_due(&self, now: Duration) -> Duration {
-        // A path that is down is watched until it answers, or its lane would call the peer for ever.
-        let wanted = self.lane == 0 || self.is_active(now) || self.path.alive() == Some(false);
-        if self.port == Port::Vanilla || !self.has_session() || !wanted {
-            return Duration::MAX;
-        }
-        self.path.due(self.last_traffic, now)
-    }
-
     fn probe(&mut self, now: Duration, wire: &mut Wire) {
         let due = self.path.next_probe(now);
         let message = probe::Message { kind: probe::Kind::Request, sequence: due.sequence, packets: self.sent.packets };
@@ -366,11 +348,9 @@ impl LanePeer {
         // Alone: a probe tells of the path, not of segmented sends.
         wire.flush();
         if size > probe::LENGTH {
-            // Best effort: where it fails, the search ends at a size that fragments.
-            let _ = wire.socket(self.port).fragment_outer_packets(false);
-            wire.seal(self, packet, 0);
-            wire.flush();
-            let _ = wire.socket(self.port).fragment_outer_packets(true);
+            if !self.send_large(packet, wire) {
+                return self.path.withdraw(due.sequence);
+            }
         } else {
             wire.seal(self, packet, 0);
             wire.flush();
@@ -378,17 +358,17 @@ impl LanePeer {
         self.segments.mark(due.sequence, self.sent);
     }
 
-    /// When this peer next wants a tick; `Duration::MAX` for never.
-    pub(crate) fn due(&self, now: Duration) -> Duration {
-        let recent = self.traffic || self.last_traffic.is_some_and(|at| now.saturating_sub(at) < TIMERS_AFTER_TRAFFIC);
-        let timers = match (recent, self.handshake_at) {
-            (true, _) => self.last_tick + 4 * TICK,
-            (false, Some(_)) => self.last_tick + IDLE_TICK,
-            (false, None) => Duration::MAX,
-        };
-        // An endpoint that was set meanwhile is taken over with the tick.
-        let has_endpoint = self.endpoint.is_some() || self.generation != self.shared.generation();
-        let attempt = if self.wants_handshake() && has_endpoint { self.next_attempt } else { Duration::MAX };
-        timers.min(attempt).min(self.keepalive.due()).min(self.probe_due(now))
+    /// Sends a padded probe, which must not be fragmented. One that had to wait for room would be, like anything else by
+    /// then: it is taken back. Returns whether it went out.
+    fn send_large(&mut self, packet: &[u8], wire: &mut Wire) -> bool {
+        if wire.full().is_some() {
+            return false;
+        }
+        // Best effort: where it fails, the search ends at a size that fragments.
+        let _ = wire.socket(self.port).fragment_outer_packets(false);
+        wire.seal(self, packet, 0);
+        wire.flush();
+        let _ = wire.socket(self.port).fragment_outer_packets(true);
+        !wire.discard()
     }
 }

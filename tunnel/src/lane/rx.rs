@@ -1,14 +1,16 @@
 //! From the peers to the TUN queue: receive, authenticate, check, merge, write.
 
+mod handshakes;
+
 use std::net::IpAddr;
 use std::time::Duration;
 
+use boringtun::noise::TunnResult;
 use boringtun::noise::errors::WireGuardError;
-use boringtun::noise::handshake::parse_handshake_anon;
-use boringtun::noise::{Packet, TunnResult};
 
-use super::deliver::{Assemblers, Delivery};
+use super::deliver::{Assemblers, Delivery, Merges};
 use super::peer::LanePeer;
+use super::queue::Queue;
 use super::tx::Progress;
 use super::wire::Port;
 use super::{COOKIE, DATA, INITIATION, Links, Peers, RESPONSE};
@@ -20,6 +22,7 @@ use crate::packet::mss;
 use crate::packet::vnet::VnetHeader;
 use crate::probe;
 use crate::routes::{LastHit, Slot};
+use handshakes::{answer, flush_waiting, initiation};
 
 /// Receives (each up to 64 KB, or one datagram) before the other direction has its turn.
 const BURST: usize = 4;
@@ -27,6 +30,9 @@ const BURST: usize = 4;
 const BUFFER: usize = 65_536;
 /// Header and tag of a data message, which is a keepalive then (WireGuard paper, section 5.4.6).
 const SHORTEST_DATA: usize = 32;
+
+/// Packets from this size on are of those that fill the queue; answers and first packets of others are smaller.
+const TELLING: usize = 512;
 
 /// How datagrams come in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -48,7 +54,11 @@ pub(crate) struct Rx {
     assemblers: Assemblers,
     delivery: Delivery,
     last: LastHit,
-    segmentation: Segmentation,
+    queue: Queue,
+    /// The queue is too long, and the next large packet shall tell its sender.
+    tell: bool,
+    /// The peer that was heard last.
+    heard: Slot,
 }
 
 /// What became of one datagram.
@@ -60,15 +70,17 @@ enum Outcome {
 }
 
 impl Rx {
-    pub(crate) fn new(segmentation: Segmentation, receive: Receive, vanilla: bool) -> Self {
+    pub(crate) fn new(segmentation: Segmentation, merges: Merges, receive: Receive, vanilla: bool) -> Self {
         let receives = if receive == Receive::Many { MAX_RECEIVES } else { 1 };
         let mut rx = Self {
             receive,
             buffer: vec![0; BUFFER * receives].into_boxed_slice(),
-            assemblers: Assemblers::new(segmentation),
+            assemblers: Assemblers::new(merges),
             delivery: Delivery::new(segmentation),
             last: LastHit::default(),
-            segmentation,
+            queue: Queue::default(),
+            tell: false,
+            heard: 0,
         };
         rx.serve_vanilla(vanilla);
         rx
@@ -76,7 +88,7 @@ impl Rx {
 
     /// Makes room for frames from vanilla peers, or gives it back.
     pub(crate) fn serve_vanilla(&mut self, vanilla: bool) {
-        self.assemblers.serve_vanilla(vanilla, self.segmentation);
+        self.assemblers.serve_vanilla(vanilla);
     }
 
     /// Forgets cached routes and translations.
@@ -132,6 +144,9 @@ impl Rx {
     }
 
     fn take(&mut self, bytes: &[u8], received: &Received, port: Port, links: &mut Links, peers: &mut Peers) {
+        let round_trip = peers.get(self.heard).and_then(|peer| peer.path.rtt()).map(|(time, _)| time);
+        // Once the queue is short again, it is nobody's fault any more.
+        self.tell = self.queue.judge(received.age, links.now, round_trip) || self.tell && self.queue.is_long();
         if bytes.is_empty() {
             links.drops().count(Reason::NotWireGuard);
         }
@@ -146,6 +161,14 @@ impl Rx {
     fn flush(&mut self, port: Port, links: &Links, peers: &Peers) {
         let inward = &peers.orders.inward;
         self.assemblers.of(port).flush(|frame| self.delivery.deliver(frame, inward, links));
+        if let Some(kind) = self.delivery.take_refused() {
+            tracing::warn!(
+                lane = links.lane,
+                ?kind,
+                "the kernel refuses merged packets; they are passed on one by one"
+            );
+            self.assemblers.stop_merging(kind);
+        }
     }
 
     fn datagram(
@@ -177,8 +200,8 @@ impl Rx {
         peer.freshen(now, &mut links.wire);
         let mtu = peer.path.mtu();
         let outcome = match peer.tunn.decapsulate(None, datagram, self.assemblers.of(port).room()) {
-            TunnResult::WriteToTunnelV4(packet, source) => inner(packet, source.into(), from.tos, mtu),
-            TunnResult::WriteToTunnelV6(packet, source) => inner(packet, source.into(), from.tos, mtu),
+            TunnResult::WriteToTunnelV4(packet, source) => inner(packet, source.into(), from.tos, mtu, &mut self.tell),
+            TunnResult::WriteToTunnelV6(packet, source) => inner(packet, source.into(), from.tos, mtu, &mut self.tell),
             TunnResult::Err(error) => Inner::Refused(refusal(&error)),
             _ => Inner::Nothing,
         };
@@ -187,6 +210,7 @@ impl Rx {
         }
         peer.roam(from, &links.wire);
         peer.rx_packets += 1;
+        self.heard = slot;
         if !peer.has_session() {
             peer.session_made(now);
             links.wire.replan = true;
@@ -237,14 +261,18 @@ enum Inner {
     Refused(Reason),
 }
 
-/// Looks at a decrypted packet and makes it fit for delivery.
+/// Looks at a decrypted packet and makes it fit for delivery. One that shall `tell` its sender of congestion is marked or
+/// dropped as if the path had marked it.
 #[inline]
-fn inner(packet: &mut [u8], source: IpAddr, outer_tos: u8, mtu: u16) -> Inner {
+fn inner(packet: &mut [u8], source: IpAddr, outer_tos: u8, mtu: u16, tell: &mut bool) -> Inner {
     if probe::is_probe(packet) {
         return probe::read(packet).map_or(Inner::Nothing, Inner::Probe);
     }
     mss::clamp(packet, &VnetHeader::default(), usize::from(mtu));
-    if ecn::decapsulate(packet, Ecn::of_tos(outer_tos)) == Decapsulated::Drop {
+    let tells = *tell && packet.len() >= TELLING;
+    *tell &= !tells;
+    let outer = if tells { Ecn::Ce } else { Ecn::of_tos(outer_tos) };
+    if ecn::decapsulate(packet, outer) == Decapsulated::Drop {
         return Inner::Congested;
     }
     Inner::Packet { length: packet.len(), source }
@@ -263,98 +291,6 @@ fn on_probe(message: probe::Message, now: Duration, peer: &mut LanePeer, links: 
             links.wire.flush();
         }
         probe::Kind::Answer => peer.answered(message, now, &links.wire),
-    }
-}
-
-/// Handles a first handshake message: who sends it is known only after a decryption, so that the rate limiter comes first.
-fn initiation(datagram: &[u8], from: &Received, port: Port, links: &mut Links, peers: &mut Peers) -> Outcome {
-    if port == Port::Linkspan && datagram[5] != links.lane {
-        return Outcome::Dropped(Reason::WrongLane);
-    }
-    peers.limiter.reset_count();
-    let mut cookie = [0; 64];
-    let parsed = match peers.limiter.verify_packet(Some(from.source.ip()), datagram, &mut cookie) {
-        Ok(Packet::HandshakeInit(parsed)) => parsed,
-        Err(TunnResult::WriteToNetwork(cookie)) => {
-            let to = links.wire.socket(port).destination(from.source, from.local);
-            links.wire.send_now(&to, port, cookie);
-            return Outcome::Dropped(Reason::RateLimited);
-        }
-        _ => return Outcome::Dropped(Reason::Unauthentic),
-    };
-    let Ok(half) = parse_handshake_anon(&peers.secret, &peers.public, &parsed) else {
-        return Outcome::Dropped(Reason::Unauthentic);
-    };
-    match peers.slot_of(&half.peer_static_public) {
-        Some(slot) => handshake(datagram, slot, from, port, links, peers),
-        None => Outcome::Dropped(Reason::UnknownPeer),
-    }
-}
-
-/// Handles a response or a cookie, which names the session that it answers.
-fn answer(
-    datagram: &[u8],
-    to: (Slot, u8),
-    from: &Received,
-    port: Port,
-    links: &mut Links,
-    peers: &mut Peers,
-) -> Outcome {
-    if to.1 != links.lane {
-        return Outcome::Dropped(Reason::WrongLane);
-    }
-    // The limiter counts answers too, and a lane that only calls others gets nothing else.
-    peers.limiter.reset_count();
-    handshake(datagram, to.0, from, port, links, peers)
-}
-
-fn handshake(
-    datagram: &[u8],
-    slot: Slot,
-    from: &Received,
-    port: Port,
-    links: &mut Links,
-    peers: &mut Peers,
-) -> Outcome {
-    let now = links.now;
-    let Some(peer) = peers.get(slot).filter(|peer| peer.port == port) else {
-        return Outcome::Dropped(Reason::UnknownSession);
-    };
-    peer.freshen(now, &mut links.wire);
-    let mut message = [0; 256];
-    let result = peer.tunn.decapsulate(Some(from.source.ip()), datagram, &mut message);
-    match result {
-        TunnResult::WriteToNetwork(reply) if reply[0] == COOKIE => {
-            let to = links.wire.socket(port).destination(from.source, from.local);
-            links.wire.send_now(&to, port, reply);
-            return Outcome::Dropped(Reason::RateLimited);
-        }
-        TunnResult::WriteToNetwork(reply) => {
-            // A response to an initiation, or the first keepalive after a response: authentic either way.
-            let to = links.wire.socket(port).destination(from.source, from.local);
-            links.wire.send_now(&to, port, reply);
-        }
-        TunnResult::Err(error) => return Outcome::Dropped(refusal(&error)),
-        _ => return Outcome::Done,
-    }
-    peer.roam(from, &links.wire);
-    peer.heard.handshake(datagram[0] == INITIATION, now);
-    peer.session_made(now);
-    links.wire.replan = true;
-    // Without a session in use, boringtun would call the peer anew and forget the call that is under way.
-    if peer.has_session() {
-        flush_waiting(peer, links);
-    }
-    Outcome::Done
-}
-
-/// Sends what boringtun has kept since before the session.
-fn flush_waiting(peer: &mut LanePeer, links: &mut Links) {
-    // Cold: once per session. The largest packet that a queue can hand over, and what WireGuard adds.
-    let mut message = vec![0; 65_536 + super::wire::OVERHEAD];
-    while let TunnResult::WriteToNetwork(packet) = peer.tunn.decapsulate(None, &[], &mut message) {
-        let Some(to) = peer.destination().cloned() else { return };
-        links.wire.send_now(&to, peer.port, packet);
     }
 }
 

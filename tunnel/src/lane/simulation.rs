@@ -6,13 +6,17 @@
 
 use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, SocketAddr, UdpSocket as Gate};
+use std::num::NonZeroU16;
 use std::os::unix::net::UnixDatagram;
 
 use rand::{Rng as _, SeedableRng as _, rngs::StdRng};
 
 use super::*;
+use crate::config::Addresses;
 use crate::drops::Reason;
-use crate::io::poll::Announcer;
+use crate::io::poll::{Announcer, Bell};
+use crate::routes::AllowedIps;
+use crate::shared::SharedPeer;
 use crate::status::PeerState;
 
 const MS: Duration = Duration::from_millis(1);
@@ -86,6 +90,7 @@ impl End {
             lane,
             queue,
             segmentation: Segmentation::None,
+            merges: Merges::of(Segmentation::None, true),
             socket,
             vanilla: None,
             gso: false,

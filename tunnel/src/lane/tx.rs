@@ -76,6 +76,10 @@ impl Tx {
     pub(crate) fn run(&mut self, links: &mut Links, peers: &mut Peers) -> Progress {
         let mut bytes = 0;
         for _ in 0..BURST {
+            // What is read now could not leave.
+            if links.wire.full().is_some() {
+                return Progress::Dry;
+            }
             let length = match links.queue.read(&mut self.buffer) {
                 Ok(length) => length,
                 Err(error) => {
@@ -98,9 +102,17 @@ impl Tx {
 
     /// Sends packets that other lanes read for peers of this one.
     pub(crate) fn run_inbox(&mut self, links: &mut Links, peers: &mut Peers) -> Progress {
+        let mut bytes = 0;
         for _ in 0..BURST {
+            if links.wire.full().is_some() {
+                return Progress::Dry;
+            }
             let Some(length) = links.inbox.take(&mut self.buffer) else { return Progress::Dry };
             self.handle(length, links, peers);
+            bytes += length;
+            if bytes >= BURST_BYTES {
+                break;
+            }
         }
         Progress::More
     }
@@ -115,27 +127,24 @@ impl Tx {
             return;
         };
         let Some(slot) = self.last.lookup(&peers.orders.routes, view.destination) else {
-            links.drops().count(Reason::NoPeer);
-            return;
+            return self.drop(Reason::NoPeer, length, &vnet, links);
         };
         let lane = peers.lane_of(slot);
         if lane != links.lane {
-            return self.pass(lane, length, links);
+            return self.pass(lane, length, &vnet, links);
         }
         let now = links.now;
         let (orders, Some(peer)) = peers.with_orders(slot) else {
-            links.drops().count(Reason::NoPeer);
-            return;
+            return self.drop(Reason::NoPeer, length, &vnet, links);
         };
         peer.wanted();
         peer.freshen(now, &mut links.wire);
         peer.follow_endpoint(&links.wire);
         if peer.should_use_lane_0() {
-            return self.pass(0, length, links);
+            return self.pass(0, length, &vnet, links);
         }
         if peer.knows_us_by == Addresses::Virtual && !self.translate(length, &vnet, &view, orders, links) {
-            links.drops().count(Reason::NoVirtualSource);
-            return;
+            return self.drop(Reason::NoVirtualSource, length, &vnet, links);
         }
         self.send(length, &vnet, &view, orders, peer, links);
     }
@@ -152,10 +161,19 @@ impl Tx {
     }
 
     /// Hands the packet in the buffer to the lane that has the session.
-    fn pass(&self, lane: u8, length: usize, links: &mut Links) {
+    fn pass(&mut self, lane: u8, length: usize, vnet: &VnetHeader, links: &mut Links) {
         if !links.outboxes.pass(lane, &self.buffer[..length]) {
-            links.drops().count(Reason::InboxFull);
+            self.drop(Reason::InboxFull, length, vnet, links);
         }
+    }
+
+    /// Counts the packet in the buffer as dropped; a super-packet as the packets that it stands for.
+    #[cold]
+    fn drop(&mut self, reason: Reason, length: usize, vnet: &VnetHeader, links: &Links) {
+        let header = self.header();
+        let packet = &mut self.buffer[header..length];
+        let packets = Segments::new(packet, vnet, usize::MAX).map_or(1, |segments| segments.remaining());
+        links.drops().count_all(reason, packets as u64);
     }
 
     fn send(
@@ -182,7 +200,7 @@ impl Tx {
         };
         match failed {
             SplitError::TooBig { .. } if self.tell_too_big(length, mtu, view.destination, orders, links) => {
-                links.drops().count(Reason::TooBig);
+                self.drop(Reason::TooBig, length, vnet, links);
             }
             // Nobody could be told (IPv4 without DF, multicast): the outer packet is fragmented instead.
             SplitError::TooBig { .. } => {

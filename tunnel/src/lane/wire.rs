@@ -1,7 +1,11 @@
 //! The way out: datagrams gather in one buffer, sealed in place, and leave in one segmented send.
+//!
+//! A send buffer that is full holds everything back: the batch stays, and its lane reads no more from the TUN queue until
+//! there is room. What comes meanwhile waits in that queue, where senders feel it.
+
+mod transmit;
 
 use std::cell::Cell;
-use std::io;
 use std::net::IpAddr;
 use std::sync::Arc;
 
@@ -9,9 +13,11 @@ use boringtun::noise::TunnResult;
 
 use super::peer::LanePeer;
 use crate::drops::Reason;
-use crate::io::udp::{Destination, MAX_SEGMENTS, MAX_SEND, UdpSocket, is_too_big, lacks_checksums, lacks_source};
+use crate::io::udp::{Destination, MAX_SEGMENTS, MAX_SEND, UdpSocket};
 use crate::routes::Slot;
 use crate::shared::SharedLane;
+
+use transmit::Sent;
 
 /// What WireGuard adds to an inner packet: 16 bytes of header and 16 of tag (WireGuard paper, section 5.4.6).
 pub(crate) const OVERHEAD: usize = 32;
@@ -39,8 +45,10 @@ struct Batch {
     segment: usize,
     count: usize,
     length: usize,
-    /// A shorter datagram has ended it.
+    /// A shorter datagram has ended it, or a part has left.
     closed: bool,
+    /// Bytes that have left already.
+    sent: usize,
 }
 
 /// A lane's sockets and its send buffer.
@@ -52,6 +60,10 @@ pub(crate) struct Wire {
     pub(crate) shared: Arc<SharedLane>,
     buffer: Box<[u8]>,
     batch: Option<Batch>,
+    /// The socket whose send buffer was full, until it has room again.
+    full: Option<Port>,
+    /// Whether this turn may still wait for room.
+    patient: bool,
     /// The peer to whom a datagram was too large for the way out; the lane tells its path.
     pub(crate) too_big: Option<Slot>,
     /// An address of ours that has gone; the lane makes its peers forget it.
@@ -70,15 +82,12 @@ impl Wire {
             shared,
             buffer,
             batch: None,
+            full: None,
+            patient: true,
             too_big: None,
             lost_source: Cell::new(None),
             replan: false,
         }
-    }
-
-    /// Whether segmented sends are in use.
-    fn gso(&self) -> bool {
-        self.gso && self.shared.offloads.udp_gso.off.get() == 0
     }
 
     pub(crate) fn socket(&self, port: Port) -> &UdpSocket {
@@ -86,6 +95,31 @@ impl Wire {
             (Port::Vanilla, Some(socket)) => socket,
             _ => &self.main,
         }
+    }
+
+    /// The socket whose send buffer is full: whoever has more to send waits until [`Wire::has_room`].
+    pub(crate) fn full(&self) -> Option<Port> {
+        self.full
+    }
+
+    /// The socket that was full has room again.
+    pub(crate) fn has_room(&mut self) {
+        self.full = None;
+        self.flush();
+    }
+
+    /// Uses another socket for vanilla peers, or none; returns the one before.
+    pub(crate) fn replace_vanilla(&mut self, vanilla: Option<UdpSocket>) -> Option<UdpSocket> {
+        self.clear();
+        if self.full == Some(Port::Vanilla) {
+            self.full = None;
+        }
+        std::mem::replace(&mut self.vanilla, vanilla)
+    }
+
+    /// A new turn of the lane begins, in which it may wait for room once.
+    pub(crate) fn begin_turn(&mut self) {
+        self.patient = true;
     }
 
     /// Seals one inner packet to a peer, behind what the batch holds. An empty packet is a keepalive.
@@ -96,21 +130,29 @@ impl Wire {
         }
         let size = packet.len() + OVERHEAD;
         if self.batch.as_ref().is_some_and(|batch| !batch.takes(peer.slot, tos, size)) {
-            self.flush();
+            self.clear();
         }
         let at = self.batch.as_ref().map_or(0, |batch| batch.length);
         let (kind, length) = match peer.tunn.encapsulate(packet, &mut self.buffer[at..]) {
             TunnResult::WriteToNetwork(message) => (message[0], message.len()),
             // No session, and a handshake under way: boringtun keeps the packet until it is done.
-            _ => return,
+            _ => return self.note_waiting(peer),
         };
         if kind == super::DATA {
             peer.sent(packet.len());
             self.append(peer, length, tos);
         } else if let Some(to) = peer.destination().cloned() {
             // No session: boringtun keeps the packet and asks for a handshake.
+            self.note_waiting(peer);
             peer.handshake_sent();
-            self.transmit(&to, peer.port, at, length, length, 0);
+            self.send_message(&to, peer.port, at, length);
+        }
+    }
+
+    /// Counts a packet that waits for a handshake, for which there may be no room.
+    fn note_waiting(&self, peer: &mut LanePeer) {
+        if !peer.waiting.add() {
+            self.shared.drops.count(Reason::QueueOverflow);
         }
     }
 
@@ -127,6 +169,7 @@ impl Wire {
                 count: 0,
                 length: 0,
                 closed: false,
+                sent: 0,
             });
         }
         if let Some(batch) = &mut self.batch {
@@ -141,103 +184,82 @@ impl Wire {
         }
     }
 
-    /// Sends one message at once, in order behind the open batch.
+    /// Sends one message at once, in order behind the open batch. A message that is longer than what the buffer holds
+    /// beside a batch that stays takes the batch's place.
     pub(crate) fn send_now(&mut self, to: &Destination, port: Port, message: &[u8]) {
         self.flush();
+        let kept = self.batch.as_ref().map_or(0, |batch| batch.length);
+        if kept + message.len() > self.buffer.len() {
+            self.clear();
+        }
+        let at = self.batch.as_ref().map_or(0, |batch| batch.length);
         let length = message.len().min(self.buffer.len());
-        self.buffer[..length].copy_from_slice(&message[..length]);
-        self.transmit(to, port, 0, length, length, 0);
+        self.buffer[at..at + length].copy_from_slice(&message[..length]);
+        self.send_message(to, port, at, length);
     }
 
-    /// Sends what has gathered.
+    /// Sends the message in this part of the buffer, and waits for room if it may.
+    fn send_message(&mut self, to: &Destination, port: Port, at: usize, length: usize) {
+        let send = |wire: &Self| wire.transmit(to, port, &wire.buffer[at..at + length], length, 0);
+        let mut sent = send(self);
+        if matches!(sent, Sent::Full { .. }) && self.wait_for_room(port) {
+            sent = send(self);
+        }
+        if matches!(sent, Sent::Full { .. }) {
+            self.full = Some(port);
+            self.shared.drops.count(Reason::SendFailed);
+        }
+    }
+
+    /// Sends what has gathered. What finds the send buffer full stays.
     pub(crate) fn flush(&mut self) {
+        if self.full.is_none() {
+            self.send_batch();
+        }
+    }
+
+    /// Forgets what still waits for room; returns whether there was something.
+    pub(crate) fn discard(&mut self) -> bool {
+        self.batch.take().is_some()
+    }
+
+    /// Makes room for another batch at any rate: waits for the socket if it may, and drops what it still does not take.
+    fn clear(&mut self) {
+        self.send_batch();
+        if let Some(port) = self.full.filter(|_| self.batch.is_some())
+            && self.wait_for_room(port)
+        {
+            self.send_batch();
+        }
         if let Some(batch) = self.batch.take() {
-            let sent = self.transmit_batch(&batch);
-            if sent == Sent::TooBig {
-                self.too_big = Some(batch.slot);
+            let left = (batch.length - batch.sent).div_ceil(batch.segment);
+            self.shared.drops.count_all(Reason::SendFailed, left as u64);
+        }
+    }
+
+    fn send_batch(&mut self) {
+        let Some(mut batch) = self.batch.take() else { return };
+        match self.transmit_batch(&batch) {
+            Sent::Full { after } => {
+                batch.sent += after;
+                batch.closed = true;
+                self.full = Some(batch.port);
+                self.batch = Some(batch);
             }
+            Sent::TooBig => self.too_big = Some(batch.slot),
+            Sent::All | Sent::Failed => {}
         }
     }
 
-    fn transmit_batch(&self, batch: &Batch) -> Sent {
-        if batch.together {
-            return self.transmit(&batch.to, batch.port, 0, batch.length, batch.segment, batch.tos);
+    /// Waits for room in a send buffer, unless this turn has done so already. There may be some even though the wait has
+    /// timed out: the kernel tells of it only once half of the buffer is free.
+    fn wait_for_room(&mut self, port: Port) -> bool {
+        let patient = std::mem::take(&mut self.patient);
+        if patient {
+            let _ = self.socket(port).wait_writable();
         }
-        let payload = &self.buffer[..batch.length];
-        self.transmit_each(self.socket(batch.port), &batch.to, payload, batch.segment, batch.tos)
+        patient
     }
-
-    fn transmit(&self, to: &Destination, port: Port, at: usize, length: usize, segment: usize, tos: u8) -> Sent {
-        let socket = self.socket(port);
-        let payload = &self.buffer[at..at + length];
-        if length <= segment || self.gso() {
-            match self.patiently(socket, to, |to| socket.send(to, payload, segment, tos)) {
-                Ok(()) => return Sent::All,
-                // Still full: trying each datagram would only make the lane wait longer.
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return self.note_failure(&error),
-                Err(error) if length > segment => self.note_gso_failure(&error),
-                Err(error) => return self.note_failure(&error),
-            }
-        }
-        self.transmit_each(socket, to, payload, segment, tos)
-    }
-
-    fn transmit_each(&self, socket: &UdpSocket, to: &Destination, payload: &[u8], segment: usize, tos: u8) -> Sent {
-        let mut rest = payload;
-        let mut outcome = Sent::All;
-        while !rest.is_empty() {
-            let sent = match self.patiently(socket, to, |to| socket.send_each(to, rest, segment, tos)) {
-                Ok(sent) => sent.max(1),
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return self.note_failure(&error),
-                Err(error) => {
-                    outcome = self.note_failure(&error);
-                    1
-                }
-            };
-            rest = rest.get(sent * segment..).unwrap_or_default();
-        }
-        outcome
-    }
-
-    /// Sends once there is room, and from any address when the one that the peer has called is no longer ours.
-    fn patiently<T>(
-        &self,
-        socket: &UdpSocket,
-        to: &Destination,
-        mut send: impl FnMut(&Destination) -> io::Result<T>,
-    ) -> io::Result<T> {
-        let error = match retry_when_full(socket, || send(to)) {
-            Err(error) if lacks_source(&error) && to.source().is_some() => error,
-            other => return other,
-        };
-        // Had it not been for the address, this fails as well.
-        let sent = send(&to.without_source()).map_err(|_| error)?;
-        self.lost_source.set(to.source());
-        Ok(sent)
-    }
-
-    /// `EIO` says that the device below cannot checksum segments, and stays true; anything else may be about one
-    /// destination, so that only this batch goes without.
-    fn note_gso_failure(&self, error: &io::Error) {
-        let fallback = &self.shared.offloads.udp_gso;
-        fallback.note(error);
-        if lacks_checksums(error) {
-            fallback.off.set(1);
-        }
-    }
-
-    fn note_failure(&self, error: &io::Error) -> Sent {
-        self.shared.drops.count(Reason::SendFailed);
-        if is_too_big(error) { Sent::TooBig } else { Sent::Failed }
-    }
-}
-
-/// Outcome of a send.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Sent {
-    All,
-    TooBig,
-    Failed,
 }
 
 impl Batch {
@@ -246,81 +268,85 @@ impl Batch {
     }
 }
 
-/// Waits for room in the send buffer, a few milliseconds at most: back pressure rather than loss.
-fn retry_when_full<T>(socket: &UdpSocket, mut send: impl FnMut() -> io::Result<T>) -> io::Result<T> {
-    match send() {
-        Err(error) if error.kind() == io::ErrorKind::WouldBlock && socket.wait_writable().is_ok() => send(),
-        other => other,
-    }
-}
-
 #[cfg(test)]
 mod tests {
+    use std::net::Ipv4Addr;
+    use std::time::{Duration, Instant};
+
     use super::*;
 
-    fn wire() -> Wire {
-        let socket = UdpSocket::bind(0).expect("a socket");
-        Wire::new(socket, None, true, Arc::new(SharedLane::default()))
+    const SIZE: usize = 64_000;
+
+    fn run(command: &str) {
+        let mut words = command.split(' ');
+        let done = std::process::Command::new(words.next().expect("a program")).args(words).status();
+        assert!(done.is_ok_and(|status| status.success()), "{command}");
+    }
+
+    /// Lets 64 datagrams gather, and leave if they can.
+    fn gather(wire: &mut Wire, to: &Destination, together: bool) {
+        wire.batch = Some(Batch {
+            slot: 0,
+            to: to.clone(),
+            port: Port::Linkspan,
+            tos: 0,
+            together,
+            segment: 1000,
+            count: 64,
+            length: SIZE,
+            closed: true,
+            sent: 0,
+        });
+        wire.flush();
     }
 
     #[test]
-    fn a_device_that_cannot_checksum_ends_segmented_sends_for_good_and_others_for_one_batch() {
-        let wire = wire();
-        wire.note_gso_failure(&io::Error::from_raw_os_error(22)); // EINVAL
-        assert!(wire.gso());
-        wire.note_gso_failure(&io::Error::from_raw_os_error(5)); // EIO
-        assert!(!wire.gso());
-        assert_eq!(wire.shared.offloads.udp_gso.count.get(), 2);
-    }
-
-    #[test]
-    fn what_one_segmented_send_cannot_carry_goes_out_datagram_by_datagram() {
-        let (mut wire, receiver) = (wire(), UdpSocket::bind(0).expect("a socket"));
-        let port = receiver.port().expect("bound");
-        let to = wire.main.destination((std::net::Ipv4Addr::LOCALHOST, port).into(), None);
-        // More than 64 segments are refused as one send.
-        wire.buffer[..700].fill(7);
-        assert_eq!(wire.transmit(&to, Port::Linkspan, 0, 700, 7, 0), Sent::All);
-        let mut buffer = [0; 64];
-        let received = (0..100).filter(|_| receiver.receive(&mut buffer).is_ok_and(|r| r.length == 7)).count();
-        assert_eq!(received, 100);
-        assert!(wire.gso(), "one refused batch does not end segmented sends");
-    }
-
-    #[test]
-    fn a_full_send_buffer_is_waited_for_once_and_not_for_each_datagram() {
+    fn what_a_full_send_buffer_does_not_take_stays_until_there_is_room_or_its_place_is_needed() {
         nix::sched::unshare(nix::sched::CloneFlags::CLONE_NEWNET).expect("a network namespace needs root");
-        let run = |command: &str| {
-            let mut words = command.split(' ');
-            let done = std::process::Command::new(words.next().expect("a program")).args(words).status();
-            assert!(done.is_ok_and(|status| status.success()), "{command}");
-        };
         run("ip link set lo up");
-        // What is sent stays in the buffer: the link lets a kilobyte a second through.
-        run("tc qdisc add dev lo root tbf rate 8kbit burst 70000 limit 100000000");
         // Somebody has the port: nobody must answer that it is closed, as such answers would fill a buffer of the kernel's
         // that all namespaces share.
         let receiver = UdpSocket::bind(0).expect("a socket");
         let port = receiver.port().expect("bound");
-        let mut wire = wire();
-        let to = wire.main.destination((std::net::Ipv4Addr::LOCALHOST, port).into(), None);
-        let waits = [true, false].map(|gso| {
-            wire.gso = gso;
-            let send = || wire.transmit(&to, Port::Linkspan, 0, 64_000, 1000, 0) == Sent::Failed;
-            let full = (0..1000).any(|_| send());
+        for together in [true, false] {
+            // What is sent stays in the buffer: the link lets a kilobyte a second through.
+            run("tc qdisc add dev lo root tbf rate 8kbit burst 70000 limit 100000000");
+            let socket = UdpSocket::bind(0).expect("a socket");
+            let mut wire = Wire::new(socket, None, true, Arc::new(SharedLane::default()));
+            let failed = |wire: &Wire| wire.shared.drops.get(Reason::SendFailed);
+            let to = wire.main.destination((Ipv4Addr::LOCALHOST, port).into(), None);
+            let full = (0..1000).any(|_| {
+                gather(&mut wire, &to, together);
+                wire.full().is_some()
+            });
+            assert!(full, "it never fills up");
+            let kept = wire.batch.as_ref().map(|batch| SIZE - batch.sent);
+            assert!(kept.is_some_and(|kept| kept > 0), "{kept:?}");
+            assert_eq!(failed(&wire), 0);
             // The least of some: a busy machine makes any of them longer.
             let wait = (0..5).map(|_| {
-                let begin = std::time::Instant::now();
-                send();
+                wire.begin_turn();
+                let begin = Instant::now();
+                for _ in 0..2 {
+                    gather(&mut wire, &to, together);
+                    wire.clear();
+                }
                 begin.elapsed()
             });
-            (full, wait.min().expect("five"))
-        });
-        // Whatever has come out, or the namespace would live on until all of it has gone through.
-        run("tc qdisc del dev lo root");
-        for (full, wait) in waits {
-            assert!(full, "it never fills up");
-            assert!(wait < std::time::Duration::from_millis(100), "after {wait:?}");
+            let wait = wait.min().expect("five");
+            assert!(wait < Duration::from_millis(100), "after {wait:?}");
+            let lost = failed(&wire);
+            assert!((600..=640).contains(&lost), "each datagram counts: {lost}");
+            gather(&mut wire, &to, together);
+            run("tc qdisc del dev lo root");
+            let end = Instant::now() + Duration::from_secs(5);
+            while wire.main.wait_writable().is_err() {
+                assert!(Instant::now() < end, "no room");
+            }
+            assert!(wire.batch.is_some(), "it waits for the lane to be told");
+            wire.has_room();
+            assert!(wire.batch.is_none() && wire.full().is_none());
+            assert_eq!(failed(&wire), lost);
         }
     }
 }

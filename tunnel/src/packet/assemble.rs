@@ -63,6 +63,11 @@ impl Assembler {
         }
     }
 
+    /// Follows other rules from the next packet on; a super-packet that is under way ends as it began.
+    pub fn follow(&mut self, config: Config) {
+        self.coalescer.follow(config);
+    }
+
     /// Where the next packet is to be decrypted: at the start of this slice of at least [`ROOM`] bytes.
     #[inline]
     pub fn room(&mut self) -> &mut [u8] {

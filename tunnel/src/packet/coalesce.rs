@@ -121,6 +121,11 @@ impl Coalescer {
         }
     }
 
+    /// Follows other rules from the next super-packet on.
+    pub fn follow(&mut self, config: Config) {
+        self.config = config;
+    }
+
     /// Bytes before the end of the super-packet at which the next packet should begin, so that its payload follows the
     /// super-packet's if it belongs to it: at most 100. 0 when nothing can be appended.
     #[inline]

@@ -10,21 +10,6 @@ use crate::support::{DEVICE, PEER, Remote, device, enter_new_namespace, eventual
 
 const TWO: PeerKind = PeerKind::Linkspan { lanes: NonZeroU8::new(2).unwrap() };
 
-/// Answers probes until a packet of another kind comes.
-fn receive_data(remote: &mut Remote) -> Vec<u8> {
-    loop {
-        let packet = remote.receive().to_vec();
-        if packet[6] != 253 {
-            return packet;
-        }
-        let mut answer = packet[..64].to_vec();
-        answer[4..6].copy_from_slice(&24u16.to_be_bytes());
-        if std::mem::replace(&mut answer[44], 2) == 1 {
-            remote.send(&answer);
-        }
-    }
-}
-
 #[test]
 fn each_lane_has_its_own_session_on_one_port() {
     enter_new_namespace();
@@ -50,7 +35,7 @@ fn probes_measure_the_path_and_their_silence_brings_the_peer_down() {
     remote.connect();
     for sequence in 1..=3 {
         remote.send(&ping(PEER, DEVICE, sequence, 56));
-        let answer = receive_data(&mut remote);
+        let answer = remote.receive_data();
         assert!(is_pong(&answer, sequence));
         std::thread::sleep(std::time::Duration::from_millis(250));
     }
@@ -105,7 +90,7 @@ fn the_first_vanilla_peer_comes_and_the_last_one_goes_without_touching_other_ses
     let mut remote = Remote::new(2, device.status().listen_port, 0);
     remote.connect();
     remote.send(&ping(PEER, DEVICE, 1, 56));
-    assert!(is_pong(&receive_data(&mut remote), 1));
+    assert!(is_pong(&remote.receive_data(), 1));
     crate::support::ip("route add 10.9.3.0/24 dev tun0");
     let mut sequence = 1;
     for _ in 0..2 {
@@ -120,13 +105,13 @@ fn the_first_vanilla_peer_comes_and_the_last_one_goes_without_touching_other_ses
         vanilla.send(&ping([10, 9, 3, 1], DEVICE, sequence, 1300));
         assert!(is_pong(vanilla.receive(), sequence));
         remote.send(&ping(PEER, DEVICE, sequence, 56));
-        assert!(is_pong(&receive_data(&mut remote), sequence), "the old session still works");
+        assert!(is_pong(&remote.receive_data(), sequence), "the old session still works");
         device.configure(without.clone()).unwrap();
         assert_eq!(device.status().vanilla_port, None);
         eventually("the port is free", || std::net::UdpSocket::bind(("0.0.0.0", port)).is_ok());
     }
     remote.send(&ping(PEER, DEVICE, 99, 56));
-    assert!(is_pong(&receive_data(&mut remote), 99));
+    assert!(is_pong(&remote.receive_data(), 99));
 }
 
 #[test]
@@ -147,7 +132,7 @@ fn a_vanilla_port_that_is_taken_changes_nothing() {
     assert!(error.contains("another program uses the port"), "{error}");
     assert_eq!(device.status().peers.len(), 1);
     remote.send(&ping(PEER, DEVICE, 1, 56));
-    assert!(is_pong(&receive_data(&mut remote), 1), "the session goes on");
+    assert!(is_pong(&remote.receive_data(), 1), "the session goes on");
     drop(taken);
     // A process that another test is starting may still have the port, until it becomes its program.
     eventually("a free port", || device.configure(with.clone()).is_ok());
@@ -193,7 +178,8 @@ fn a_burst_of_unmerged_datagrams_comes_through_whole_and_in_order() {
     for sequence in 0..90 {
         assert!(is_pong(remote.receive(), sequence), "{sequence}");
     }
-    assert_eq!(crate::support::drops(&device.status(), "not-wireguard"), 3);
+    // The last of them came behind the last ping.
+    eventually("strangers are counted", || crate::support::drops(&device.status(), "not-wireguard") == 3);
 }
 
 #[test]

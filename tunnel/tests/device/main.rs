@@ -7,5 +7,7 @@ mod support;
 
 mod hostile;
 mod lanes;
+mod offloads;
+mod overload;
 mod sessions;
 mod translation;

@@ -4,7 +4,6 @@ use std::num::NonZeroU16;
 use std::process::{Command, Stdio};
 
 use boringtun::noise::TunnResult;
-use tunnel::config::Offloads;
 use tunnel::status::PeerState;
 use tunnel::{Config, PeerKind};
 
@@ -188,29 +187,4 @@ fn a_restarted_device_adopts_its_link_and_calls_at_once() {
     let reply = pong(remote.receive());
     remote.send(&reply);
     assert!(ping.wait().unwrap().success());
-}
-
-#[test]
-fn every_offload_can_be_switched_off_and_says_so() {
-    enter_new_namespace();
-    let none = Offloads { tun_tso: false, tun_uso: false, udp_gso: false, udp_gro: false, steering: false };
-    for (off, offloads) in [
-        ("tun-tso", Offloads { tun_tso: false, ..Offloads::default() }),
-        ("tun-uso", Offloads { tun_uso: false, ..Offloads::default() }),
-        ("udp-gso", Offloads { udp_gso: false, ..Offloads::default() }),
-        ("udp-gro", Offloads { udp_gro: false, ..Offloads::default() }),
-        ("steering", Offloads { steering: false, ..Offloads::default() }),
-        ("udp-gso", none),
-    ] {
-        let device = device(PeerKind::Vanilla, |config| config.offloads = offloads);
-        let status = device.status();
-        let rung = status.offloads.iter().find(|rung| rung.name == off).unwrap();
-        assert!(!rung.active && rung.reason == "switched off in the configuration", "{rung:?}");
-        let mut remote = Remote::new(2, status.vanilla_port.unwrap(), 0);
-        remote.connect();
-        remote.send(&ping(PEER, DEVICE, 1, 1300));
-        assert!(is_pong(remote.receive(), 1), "without {off}");
-        device.close();
-        ip("link delete tun0");
-    }
 }

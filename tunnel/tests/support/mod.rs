@@ -10,6 +10,8 @@
     reason = "each test binary uses a part; a helper that fails fails its test"
 )]
 
+pub mod pair;
+
 use std::net::{SocketAddr, UdpSocket};
 use std::num::NonZeroU8;
 use std::process::Command;
@@ -54,7 +56,18 @@ pub fn key(number: u8) -> (PrivateKey, PublicKey) {
 
 /// A device with one peer, up in this thread's namespace, with `PEER`'s network routed into it.
 pub fn device(kind: PeerKind, change: impl FnOnce(&mut Config)) -> Device {
-    let mut config = Config {
+    let mut config = config(peer(2, kind));
+    change(&mut config);
+    let device = Device::open(config).expect("a TUN link needs root and /dev/net/tun");
+    ip("address add 10.9.1.1/24 dev tun0");
+    ip("link set tun0 up mtu 1420");
+    ip("route replace 10.9.2.0/24 dev tun0");
+    device
+}
+
+/// What a device with one peer is told.
+pub fn config(peer: Peer) -> Config {
+    Config {
         link: "tun0".to_owned(),
         private_key: key(1).0,
         listen_port: 0,
@@ -64,14 +77,8 @@ pub fn device(kind: PeerKind, change: impl FnOnce(&mut Config)) -> Device {
         dscp: Dscp::Zero,
         offloads: Offloads::default(),
         translation: Vec::new(),
-        peers: vec![peer(2, kind)],
-    };
-    change(&mut config);
-    let device = Device::open(config).expect("a TUN link needs root and /dev/net/tun");
-    ip("address add 10.9.1.1/24 dev tun0");
-    ip("link set tun0 up mtu 1420");
-    ip("route replace 10.9.2.0/24 dev tun0");
-    device
+        peers: vec![peer],
+    }
 }
 
 /// The peer with key `number`, which owns 10.9.`number`.0/24.
@@ -165,6 +172,21 @@ impl Remote {
         match self.tunn.encapsulate(packet, &mut self.sealed) {
             TunnResult::WriteToNetwork(datagram) => drop(self.socket.send_to(datagram, self.to).unwrap()),
             _ => panic!("no session"),
+        }
+    }
+
+    /// Answers probes until a packet of another kind comes.
+    pub fn receive_data(&mut self) -> Vec<u8> {
+        loop {
+            let packet = self.receive().to_vec();
+            if packet[6] != 253 {
+                return packet;
+            }
+            let mut answer = packet[..64].to_vec();
+            answer[4..6].copy_from_slice(&24u16.to_be_bytes());
+            if std::mem::replace(&mut answer[44], 2) == 1 {
+                self.send(&answer);
+            }
         }
     }
 
