@@ -53,8 +53,11 @@ pub async fn uninstall(target: Target, order: Order) -> anyhow::Result<()> {
     let own = if order.member { own_id(&client).await? } else { None };
     refuse_loss(&client, order, own.as_deref()).await?;
     if order.member {
-        match leave::leave(&steps, order.wait, Extent::Everywhere).await {
-            Err(_) | Ok(Some(_)) if order.force => leave_home(&steps, order.wait).await?,
+        // Whoever forces it does not want it to end here: the broker is asked in earnest before it is done without.
+        let wait = if order.force { order.wait.max(AT_HOME) } else { order.wait };
+        match leave::leave(&steps, wait, Extent::Everywhere).await {
+            Err(error) if order.force => leave_home(&steps, wait, &format!("{error:#}")).await?,
+            Ok(Some(left)) if order.force => leave_home(&steps, wait, &format!("still there: {left}")).await?,
             Ok(Some(left)) => bail!(
                 "the cluster is leaving, for which its controller is needed, and nothing was uninstalled; still there: \
                  {left}; run this command again later, with --wait, or with --force"
@@ -74,9 +77,9 @@ pub async fn uninstall(target: Target, order: Order) -> anyhow::Result<()> {
 }
 
 /// Lets a cluster leave that does not leave its broker: while its controller is there, it cleans up here.
-async fn leave_home(steps: &Steps, seconds: u64) -> anyhow::Result<()> {
-    steps.say("it has not left, and leaves without its broker")?;
-    match leave::leave(steps, seconds.max(AT_HOME), Extent::HomeOnly).await {
+async fn leave_home(steps: &Steps, seconds: u64, why: &str) -> anyhow::Result<()> {
+    steps.say(&format!("it has not left, and leaves without its broker: {why}"))?;
+    match leave::leave(steps, seconds, Extent::HomeOnly).await {
         Ok(None) => Ok(()),
         Ok(Some(left)) => steps.say(&format!("going on although it has not left: {left}")),
         Err(error) => steps.say(&format!("going on although it has not left: {error:#}")),

@@ -22,11 +22,18 @@ pub struct Client<'a> {
     pub pod: Option<&'a Pod>,
     /// Its node.
     pub node: Option<String>,
-    /// Its address in its own cluster.
+    /// Its address in its own cluster: the first one, where it has several.
     pub address: Option<IpAddr>,
+    /// All of them.
+    pub addresses: Vec<IpAddr>,
 }
 
 impl Client<'_> {
+    /// The address with which it calls another one.
+    pub(super) fn address_to(&self, other: IpAddr) -> Option<IpAddr> {
+        self.addresses.iter().copied().find(|own| own.is_ipv4() == other.is_ipv4())
+    }
+
     /// Whether it sends as the node itself does, and not from a network of its own.
     pub fn is_on_node(&self) -> bool {
         self.pod.is_none_or(on_host_network)
@@ -60,6 +67,8 @@ pub struct Called<'a> {
     pub cluster: Option<&'a ClusterPicture>,
     /// Its endpoint of this name only.
     pub host: Option<Host>,
+    /// Whether it is called by its name, and not by its clusterset IP.
+    pub by_name: bool,
 }
 
 impl Called<'_> {
@@ -126,11 +135,11 @@ pub fn goal<'a>(picture: &'a Picture, from: &Client<'a>, end: &End, namespace: &
     let cluster = end.cluster.as_ref().and_then(|_| clusters.first().copied());
     let service = |name: &str| {
         let (namespace, name, host) = (namespace.to_owned(), name.to_owned(), end.host.clone());
-        Goal::Service(Called { namespace, name, cluster, host })
+        Goal::Service(Called { namespace, name, cluster, host, by_name: true })
     };
     match &end.what {
         What::Service(name) => return Ok(service(name)),
-        What::Any(name) if is_service(picture, namespace, name) => return Ok(service(name)),
+        What::Any(name) if is_service(&clusters, namespace, name) => return Ok(service(name)),
         What::Address(address) => return address_goal(from, cluster, *address),
         _ => {}
     }
@@ -141,13 +150,13 @@ pub fn goal<'a>(picture: &'a Picture, from: &Client<'a>, end: &End, namespace: &
     Ok(Goal::Address { label, address, cluster: Some(found.cluster) })
 }
 
-/// Whether any cluster has a service of this name, exports it, or imports it.
-fn is_service(picture: &Picture, namespace: &str, name: &str) -> bool {
+/// Whether any of these clusters has a service of this name, exports it, or imports it.
+fn is_service(clusters: &[&ClusterPicture], namespace: &str, name: &str) -> bool {
     fn has<K: kube::Resource>(objects: &[K], namespace: &str, name: &str) -> bool {
         let is = |meta: &ObjectMeta| meta.name.as_deref() == Some(name) && meta.namespace.as_deref() == Some(namespace);
         objects.iter().any(|object| is(object.meta()))
     }
-    picture.clusters.iter().any(|cluster| {
+    clusters.iter().any(|cluster| {
         has(cluster.imports.all(), namespace, name)
             || has(cluster.exports.all(), namespace, name)
             || cluster.service(namespace, name).is_some()
@@ -168,7 +177,7 @@ fn address_goal<'a>(
     let has = |ips: &[String]| ips.iter().any(|ip| ip.parse() == Ok(address));
     if let Some(import) = here.imports.all().iter().find(|import| has(&import.spec.ips)) {
         let (namespace, name) = (import.namespace().unwrap_or_default(), import.name_any());
-        return Ok(Goal::Service(Called { namespace, name, cluster: None, host: None }));
+        return Ok(Goal::Service(Called { namespace, name, cluster: None, host: None, by_name: false }));
     }
     let claim = here.id().and_then(|id| here.claim(id));
     if claim.is_some_and(|claim| claim.service_cidrs.iter().any(|net| net.contains(&address))) {
@@ -202,8 +211,12 @@ fn own_service(here: &ClusterPicture, address: IpAddr) -> NotFound {
 fn one_of<'a>(clusters: &[&'a ClusterPicture], what: &What, namespace: &str) -> Result<Client<'a>, NotFound> {
     let mut found: Vec<(Rank, Client<'a>)> =
         clusters.iter().filter_map(|cluster| find(cluster, what, namespace)).collect();
-    let best = found.iter().map(|(rank, _)| *rank).min();
-    found.retain(|(rank, _)| Some(*rank) == best);
+    // An address is rather a pod's than one of a prefix that has no such pod.
+    let is_sure = |(rank, found): &(Rank, Client<'_>)| *rank == Rank::Pod || found.cluster.pods.unseen().is_none();
+    if matches!(what, What::Address(_)) && found.iter().all(is_sure) {
+        let best = found.iter().map(|(rank, _)| *rank).min();
+        found.retain(|(rank, _)| Some(*rank) == best);
+    }
     match found.as_slice() {
         [] => Err(missing(what, namespace, clusters)),
         [(_, only)] => Ok(only.clone()),
@@ -220,7 +233,7 @@ fn one_of<'a>(clusters: &[&'a ClusterPicture], what: &What, namespace: &str) -> 
     }
 }
 
-/// What a name rather means than another thing that has it, too.
+/// What was found.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum Rank {
     Pod,
@@ -303,20 +316,21 @@ fn missing(what: &What, namespace: &str, clusters: &[&ClusterPicture]) -> NotFou
 
 fn of_pod<'a>(cluster: &'a ClusterPicture, pod: &'a Pod) -> Client<'a> {
     let node = node_of(pod).map(str::to_owned);
-    let own = pod_addresses(pod).next();
     // On its node's network it leaves with the address that the node has among its pods.
-    let address = match (&node, on_host_network(pod)) {
-        (Some(node), true) => cluster.address_among_pods(node),
-        _ => own,
+    let addresses: Vec<IpAddr> = match (&node, on_host_network(pod)) {
+        (Some(node), true) => cluster.address_among_pods(node).into_iter().collect(),
+        _ => pod_addresses(pod).collect(),
     };
+    let address = addresses.first().copied();
     let label = format!("pod {}/{}", pod.namespace().unwrap_or_default(), pod.name_any());
-    Client { cluster, label, pod: Some(pod), node, address }
+    Client { cluster, label, pod: Some(pod), node, address, addresses }
 }
 
 fn of_node<'a>(cluster: &'a ClusterPicture, name: &str) -> Option<Client<'a>> {
     cluster.node(name)?;
     let address = cluster.address_among_pods(name);
-    Some(Client { cluster, label: format!("node {name}"), pod: None, node: Some(name.to_owned()), address })
+    let (label, node) = (format!("node {name}"), Some(name.to_owned()));
+    Some(Client { cluster, label, pod: None, node, address, addresses: address.into_iter().collect() })
 }
 
 fn of_address(cluster: &ClusterPicture, address: IpAddr) -> Option<(Rank, Client<'_>)> {
@@ -325,7 +339,8 @@ fn of_address(cluster: &ClusterPicture, address: IpAddr) -> Option<(Rank, Client
     }
     let node = cluster.node_of_address(address)?;
     let label = format!("address {address}");
-    Some((Rank::Prefix, Client { cluster, label, pod: None, node: Some(node), address: Some(address) }))
+    let (node, addresses) = (Some(node), vec![address]);
+    Some((Rank::Prefix, Client { cluster, label, pod: None, node, address: Some(address), addresses }))
 }
 
 /// A pod that stands behind a service, a ready one rather than another.

@@ -138,7 +138,7 @@ fn near_side(picture: &Picture, from: &Client<'_>, target: &Target, far: &str) -
     if let Some(node) = &from.node {
         hops.extend(way.hops(node, Some(target.address)));
         let further = gateway.as_ref().filter(|gateway| *gateway != node);
-        hops.extend(further.and_then(|gateway| way.filter(gateway)));
+        hops.extend(further.map(|gateway| way.filter(gateway)));
     }
     let what = format!("tunnel to {far}");
     let gateway = gateway.unwrap_or_else(|| "none".to_owned());
@@ -168,15 +168,8 @@ impl OnNode<'_> {
     /// What one node does with it; `to` is where its packets go from there.
     fn hops(&self, node: &str, to: Option<IpAddr>) -> Vec<Hop> {
         let (cluster, here) = (self.cluster, self.cluster.name());
-        let Some(seen) = cluster.inspection(node) else {
-            let why = match cluster.inspections.get(node).and_then(|part| part.unseen()) {
-                Some(unseen) => unseen.why.clone(),
-                None => "the node was not asked".to_owned(),
-            };
-            return vec![Hop::unseen(here, format!("node {node}"), why)];
-        };
-        let mut hops = vec![route(cluster, node, seen, to)];
-        hops.extend(self.filter(node));
+        let Some(seen) = cluster.inspection(node) else { return vec![self.unseen(node)] };
+        let mut hops = vec![route(cluster, node, seen, to), self.filter(node)];
         if cluster.active_gateway().as_deref() != Some(node) {
             let what = format!("VXLAN from node {node} to the gateway");
             hops.push(Hop::judged(here, what, firewall::vxlan_fault(cluster, node), "packets pass between them"));
@@ -186,10 +179,21 @@ impl OnNode<'_> {
         hops
     }
 
-    /// What the packet filter of a node does to it; nothing of a node that told nothing.
-    fn filter(&self, node: &str) -> Option<Hop> {
-        let seen = self.cluster.inspection(node)?;
-        Some(packets::hop(self.cluster, node, seen, self.connection.as_ref()))
+    /// What the packet filter of a node does to it.
+    fn filter(&self, node: &str) -> Hop {
+        match self.cluster.inspection(node) {
+            Some(seen) => packets::hop(self.cluster, node, seen, self.connection.as_ref()),
+            None => self.unseen(node),
+        }
+    }
+
+    /// A node that told nothing.
+    fn unseen(&self, node: &str) -> Hop {
+        let why = match self.cluster.inspections.get(node).and_then(|part| part.unseen()) {
+            Some(unseen) => unseen.why.clone(),
+            None => "the node was not asked".to_owned(),
+        };
+        Hop::unseen(self.cluster.name(), format!("node {node}"), why)
     }
 
     /// Whether a probe went to the cluster at the other end.
@@ -235,18 +239,14 @@ fn far_side(from: &Client<'_>, far: &ClusterPicture, native: IpAddr, target: &Ta
     let node = far.node_of_address(native);
     let other = from.cluster.id().unwrap_or_default();
     let way = OnNode { cluster: far, other, connection: Connection::far(from, far, native, target) };
-    if let Some(gateway) = &gateway
-        && let Some(seen) = far.inspection(gateway)
-    {
-        let inward = packets::inward(seen, native);
-        let fault = inward.and_then(|way| way.refused.clone()).map(|refused| {
-            let evidence = format!("packets that come out of the tunnel for {native} have no way: {refused}");
-            let fix = format!("see `linkspan inspect --to {native}` on {gateway}, and the routes of the CNI there");
-            Fault::failed("MissingRoute", evidence, format!("gateway {gateway} does not know the way to {native}"), fix)
-        });
-        let good = node.as_ref().map_or_else(|| "onwards".to_owned(), |node| format!("to node {node}"));
-        hops.push(Hop::judged(far.name(), format!("route on gateway {gateway}"), fault, good));
-        hops.extend(way.filter(gateway));
+    match gateway.as_ref().map(|gateway| (gateway, far.inspection(gateway))) {
+        Some((gateway, Some(seen))) => {
+            hops.push(inward(far, gateway, seen, native, node.as_deref()));
+            hops.push(way.filter(gateway));
+        }
+        Some((gateway, None)) => hops.push(way.unseen(gateway)),
+        // What is the matter with a cluster without a gateway is told with its tunnel.
+        None => {}
     }
     // Answers take the way back from the server's node.
     if let Some(node) = node.filter(|node| Some(node) != gateway.as_ref()) {
@@ -254,6 +254,18 @@ fn far_side(from: &Client<'_>, far: &ClusterPicture, native: IpAddr, target: &Ta
         hops.extend(way.hops(&node, client));
     }
     hops
+}
+
+/// Whether a gateway knows the way of what comes out of its tunnel.
+fn inward(far: &ClusterPicture, gateway: &str, seen: &Inspection, native: IpAddr, node: Option<&str>) -> Hop {
+    let refused = packets::inward(seen, native).and_then(|way| way.refused.clone());
+    let fault = refused.map(|refused| {
+        let evidence = format!("packets that come out of the tunnel for {native} have no way: {refused}");
+        let fix = format!("see `linkspan inspect --to {native}` on {gateway}, and the routes of the CNI there");
+        Fault::failed("MissingRoute", evidence, format!("gateway {gateway} does not know the way to {native}"), fix)
+    });
+    let good = node.map_or_else(|| "onwards".to_owned(), |node| format!("to node {node}"));
+    Hop::judged(far.name(), format!("route on gateway {gateway}"), fault, good)
 }
 
 /// The server, and what may keep packets from it.
@@ -275,7 +287,7 @@ fn server(from: &Client<'_>, far: &ClusterPicture, native: IpAddr, target: &Targ
         }];
     };
     let mut hops = Vec::new();
-    let client = from.address.and_then(|address| match (from.cluster.id(), far.id()) {
+    let client = from.address_to(native).and_then(|address| match (from.cluster.id(), far.id()) {
         (Some(near), Some(id)) if near != id => far.calls(near, address),
         _ => Some(address),
     });

@@ -30,8 +30,11 @@ pub(super) struct Found {
 pub(super) fn follow(picture: &Picture, from: &Client<'_>, service: &Called<'_>, port: Option<u16>) -> Found {
     let cluster = from.cluster;
     let here = cluster.name();
-    let mut hops = vec![forwards(cluster)];
-    hops.extend(own_resolver(from));
+    let mut hops = Vec::new();
+    if service.by_name {
+        hops.push(forwards(cluster));
+        hops.extend(own_resolver(from));
+    }
     hops.extend(exports(picture, cluster, service));
     if let Some(unseen) = cluster.imports.unseen_in(&service.namespace) {
         hops.push(Hop::unseen(here, "import", unseen.why.clone()));
@@ -43,13 +46,17 @@ pub(super) fn follow(picture: &Picture, from: &Client<'_>, service: &Called<'_>,
         return Found { hops, targets: Vec::new() };
     };
     hops.push(Hop::judged(here, "import", services::import_fault(cluster, import), imported(import)));
-    hops.extend(answer(from, &service.dns_name()));
+    hops.extend(answer(from, &service.dns_name()).filter(|_| service.by_name));
     if let Some(fault) = port.and_then(|port| no_port(import, port)) {
         hops.push(Hop::bad(here, "port", fault));
         return Found { hops, targets: Vec::new() };
     }
     hops.extend(carried(from, import, port));
-    let targets = targets(cluster, service, port);
+    if let Some(unseen) = cluster.slices.unseen_in(&service.namespace) {
+        hops.push(Hop::unseen(here, "endpoints", unseen.why.clone()));
+        return Found { hops, targets: Vec::new() };
+    }
+    let targets = targets(from, service, port);
     hops.extend(service.only().filter(|_| targets.is_empty()).map(|only| nothing_of(here, service, only)));
     Found { hops, targets }
 }
@@ -170,7 +177,8 @@ fn exports(picture: &Picture, near: &ClusterPicture, service: &Called<'_>) -> Ve
     for (cluster, export) in exporters(picture, service).filter(|(cluster, _)| is_meant(service, cluster)) {
         let mut faults = services::export_faults(cluster, export);
         // What one of several exporters lacks, the others have.
-        if sources_ready(near, service).any(|source| Some(source) != cluster.id()) {
+        let others = || sources_ready(near, service).any(|source| Some(source) != cluster.id());
+        if service.only().is_none() && others() {
             faults.iter_mut().filter(|fault| fault.reason != "ExportConflict").for_each(Fault::soften);
         }
         faults.sort_by_key(|fault| fault.state);
@@ -268,8 +276,9 @@ pub(super) fn vip(import: &ServiceImport, port: Option<u16>) -> Option<SocketAdd
     Some(SocketAddr::new(ip, port.or_else(first)?))
 }
 
-/// Ready endpoints, with their ports.
-pub(super) fn targets(cluster: &ClusterPicture, service: &Called<'_>, port: Option<u16>) -> Vec<Target> {
+/// Ready endpoints, with their ports: those of a family that the client has.
+pub(super) fn targets(from: &Client<'_>, service: &Called<'_>, port: Option<u16>) -> Vec<Target> {
+    let cluster = from.cluster;
     let mut targets = Vec::new();
     let host = service.host.as_ref().map(|host| host.name.as_str());
     for slice in services::import_slices(cluster, &service.namespace, &service.name) {
@@ -281,6 +290,7 @@ pub(super) fn targets(cluster: &ClusterPicture, service: &Called<'_>, port: Opti
         let meant = slice.endpoints.iter().filter(|endpoint| host.is_none() || endpoint.hostname.as_deref() == host);
         for endpoint in meant.filter(|endpoint| services::is_ready(endpoint)) {
             let addresses = endpoint.addresses.iter().filter_map(|address| address.parse().ok());
+            let addresses = addresses.filter(|address| from.address_to(*address).is_some());
             let target = |address| Target { address, port, protocol: protocol.clone(), probe: true };
             targets.extend(addresses.map(target).take(1));
         }

@@ -8,7 +8,7 @@ use controller::node::filter::{Effect, Packet, Passage};
 use super::Hop;
 use super::ends::Client;
 use super::flow::Target;
-use crate::kubectl::diagnose::{cni, firewall};
+use crate::kubectl::diagnose::{Fault, cni, firewall};
 use crate::kubectl::inspect::{Inspection, PacketSeen, is_of_filter};
 use crate::kubectl::picture::ClusterPicture;
 use crate::kubectl::picture::facts::on_host_network;
@@ -40,12 +40,12 @@ enum Stage {
 impl Connection {
     /// In the client's cluster.
     pub(super) fn near(from: &Client<'_>, target: &Target) -> Option<Self> {
-        Some(Self::of(from.address?, target.address, target))
+        Some(Self::of(from.address_to(target.address)?, target.address, target))
     }
 
     /// In the server's cluster.
     pub(super) fn far(from: &Client<'_>, far: &ClusterPicture, native: IpAddr, target: &Target) -> Option<Self> {
-        let client = far.calls(from.cluster.id()?, from.address?)?;
+        let client = far.calls(from.cluster.id()?, from.address_to(native)?)?;
         Some(Self::of(client, native, target))
     }
 
@@ -61,6 +61,14 @@ impl Connection {
             && packet.protocol == self.protocol
     }
 
+    /// Whether a packet is one of its answers.
+    fn answers(&self, packet: &Packet) -> bool {
+        packet.from == self.server
+            && packet.to == self.client
+            && packet.source_port == self.port
+            && packet.protocol == self.protocol
+    }
+
     fn packet(&self, input: Option<String>, output: Option<String>, passage: Passage) -> Packet {
         Packet {
             from: self.client,
@@ -73,6 +81,19 @@ impl Connection {
             passage,
         }
     }
+}
+
+/// A packet, and its answer.
+pub(super) fn both_ways(packet: Packet) -> [Packet; 2] {
+    let Packet { from, to, protocol, port, input, output, passage, .. } = packet.clone();
+    let passage = match passage {
+        Passage::Out => Passage::In,
+        Passage::In => Passage::Out,
+        Passage::Through => Passage::Through,
+    };
+    let answer =
+        Packet { from: to, to: from, protocol, port: None, source_port: port, input: output, output: input, passage };
+    [packet, answer]
 }
 
 /// The packet that a node of the client's cluster is asked about; nothing where it passes another one.
@@ -142,13 +163,27 @@ pub(super) fn hop(cluster: &ClusterPicture, node: &str, seen: &Inspection, conne
     if let Some(why) = seen.unseen.iter().find(|text| is_of_filter(text)) {
         return Hop::unseen(here, what, why.clone());
     }
-    let own: Vec<&PacketSeen> =
-        seen.packets.iter().filter(|packet| connection.is_some_and(|one| one.has(&packet.of))).collect();
+    let Some(connection) = connection else {
+        return Hop::unseen(here, what, "the client has no address of that family");
+    };
+    let own: Vec<&PacketSeen> = seen.packets.iter().filter(|packet| connection.has(&packet.of)).collect();
     if own.is_empty() {
         return Hop::unseen(here, what, "it did not tell what it does to this connection");
     }
     let rule = cni::masquerade(own.iter().copied()).or_else(|| firewall::dropped(node, own.iter().copied()));
+    let answers = seen.packets.iter().filter(|packet| connection.answers(&packet.of));
+    let rule = rule.or_else(|| firewall::dropped(node, answers).map(of_answers));
     Hop::judged(here, what, rule, harmless(&own))
+}
+
+/// What is told of a rule that drops answers: the listing does not tell whether an earlier one lets through what belongs to
+/// a connection, which most firewalls do.
+fn of_answers(fault: Fault) -> Fault {
+    let cause =
+        "a firewall rule on this node drops answers, if none before it accepts packets of connections that it knows";
+    let mut fault = Fault { cause: cause.to_owned(), ..fault };
+    fault.soften();
+    fault
 }
 
 /// What is told where no rule surely touches it: those that perhaps do, as port or set decide, are named.

@@ -54,7 +54,7 @@ pub fn goal_targets(from: &Client<'_>, goal: &Goal<'_>, port: Option<u16>) -> Ve
         Goal::Address { address, .. } => {
             vec![Target { address: *address, port, protocol: "TCP".to_owned(), probe: true }]
         }
-        Goal::Service(service) => targets(from.cluster, service, port),
+        Goal::Service(service) => targets(from, service, port),
     }
 }
 
@@ -79,7 +79,9 @@ impl Way<'_> {
             let Some(place) = self.from.cluster.place(target.address) else { continue };
             let is_local = Some(place.cluster.as_str()) == self.from.cluster.id();
             if is_near && !is_local {
-                asked.packets.extend(packets::leaving(self.from, target, node));
+                asked
+                    .packets
+                    .extend(packets::leaving(self.from, target, node).into_iter().flat_map(packets::both_ways));
             }
             if is_client {
                 asked.lookups.push(Lookup { to: target.address, arriving: None });
@@ -89,7 +91,8 @@ impl Way<'_> {
             let is_far = self.picture.by_id(&place.cluster).is_some_and(|far| std::ptr::eq(far, cluster)) && !is_near;
             if is_far {
                 asked.lookups.extend(far_lookups(self.from, cluster, node, place.native));
-                asked.packets.extend(packets::arriving(self.from, cluster, place.native, target, node));
+                let arriving = packets::arriving(self.from, cluster, place.native, target, node);
+                asked.packets.extend(arriving.into_iter().flat_map(packets::both_ways));
             }
         }
         if let Goal::Service(service) = self.goal
@@ -98,7 +101,8 @@ impl Way<'_> {
             let import = cluster.imports.all().iter().find(|import| service.is(*import));
             asked.services.extend(import.and_then(|import| vip(import, self.port)));
             let name = service.dns_name();
-            asked.names.extend(cluster.dns_server().map(|server| NameQuestion { server, name, v6: server.is_ipv6() }));
+            let server = cluster.dns_server().filter(|_| service.by_name);
+            asked.names.extend(server.map(|server| NameQuestion { server, name, v6: server.is_ipv6() }));
         }
         asked.lookups.dedup();
         asked.names.dedup();
@@ -107,7 +111,7 @@ impl Way<'_> {
 
 /// On the other side: the way inward from the tunnel, and the way of answers.
 fn far_lookups(from: &Client<'_>, far: &ClusterPicture, node: &str, native: IpAddr) -> Vec<Lookup> {
-    let client = from.address.zip(from.cluster.id()).and_then(|(address, id)| far.calls(id, address));
+    let client = from.address_to(native).zip(from.cluster.id()).and_then(|(address, id)| far.calls(id, address));
     let Some(client) = client else { return Vec::new() };
     let mut lookups = vec![Lookup { to: client, arriving: None }];
     let link = far.tunnel().map(|tunnel| tunnel.link.clone());

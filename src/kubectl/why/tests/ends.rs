@@ -69,6 +69,86 @@ fn a_clusterset_ip_is_its_service_and_other_ips_of_services_are_told_apart() {
     assert!(end.may_be && end.text.ends_with("was not seen: you may not"), "{end}");
 }
 
+/// Nobody asks for the name of an address.
+#[test]
+fn a_clusterset_ip_needs_no_names() {
+    let unwired = |to: &str| {
+        story(healthy(), "client", to, |picture| {
+            let Part::Seen(configs) = &mut paris(picture).configs else { panic!("configs were seen") };
+            configs.remove("kube-system/coredns-custom");
+        })
+    };
+    assert_eq!(broken(&unwired("web")).2, "CoreDnsNotWired");
+    let by_ip = unwired("10.43.0.77:80");
+    assert_eq!(by_ip.broken(), None);
+    assert!(
+        !by_ip.hops.iter().any(|hop| ["cluster DNS", "resolver", "name"].contains(&hop.what.as_str())),
+        "{by_ip:#?}"
+    );
+}
+
+#[test]
+fn a_named_cluster_is_asked_alone_whether_a_name_is_a_service() {
+    let mut picture = healthy();
+    let Part::Seen(services) = &mut paris(&mut picture).services else { panic!("services were seen") };
+    let own =
+        json!({ "metadata": { "name": "on-berlin-2", "namespace": "default" }, "spec": { "clusterIP": "10.43.0.60" } });
+    services.push(serde_json::from_value(own).unwrap());
+    let pod = story(picture, "client", "berlin/on-berlin-2:80", |_| {});
+    assert_eq!((pod.to.as_str(), pod.broken()), ("pod default/on-berlin-2 of berlin", None));
+}
+
+#[test]
+fn different_things_of_one_name_in_two_clusters_are_asked_for() {
+    let mut picture = with_deployment();
+    add_pod(paris(&mut picture), pod("default", "shop", "paris-1", "10.42.0.40", json!({})));
+    let labels = json!({ "pod-template-hash": "77" });
+    let mut of_shop = pod("default", "shop-77-x", "berlin-2", "10.52.1.41", labels);
+    of_shop["metadata"]["ownerReferences"] =
+        json!([{ "apiVersion": "apps/v1", "kind": "ReplicaSet", "name": "shop-77", "uid": "1", "controller": true }]);
+    add_pod(&mut picture.clusters[1], of_shop);
+    assert!(refused(&picture, "shop", "web").contains("in paris and berlin"));
+}
+
+#[test]
+fn slices_that_nobody_may_see_are_not_taken_for_none() {
+    let blind = |to: &str| {
+        story(healthy(), "client", to, |picture| {
+            paris(picture).slices = ClusterPicture::dark("paris", "you may not list endpointslices").slices;
+        })
+    };
+    for to in ["web", "berlin/svc/web"] {
+        let story = blind(to);
+        assert_eq!((story.broken(), story.exit_code()), (None, 3), "{to}");
+        assert_eq!(evidence(&story, "endpoints"), "you may not list endpointslices");
+    }
+}
+
+/// Both families of a service are followed by a client that has both, and one of them by a client that has one.
+#[test]
+fn endpoints_of_a_family_that_the_client_does_not_have_are_not_followed() {
+    let mut picture = healthy();
+    for cluster in &mut picture.clusters {
+        let Part::Seen(slices) = &mut cluster.slices else { panic!("slices were seen") };
+        let mut six = slices[0].clone();
+        six.address_type = "IPv6".to_owned();
+        six.endpoints.truncate(1);
+        six.endpoints[0].addresses = vec!["fd00:52::9".to_owned()];
+        slices.push(six);
+    }
+    let four = story(picture.clone(), "client", "web", |_| {});
+    assert_eq!((four.broken(), four.exit_code()), (None, 0), "{four:#?}");
+    let from = client(&picture, &end("client"), "default").unwrap();
+    let six: std::net::IpAddr = "fd00:52::9".parse().unwrap();
+    assert_eq!(from.address_to(six), None);
+    let Part::Seen(pods) = &mut picture.clusters[0].pods else { panic!("pods were seen") };
+    let status =
+        pods.iter_mut().find(|pod| pod.metadata.name.as_deref() == Some("client")).unwrap().status.as_mut().unwrap();
+    status.pod_ips = serde_json::from_value(json!([{ "ip": "10.42.1.7" }, { "ip": "fd00:42::7" }])).unwrap();
+    let from = client(&picture, &end("client"), "default").unwrap();
+    assert_eq!(from.address_to(six), Some("fd00:42::7".parse().unwrap()));
+}
+
 #[test]
 fn what_several_clusters_have_is_asked_for() {
     let mut picture = healthy();

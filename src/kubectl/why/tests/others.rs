@@ -75,6 +75,27 @@ fn a_rule_that_perhaps_takes_it_is_named_and_breaks_nothing() {
     );
 }
 
+/// A listing does not tell whether an earlier rule accepts what belongs to a connection.
+#[test]
+fn a_rule_that_drops_answers_is_a_note() {
+    let drop = hit(Effect::Drop, true);
+    let story = web(|picture| strike(paris(picture), "paris-2", "10.42.1.7", &drop));
+    let hop = story.hops.iter().find(|hop| hop.what == "packet filter of node paris-2").unwrap();
+    assert_eq!((hop.state, hop.reason.as_str()), (State::Warning, "FirewallRule"));
+    assert!(hop.evidence.contains("from 10.52.0.9 to 10.42.1.7"), "{hop:?}");
+    assert_eq!((story.broken(), story.exit_code()), (None, 0));
+}
+
+#[test]
+fn a_gateway_that_told_nothing_is_not_taken_for_one_that_is_well() {
+    let story = web(|picture| {
+        berlin(picture).inspections.remove("berlin-1");
+    });
+    let hop = story.hops.iter().find(|hop| hop.what == "node berlin-1").unwrap();
+    assert_eq!((hop.state, hop.evidence.as_str()), (State::Unknown, "the node was not asked"));
+    assert_eq!((story.broken(), story.exit_code()), (None, 3));
+}
+
 #[test]
 fn rules_and_holes_on_the_way_to_a_third_cluster_are_not_blamed() {
     let mut picture = healthy();
