@@ -265,6 +265,10 @@ impl Lane {
         if let Err(error) = added {
             tracing::error!(%error, "vanilla peers cannot be heard: their socket cannot be waited for");
         }
+        if self.held == Some(Port::Vanilla) {
+            // The new one may be full before this turn ends.
+            let _ = self.watch(Port::Vanilla, Interest::DataAndRoom);
+        }
     }
 
     /// While a send buffer is full, waits for room in it instead of packets of this host.

@@ -33,7 +33,7 @@ impl Queue {
     pub(super) fn judge(&mut self, age: Duration, now: Duration, round_trip: Option<Duration>) -> bool {
         let interval = round_trip.map_or(LONGEST, |time| (time * ROUND_TRIPS).clamp(SHORTEST, LONGEST));
         if age < interval / TARGET {
-            (self.long_at, self.telling) = (None, false);
+            self.emptied();
             return false;
         }
         if now < *self.long_at.get_or_insert(now + interval) || self.telling && now < self.next {
@@ -43,6 +43,12 @@ impl Queue {
         self.telling = true;
         self.next = now + interval.div_f64(f64::from(self.count).sqrt());
         true
+    }
+
+    /// Nothing is left in it: what has waited did so for a lane that slept, or had no processor, and not for other packets.
+    /// So does `dodequeue` of RFC 8289 take a queue of one packet for a good one.
+    pub(super) fn emptied(&mut self) {
+        (self.long_at, self.telling) = (None, false);
     }
 
     /// Whether it was long the last time.
@@ -94,6 +100,15 @@ mod tests {
         assert_eq!(told(&mut queue, 45_100, 65_000, us(500)), [55_100, 59_600, 63_700]);
         assert!(!queue.judge(us(0), us(65_000), NEAR));
         assert_eq!(told(&mut queue, 1_000_000, 1_025_000, us(500)), [1_010_000, 1_020_000]);
+    }
+
+    #[test]
+    fn one_packet_at_a_time_that_came_late_is_no_queue() {
+        let mut queue = Queue::default();
+        for at in (0..1_000_000).step_by(10_000) {
+            assert!(!queue.judge(us(3_000), us(at), NEAR));
+            queue.emptied();
+        }
     }
 
     #[test]

@@ -54,9 +54,10 @@ pub(crate) struct Rx {
     assemblers: Assemblers,
     delivery: Delivery,
     last: LastHit,
-    queue: Queue,
-    /// The queue is too long, and the next large packet shall tell its sender.
-    tell: bool,
+    /// The queues in the lane's sockets, by [`Port`].
+    queues: [Queue; 2],
+    /// That queue is too long, and the next large packet from it shall tell its sender.
+    tell: [bool; 2],
     /// The peer that was heard last.
     heard: Slot,
 }
@@ -78,8 +79,8 @@ impl Rx {
             assemblers: Assemblers::new(merges),
             delivery: Delivery::new(segmentation),
             last: LastHit::default(),
-            queue: Queue::default(),
-            tell: false,
+            queues: Default::default(),
+            tell: [false; 2],
             heard: 0,
         };
         rx.serve_vanilla(vanilla);
@@ -99,9 +100,18 @@ impl Rx {
 
     /// Receives up to a burst from one of the lane's sockets.
     pub(crate) fn run(&mut self, port: Port, links: &mut Links, peers: &mut Peers) -> Progress {
-        if self.receive == Receive::Many {
-            return self.run_many(port, links, peers);
+        let progress = match self.receive {
+            Receive::Many => self.run_many(port, links, peers),
+            Receive::Merged | Receive::Single => self.run_each(port, links, peers),
+        };
+        if progress == Progress::Dry {
+            self.queues[port as usize].emptied();
+            self.tell[port as usize] = false;
         }
+        progress
+    }
+
+    fn run_each(&mut self, port: Port, links: &mut Links, peers: &mut Peers) -> Progress {
         let mut progress = Progress::More;
         for _ in 0..BURST {
             let Ok(received) = links.wire.socket(port).receive(&mut self.buffer) else {
@@ -146,7 +156,8 @@ impl Rx {
     fn take(&mut self, bytes: &[u8], received: &Received, port: Port, links: &mut Links, peers: &mut Peers) {
         let round_trip = peers.get(self.heard).and_then(|peer| peer.path.rtt()).map(|(time, _)| time);
         // Once the queue is short again, it is nobody's fault any more.
-        self.tell = self.queue.judge(received.age, links.now, round_trip) || self.tell && self.queue.is_long();
+        let (queue, tell) = (&mut self.queues[port as usize], &mut self.tell[port as usize]);
+        *tell = queue.judge(received.age, links.now, round_trip) || *tell && queue.is_long();
         if bytes.is_empty() {
             links.drops().count(Reason::NotWireGuard);
         }
@@ -200,8 +211,12 @@ impl Rx {
         peer.freshen(now, &mut links.wire);
         let mtu = peer.path.mtu();
         let outcome = match peer.tunn.decapsulate(None, datagram, self.assemblers.of(port).room()) {
-            TunnResult::WriteToTunnelV4(packet, source) => inner(packet, source.into(), from.tos, mtu, &mut self.tell),
-            TunnResult::WriteToTunnelV6(packet, source) => inner(packet, source.into(), from.tos, mtu, &mut self.tell),
+            TunnResult::WriteToTunnelV4(packet, source) => {
+                inner(packet, source.into(), from.tos, mtu, &mut self.tell[port as usize])
+            }
+            TunnResult::WriteToTunnelV6(packet, source) => {
+                inner(packet, source.into(), from.tos, mtu, &mut self.tell[port as usize])
+            }
             TunnResult::Err(error) => Inner::Refused(refusal(&error)),
             _ => Inner::Nothing,
         };

@@ -120,7 +120,8 @@ fn a_flood_of_random_datagrams_changes_nothing() {
     });
     assert_still_answers(&mut remote);
     let grown = resident().saturating_sub(before);
-    assert!(grown < 2 << 20, "memory grew by {grown} bytes");
+    // Other tests of this process allocate meanwhile; what was sent would be 37 MB.
+    assert!(grown < 8 << 20, "memory grew by {grown} bytes");
 }
 
 /// Resident memory of this process in bytes (proc(5), `statm`).

@@ -119,7 +119,7 @@ impl Remote {
     /// The peer with key `number`, that talks to `port` with sessions of `lane`.
     pub fn new(number: u8, port: u16, lane: u8) -> Self {
         let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
-        socket.set_read_timeout(Some(Duration::from_secs(2))).unwrap();
+        socket.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
         let secret = boringtun::x25519::StaticSecret::from([number; 32]);
         let device = boringtun::x25519::PublicKey::from(key(1).1.0);
         let tunn = Tunn::new(secret, device, None, None, 0x0700 | u32::from(lane), None);
@@ -132,7 +132,7 @@ impl Remote {
         self.socket.send_to(datagram, self.to).unwrap();
     }
 
-    /// The next datagram from the device, within two seconds.
+    /// The next datagram from the device, within ten seconds.
     pub fn receive_raw(&self, buffer: &mut [u8]) -> usize {
         loop {
             match self.socket.recv_from(buffer) {
