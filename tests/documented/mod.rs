@@ -21,6 +21,8 @@ const FUNCTIONS: &str = r#"
 ends() { kill $1; local code=0; wait $1 || code=$?; cat begun; [[ $code == 0 || $code == 143 ]]; }
 says() {
   local text=$1; shift
+  # What an earlier one has said is not said by this one.
+  : > begun
   "$@" > begun 2>&1 &
   until grep -qF -- "$text" begun; do kill -0 $! || { cat begun; return 1; }; sleep 0.1; done
   ends $!

@@ -205,7 +205,7 @@ fn what_others_need_is_looked_for_before_a_cluster_is_taken_out() {
     assert!(said.contains("it goes on without this command; still there: the credential"), "{said}");
     assert_eq!(asked(), "without-broker");
     let said = run(&["uninstall", "--cluster", "--wait", "0", "--force"]).done();
-    assert!(said.contains("it has not left, and leaves without its broker\n"), "{said}");
+    assert!(said.contains("it has not left, and leaves without its broker: after 20 s"), "{said}");
     assert!(said.contains("going on although it has not left: after 20 s there is still the credential"), "{said}");
     assert!(said.contains("daemonset.apps/linkspan-node deleted\n"), "{said}");
 }
