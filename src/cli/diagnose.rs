@@ -3,9 +3,9 @@
 use std::process::ExitCode;
 
 use crate::kubectl::contexts::Contexts;
-use crate::kubectl::diagnose::{Check, Finding, diagnose, exit_code, names, questions, table};
+use crate::kubectl::diagnose::{Check, Finding, ask_nodes, diagnose, exit_code, names, table};
 use crate::kubectl::output::{Format, Progress, Screen, json, yaml};
-use crate::kubectl::picture::{all_nodes, ask, look};
+use crate::kubectl::picture::look;
 use crate::kubectl::speech::Speech;
 use clap::{Args as ClapArgs, ValueEnum};
 
@@ -101,12 +101,7 @@ pub(super) async fn run(args: Args, speech: Speech) -> anyhow::Result<ExitCode> 
     let progress = Progress::start("looking at clusters");
     let mut picture = look(&targets).await;
     if !args.no_nodes {
-        progress.now("asking nodes");
-        let everybody = all_nodes(&picture);
-        ask(&targets, &mut picture, &everybody).await;
-        progress.now("asking nodes whom they reach");
-        let asked = questions(&picture);
-        ask(&targets, &mut picture, &asked).await;
+        ask_nodes(&targets, &mut picture, &progress).await;
     }
     drop(progress);
     let mut findings = diagnose(&picture);

@@ -9,22 +9,11 @@ use kube::Api;
 use kube::api::{DeleteParams, PostParams};
 use kube::core::{ApiResource, DynamicObject, GroupVersionKind};
 use serde_json::json;
-use testbed::ApiServer;
 
 use super::support::{
     BROKER, Cluster, KEYS, address, admin, apply, client, eventually, id, join_as, joined, member, new_token, now,
-    record, set_up_broker, set_up_home, wanted,
+    record, set_up_broker, set_up_home, start, wanted,
 };
-
-async fn start(set_up: fn(&ApiServer)) -> ApiServer {
-    tokio::task::spawn_blocking(move || {
-        let server = ApiServer::start().unwrap();
-        set_up(&server);
-        server
-    })
-    .await
-    .unwrap()
-}
 
 /// The ClusterProperties of a cluster.
 struct Properties(Api<DynamicObject>);

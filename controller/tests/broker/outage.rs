@@ -12,7 +12,7 @@ use testbed::ApiServer;
 
 use super::support::{
     BROKER, Cluster, KEYS, address, apply, client, deploy, eventually, id, join_as, member, now, record, refusal,
-    set_up_broker, set_up_home, wanted,
+    set_up_broker, set_up_home, start, wanted,
 };
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -146,14 +146,4 @@ async fn no_trace_is_left_on_the_broker(admin: &kube::Client) {
     assert!(records.list(&Default::default()).await.unwrap().iter().all(|record| record.spec.cluster_id == "berlin"));
     token::remove_member(admin, BROKER, &id("berlin"), DryRun::None).await.unwrap();
     assert!(members.list(&Default::default()).await.unwrap().items.is_empty());
-}
-
-async fn start(set_up: fn(&ApiServer)) -> ApiServer {
-    tokio::task::spawn_blocking(move || {
-        let server = ApiServer::start().unwrap();
-        set_up(&server);
-        server
-    })
-    .await
-    .unwrap()
 }

@@ -55,6 +55,17 @@ pub fn home() -> &'static ApiServer {
     &SHARED.1
 }
 
+/// An API server of a test's own.
+pub async fn start(set_up: fn(&ApiServer)) -> ApiServer {
+    tokio::task::spawn_blocking(move || {
+        let server = ApiServer::start().unwrap();
+        set_up(&server);
+        server
+    })
+    .await
+    .unwrap()
+}
+
 /// Applies the CRDs and `deploy/broker`, and waits until its policies are in force.
 pub fn set_up_broker(server: &ApiServer) {
     server.kubectl(["apply", "--server-side", "-k", &deploy("crds")]).unwrap().done().unwrap();

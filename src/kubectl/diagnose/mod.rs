@@ -9,6 +9,7 @@ pub(crate) mod firewall;
 pub(crate) mod kube_proxy;
 pub(crate) mod mtu;
 mod nodes;
+mod observe;
 mod overlap;
 pub mod policy;
 mod questions;
@@ -29,6 +30,7 @@ use super::picture::{ClusterPicture, Picture, Unseen};
 use super::speech::Speech;
 
 pub use connections::{Trouble, trouble};
+pub use observe::ask_nodes;
 pub use questions::questions;
 pub(crate) use sight::NOT_ASKED;
 pub use table::{names, table};

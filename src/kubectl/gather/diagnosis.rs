@@ -5,9 +5,9 @@ use std::collections::BTreeSet;
 use serde_json::Value;
 
 use crate::kubectl::contexts::Target;
-use crate::kubectl::diagnose::{Finding, diagnose, questions};
+use crate::kubectl::diagnose::{Finding, ask_nodes, diagnose};
 use crate::kubectl::output::Progress;
-use crate::kubectl::picture::{Answers, ClusterPicture, Part, all_nodes, ask, look};
+use crate::kubectl::picture::{Answers, ClusterPicture, Part, look};
 
 /// A diagnosis.
 #[derive(Debug)]
@@ -25,12 +25,7 @@ impl Diagnosis {
         let reached: Vec<Target> = reached.map(|(target, _)| target.clone()).collect();
         progress.now("looking at clusters");
         let mut picture = look(&reached).await;
-        progress.now("asking nodes");
-        let everybody = all_nodes(&picture);
-        ask(&reached, &mut picture, &everybody).await;
-        progress.now("asking nodes whom they reach");
-        let asked = questions(&picture);
-        ask(&reached, &mut picture, &asked).await;
+        ask_nodes(&reached, &mut picture, progress).await;
         // Each is told, in the order in which it was named.
         let mut seen = std::mem::take(&mut picture.clusters).into_iter();
         let all = targets.iter().zip(refused).filter_map(|(target, why)| match why {

@@ -319,7 +319,8 @@ fn named<'a, K: Resource>(objects: &'a [K], name: &str) -> Option<&'a K> {
     objects.iter().find(|object| object.meta().name.as_deref() == Some(name))
 }
 
-fn within<'a, K: Resource>(objects: &'a [K], namespace: &str, name: &str) -> Option<&'a K> {
+/// The object of a name in a namespace.
+pub(crate) fn within<'a, K: Resource>(objects: &'a [K], namespace: &str, name: &str) -> Option<&'a K> {
     let is = |meta: &ObjectMeta| meta.name.as_deref() == Some(name) && meta.namespace.as_deref() == Some(namespace);
     objects.iter().find(|object| is(object.meta()))
 }

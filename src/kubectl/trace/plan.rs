@@ -33,7 +33,7 @@ pub struct Route {
 /// The client has no address, or an address that is called is in no cluster, or on no node of one.
 pub fn plan(picture: &Picture, from: &Client<'_>, targets: &[Target], echo: Option<u16>) -> Result<Plan, String> {
     let near = from.cluster;
-    let (Some(client), Some(client_node)) = (from.address, &from.node) else {
+    let (Some(client), Some(client_node)) = (from.address(), &from.node) else {
         return Err(format!("{} has no address or is on no node yet", from.label));
     };
     let mut plan = Plan::default();

@@ -3,12 +3,11 @@
 use std::net::IpAddr;
 
 use k8s_openapi::api::core::v1::{Pod, Service};
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::ResourceExt as _;
 
 use super::parse::{End, Host, What};
 use crate::kubectl::diagnose::firewall::backends;
-use crate::kubectl::picture::facts::{is_ready, node_of, on_host_network, pod_addresses};
+use crate::kubectl::picture::facts::{is_ready, node_of, on_host_network, pod_addresses, within};
 use crate::kubectl::picture::{ClusterPicture, Picture, Unseen};
 
 /// Who calls.
@@ -22,13 +21,16 @@ pub struct Client<'a> {
     pub pod: Option<&'a Pod>,
     /// Its node.
     pub node: Option<String>,
-    /// Its address in its own cluster: the first one, where it has several.
-    pub address: Option<IpAddr>,
-    /// All of them.
+    /// Its addresses in its own cluster.
     pub addresses: Vec<IpAddr>,
 }
 
 impl Client<'_> {
+    /// Its address, or the first of several.
+    pub fn address(&self) -> Option<IpAddr> {
+        self.addresses.first().copied()
+    }
+
     /// The address with which it calls another one.
     pub(super) fn address_to(&self, other: IpAddr) -> Option<IpAddr> {
         self.addresses.iter().copied().find(|own| own.is_ipv4() == other.is_ipv4())
@@ -86,10 +88,9 @@ impl Called<'_> {
         self.host.as_ref().map(|host| host.cluster.as_str()).or_else(|| self.cluster?.id())
     }
 
-    /// Whether an object is the one of this service.
-    pub(super) fn is<K: kube::Resource>(&self, object: &K) -> bool {
-        let meta = object.meta();
-        meta.name.as_ref() == Some(&self.name) && meta.namespace.as_ref() == Some(&self.namespace)
+    /// The object of this service among those of a kind.
+    pub(super) fn among<'a, K: kube::Resource>(&self, objects: &'a [K]) -> Option<&'a K> {
+        within(objects, &self.namespace, &self.name)
     }
 }
 
@@ -145,20 +146,16 @@ pub fn goal<'a>(picture: &'a Picture, from: &Client<'a>, end: &End, namespace: &
     }
     let found = one_of(&clusters, &end.what, namespace)?;
     let without = || NotFound::surely(format!("{} has no address", found.label));
-    let address = seen_from(from, found.cluster, found.address.ok_or_else(without)?)?;
+    let address = seen_from(from, found.cluster, found.address().ok_or_else(without)?)?;
     let label = format!("{} of {}", found.label, found.cluster.name());
     Ok(Goal::Address { label, address, cluster: Some(found.cluster) })
 }
 
 /// Whether any of these clusters has a service of this name, exports it, or imports it.
 fn is_service(clusters: &[&ClusterPicture], namespace: &str, name: &str) -> bool {
-    fn has<K: kube::Resource>(objects: &[K], namespace: &str, name: &str) -> bool {
-        let is = |meta: &ObjectMeta| meta.name.as_deref() == Some(name) && meta.namespace.as_deref() == Some(namespace);
-        objects.iter().any(|object| is(object.meta()))
-    }
     clusters.iter().any(|cluster| {
-        has(cluster.imports.all(), namespace, name)
-            || has(cluster.exports.all(), namespace, name)
+        within(cluster.imports.all(), namespace, name).is_some()
+            || within(cluster.exports.all(), namespace, name).is_some()
             || cluster.service(namespace, name).is_some()
     })
 }
@@ -209,19 +206,18 @@ fn own_service(here: &ClusterPicture, address: IpAddr) -> NotFound {
 
 /// The one that is meant in these clusters.
 fn one_of<'a>(clusters: &[&'a ClusterPicture], what: &What, namespace: &str) -> Result<Client<'a>, NotFound> {
-    let mut found: Vec<(Rank, Client<'a>)> =
-        clusters.iter().filter_map(|cluster| find(cluster, what, namespace)).collect();
+    let mut found: Vec<Client<'a>> = clusters.iter().filter_map(|cluster| find(cluster, what, namespace)).collect();
     // An address is rather a pod's than one of a prefix that has no such pod.
-    let is_sure = |(rank, found): &(Rank, Client<'_>)| *rank == Rank::Pod || found.cluster.pods.unseen().is_none();
-    if matches!(what, What::Address(_)) && found.iter().all(is_sure) {
-        let best = found.iter().map(|(rank, _)| *rank).min();
-        found.retain(|(rank, _)| Some(*rank) == best);
+    let is_pod = |found: &Client<'_>| found.pod.is_some();
+    let is_sure = |found: &Client<'_>| is_pod(found) || found.cluster.pods.unseen().is_none();
+    if matches!(what, What::Address(_)) && found.iter().any(is_pod) && found.iter().all(is_sure) {
+        found.retain(is_pod);
     }
     match found.as_slice() {
         [] => Err(missing(what, namespace, clusters)),
-        [(_, only)] => Ok(only.clone()),
-        [(_, first), ..] => {
-            let places: Vec<&str> = found.iter().map(|(_, found)| found.cluster.name()).collect();
+        [only] => Ok(only.clone()),
+        [first, ..] => {
+            let places: Vec<&str> = found.iter().map(|found| found.cluster.name()).collect();
             let text = format!(
                 "{} is in {}: write which one is meant, {}/... for example",
                 first.label,
@@ -233,24 +229,11 @@ fn one_of<'a>(clusters: &[&'a ClusterPicture], what: &What, namespace: &str) -> 
     }
 }
 
-/// What was found.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-enum Rank {
-    Pod,
-    Deployment,
-    Node,
-    /// A pod behind it.
-    Service,
-    /// No pod has the address, and the prefix of a node does.
-    Prefix,
-}
-
-fn find<'a>(cluster: &'a ClusterPicture, what: &What, namespace: &str) -> Option<(Rank, Client<'a>)> {
-    let pod = |name: &str| Some((Rank::Pod, of_pod(cluster, cluster.pod(namespace, name)?)));
-    let deployment =
-        |name: &str| Some((Rank::Deployment, of_pod(cluster, pod_of_deployment(cluster, namespace, name)?)));
-    let node = |name: &str| Some((Rank::Node, of_node(cluster, name)?));
-    let service = |name: &str| Some((Rank::Service, of_service(cluster, namespace, name)?));
+fn find<'a>(cluster: &'a ClusterPicture, what: &What, namespace: &str) -> Option<Client<'a>> {
+    let pod = |name: &str| Some(of_pod(cluster, cluster.pod(namespace, name)?));
+    let deployment = |name: &str| Some(of_pod(cluster, pod_of_deployment(cluster, namespace, name)?));
+    let node = |name: &str| of_node(cluster, name);
+    let service = |name: &str| of_service(cluster, namespace, name);
     match what {
         What::Pod(name) => pod(name),
         What::Deployment(name) => deployment(name),
@@ -321,26 +304,24 @@ fn of_pod<'a>(cluster: &'a ClusterPicture, pod: &'a Pod) -> Client<'a> {
         (Some(node), true) => cluster.address_among_pods(node).into_iter().collect(),
         _ => pod_addresses(pod).collect(),
     };
-    let address = addresses.first().copied();
     let label = format!("pod {}/{}", pod.namespace().unwrap_or_default(), pod.name_any());
-    Client { cluster, label, pod: Some(pod), node, address, addresses }
+    Client { cluster, label, pod: Some(pod), node, addresses }
 }
 
 fn of_node<'a>(cluster: &'a ClusterPicture, name: &str) -> Option<Client<'a>> {
     cluster.node(name)?;
-    let address = cluster.address_among_pods(name);
     let (label, node) = (format!("node {name}"), Some(name.to_owned()));
-    Some(Client { cluster, label, pod: None, node, address, addresses: address.into_iter().collect() })
+    let addresses = cluster.address_among_pods(name).into_iter().collect();
+    Some(Client { cluster, label, pod: None, node, addresses })
 }
 
-fn of_address(cluster: &ClusterPicture, address: IpAddr) -> Option<(Rank, Client<'_>)> {
+fn of_address(cluster: &ClusterPicture, address: IpAddr) -> Option<Client<'_>> {
     if let Some(pod) = cluster.pod_by_address(address) {
-        return Some((Rank::Pod, of_pod(cluster, pod)));
+        return Some(of_pod(cluster, pod));
     }
     let node = cluster.node_of_address(address)?;
     let label = format!("address {address}");
-    let (node, addresses) = (Some(node), vec![address]);
-    Some((Rank::Prefix, Client { cluster, label, pod: None, node, address: Some(address), addresses }))
+    Some(Client { cluster, label, pod: None, node: Some(node), addresses: vec![address] })
 }
 
 /// A pod that stands behind a service, a ready one rather than another.

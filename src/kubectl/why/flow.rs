@@ -41,7 +41,7 @@ pub(super) fn source(from: &Client<'_>) -> Hop {
         );
         return Hop::bad(here, what, fault);
     }
-    let address = from.address.map_or_else(|| "without an address".to_owned(), |address| address.to_string());
+    let address = from.address().map_or_else(|| "without an address".to_owned(), |address| address.to_string());
     let node = from.node.as_ref().map_or_else(|| "no node".to_owned(), |node| format!("node {node}"));
     Hop::good(here, what, format!("{address} on {node}"))
 }

@@ -41,7 +41,7 @@ pub(super) fn follow(picture: &Picture, from: &Client<'_>, service: &Called<'_>,
         return Found { hops, targets: Vec::new() };
     }
     hops.extend(refusals(picture, cluster, service));
-    let Some(import) = cluster.imports.all().iter().find(|import| service.is(*import)) else {
+    let Some(import) = service.among(cluster.imports.all()) else {
         hops.push(Hop::bad(here, "import", no_import(picture, cluster, service)));
         return Found { hops, targets: Vec::new() };
     };
@@ -135,7 +135,7 @@ pub(super) fn fars(picture: &Picture, from: &Client<'_>, service: &Called<'_>) -
     if let Some(only) = service.cluster {
         return vec![only.name().to_owned()];
     }
-    let import = from.cluster.imports.all().iter().find(|import| service.is(*import));
+    let import = service.among(from.cluster.imports.all());
     let sources = import.iter().flat_map(|import| import.status.iter().flat_map(|status| &status.clusters));
     let mut names: Vec<String> = sources.map(|source| source.cluster.clone()).collect();
     names.extend(exporters(picture, service).map(|(cluster, _)| cluster.name().to_owned()));
@@ -150,7 +150,7 @@ fn exporters<'a>(
     service: &Called<'_>,
 ) -> impl Iterator<Item = (&'a ClusterPicture, &'a ServiceExport)> {
     picture.clusters.iter().filter_map(|cluster| {
-        let export = cluster.exports.all().iter().find(|export| service.is(*export))?;
+        let export = service.among(cluster.exports.all())?;
         Some((cluster, export))
     })
 }
@@ -306,7 +306,7 @@ fn port_of(
     slice: &EndpointSlice,
     port: Option<u16>,
 ) -> (Option<u16>, String) {
-    let import = cluster.imports.all().iter().find(|import| service.is(*import));
+    let import = service.among(cluster.imports.all());
     let mut ports = slice.ports.iter().flatten();
     let is_headless = import.is_some_and(|import| import.spec.kind == ImportType::Headless);
     let protocol_of =

@@ -98,7 +98,7 @@ impl Way<'_> {
         if let Goal::Service(service) = self.goal
             && is_client
         {
-            let import = cluster.imports.all().iter().find(|import| service.is(*import));
+            let import = service.among(cluster.imports.all());
             asked.services.extend(import.and_then(|import| vip(import, self.port)));
             let name = service.dns_name();
             let server = cluster.dns_server().filter(|_| service.by_name);
