@@ -26,7 +26,7 @@ impl Wire {
 
     /// Sends what has not left yet of a batch.
     pub(super) fn transmit_batch(&self, batch: &Batch) -> Sent {
-        let payload = &self.buffer[batch.sent..batch.length];
+        let payload = &self.buffer[batch.start + batch.sent..batch.end()];
         if batch.together {
             self.transmit(&batch.to, batch.port, payload, batch.segment, batch.tos)
         } else {
