@@ -6,7 +6,8 @@ use std::net::IpAddr;
 /// One exported service of the clusterset, as the viewing cluster sees it.
 ///
 /// Several values with the same namespace and name are one service: their addresses, endpoints and ports are united,
-/// and a clusterset IP wins over headless.
+/// and a clusterset IP wins over headless. Endpoints have the ports of the values that they are in, and no others: what
+/// clusters export under one name need not have the same ports.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Service {
     /// Kubernetes namespace: an RFC 1123 label.
@@ -54,7 +55,7 @@ pub struct Port {
     pub name: Option<String>,
     /// Transport protocol.
     pub protocol: Protocol,
-    /// Port number of the service, 1 to 65 535.
+    /// Port number of the service, 1 to 65 535; not that of its endpoints, which may listen at another one.
     pub number: u16,
 }
 

@@ -248,56 +248,44 @@ fn in_service(group: &[&Service], front: &[&str], own: &str, rtype: RecordType) 
         })
         .collect();
     // (name of the host below the service, address) of every ready endpoint
-    let hosts: BTreeSet<(String, IpAddr)> = group
-        .iter()
-        .flat_map(|service| match &service.kind {
-            ServiceKind::Headless { endpoints } if !vip => endpoints.clone(),
-            _ => vec![],
-        })
-        .filter(|endpoint| endpoint.ready)
-        .flat_map(|endpoint| {
-            let host = move |ip: &IpAddr| endpoint.hostname.clone().unwrap_or_else(|| literal(ip)).to_lowercase();
-            endpoint.addresses.iter().map(|ip| (format!("{}.{}", host(ip), endpoint.cluster), *ip)).collect::<Vec<_>>()
-        })
-        .collect();
+    let hosts: BTreeSet<(String, IpAddr)> =
+        group.iter().filter(|_| !vip).flat_map(|service| hosts_of(service)).collect();
     if group.is_empty() || (!vip && hosts.is_empty()) {
         return "nxdomain".into();
     }
-    let targets: BTreeSet<String> = match (vip, ips.is_empty()) {
-        (true, true) => BTreeSet::new(),
-        (true, false) => BTreeSet::from([own.to_owned()]),
-        (false, _) => hosts.iter().map(|(host, _)| format!("{host}.{own}")).collect(),
-    };
-    let ports: Vec<(String, &str, u16)> = group
-        .iter()
-        .flat_map(|service| &service.ports)
-        .filter(|port| port.name.as_deref().is_some_and(|name| !name.is_empty()) && !targets.is_empty())
-        .map(|port| {
+    // (label of the port, label of the protocol, number, target): an endpoint has the ports of its own export
+    let mut ports: Vec<(String, &str, u16, String)> = Vec::new();
+    for service in group {
+        let targets: Vec<String> = match vip {
+            true => ips.iter().map(|_| own.to_owned()).collect(),
+            false => hosts_of(service).into_iter().map(|(host, _)| format!("{host}.{own}")).collect(),
+        };
+        for port in service.ports.iter().filter(|port| port.name.as_deref().is_some_and(|name| !name.is_empty())) {
             let protocol = match port.protocol {
                 Protocol::Tcp => "_tcp",
                 Protocol::Udp => "_udp",
                 Protocol::Sctp => "_sctp",
             };
-            (format!("_{}", port.name.as_deref().unwrap().to_lowercase()), protocol, port.number)
-        })
-        .collect();
+            let name = format!("_{}", port.name.as_deref().unwrap().to_lowercase());
+            ports.extend(targets.iter().map(|target| (name.clone(), protocol, port.number, target.clone())));
+        }
+    }
     let addresses = |all: BTreeSet<IpAddr>| match rtype {
         RecordType::A => all.iter().filter(|ip| ip.is_ipv4()).map(ToString::to_string).collect(),
         RecordType::Aaaa => all.iter().filter(|ip| ip.is_ipv6()).map(ToString::to_string).collect(),
         _ => BTreeSet::new(),
     };
-    let locations = |numbers: Vec<u16>| -> BTreeSet<String> {
-        let numbers = if rtype == RecordType::Srv { numbers } else { vec![] };
-        numbers.iter().flat_map(|number| targets.iter().map(move |target| format!("{number} {target}"))).collect()
+    let locations = |asked: &dyn Fn(&str, &str) -> bool| -> BTreeSet<String> {
+        let asked = ports.iter().filter(|(name, protocol, _, _)| rtype == RecordType::Srv && asked(name, protocol));
+        asked.map(|(_, _, number, target)| format!("{number} {target}")).collect()
     };
     let records: BTreeSet<String> = match front {
-        [] if rtype == RecordType::Srv => locations(ports.iter().map(|(_, _, number)| *number).collect()),
+        [] if rtype == RecordType::Srv => locations(&|_, _| true),
         [] if vip => addresses(ips),
         [] => addresses(hosts.iter().map(|(_, ip)| *ip).collect()),
-        [protocol] if ports.iter().any(|(_, other, _)| other == protocol) => BTreeSet::new(),
-        [name, protocol] if ports.iter().any(|(port, other, _)| port == name && other == protocol) => {
-            let matching = ports.iter().filter(|(port, other, _)| port == name && other == protocol);
-            locations(matching.map(|(_, _, number)| *number).collect())
+        [protocol] if ports.iter().any(|(_, other, _, _)| other == protocol) => BTreeSet::new(),
+        [name, protocol] if ports.iter().any(|(port, other, _, _)| port == name && other == protocol) => {
+            locations(&|port, other| port == *name && other == *protocol)
         }
         [host, cluster] if hosts.iter().any(|(other, _)| *other == format!("{host}.{cluster}")) => {
             let matching = hosts.iter().filter(|(other, _)| *other == format!("{host}.{cluster}"));
@@ -306,6 +294,19 @@ fn in_service(group: &[&Service], front: &[&str], own: &str, rtype: RecordType) 
         _ => return "nxdomain".into(),
     };
     if records.is_empty() { "nodata".into() } else { Vec::from_iter(records).join(", ") }
+}
+
+/// Name of the host below the service, and address, of every ready endpoint of one export.
+fn hosts_of(service: &Service) -> Vec<(String, IpAddr)> {
+    let ServiceKind::Headless { endpoints } = &service.kind else { return Vec::new() };
+    let ready = endpoints.iter().filter(|endpoint| endpoint.ready);
+    let hosts = ready.flat_map(|endpoint| {
+        endpoint.addresses.iter().map(|ip| {
+            let host = endpoint.hostname.clone().unwrap_or_else(|| literal(ip)).to_lowercase();
+            (format!("{host}.{}", endpoint.cluster), *ip)
+        })
+    });
+    hosts.collect()
 }
 
 /// The names of the addresses in [`any_address`], written by hand.

@@ -11,43 +11,50 @@ use super::value::{ServiceKey, parse_protocol};
 use crate::api::{ImportPort, ImportType, ServiceImport};
 use crate::names::{Reachability, plan_zone};
 
+/// Endpoints by cluster and the names of their ports.
+type Headless = BTreeMap<(String, BTreeSet<(String, Protocol)>), Vec<Endpoint>>;
+
 /// The services that names shall exist for, sorted; the order of inputs does not matter.
 ///
 /// `slices` may hold slices of others, which do not count. An import in a namespace that `namespaces` does not hold has
 /// no name. Headless services are answered with the endpoints of clusters that can be reached, as long as that leaves
-/// any (see [`plan_zone`]).
+/// any (see [`plan_zone`]). Their ports are those that their slices have, with the numbers of the import.
 pub fn zone<'a>(
     imports: impl IntoIterator<Item = &'a ServiceImport>,
     slices: impl IntoIterator<Item = &'a EndpointSlice>,
     namespaces: &BTreeSet<String>,
     reachability: &BTreeMap<String, Reachability>,
 ) -> Vec<Service> {
-    let mut endpoints: BTreeMap<ServiceKey, BTreeMap<String, Vec<Endpoint>>> = BTreeMap::new();
+    let mut endpoints: BTreeMap<ServiceKey, Headless> = BTreeMap::new();
     for slice in slices.into_iter().filter_map(ImportedSlice::of) {
         // Only headless services have names for endpoints.
         if slice.kind == ImportType::Headless {
             let of_service = endpoints.entry(slice.service.clone()).or_default();
-            of_service.entry(slice.cluster.to_string()).or_default().extend(translate(slice));
+            let ports = slice.ports.iter().map(|port| (port.name.clone(), port.protocol)).collect();
+            of_service.entry((slice.cluster.to_string(), ports)).or_default().extend(translate(slice));
         }
     }
     // By cluster; the clusterset IP is this cluster's own, whatever its name.
     let mut services: BTreeMap<String, Vec<Service>> = BTreeMap::new();
     for import in imports {
         let Some(key) = key(import).filter(|key| namespaces.contains(&key.namespace)) else { continue };
-        let service = |kind| Service {
-            namespace: key.namespace.clone(),
-            name: key.name.clone(),
-            kind,
-            ports: import.spec.ports.iter().filter_map(port).collect(),
-        };
+        let service = |kind, ports| Service { namespace: key.namespace.clone(), name: key.name.clone(), kind, ports };
+        let ports = || import.spec.ports.iter().filter_map(port);
         match import.spec.kind {
             ImportType::ClusterSetIP => {
                 let ips = import.spec.ips.iter().filter_map(|text| text.parse::<IpAddr>().ok()).collect();
-                services.entry(String::new()).or_default().push(service(ServiceKind::ClusterSetIp { ips }));
+                services
+                    .entry(String::new())
+                    .or_default()
+                    .push(service(ServiceKind::ClusterSetIp { ips }, ports().collect()));
             }
             ImportType::Headless => {
-                for (cluster, endpoints) in endpoints.remove(&key).unwrap_or_default() {
-                    services.entry(cluster).or_default().push(service(ServiceKind::Headless { endpoints }));
+                for ((cluster, own), endpoints) in endpoints.remove(&key).unwrap_or_default() {
+                    // Exports need not have the same ports, and the import has those of all.
+                    let ports =
+                        ports().filter(|port| own.contains(&(port.name.clone().unwrap_or_default(), port.protocol)));
+                    let headless = service(ServiceKind::Headless { endpoints }, ports.collect());
+                    services.entry(cluster).or_default().push(headless);
                 }
             }
             // The controller writes it anew, in a type that both know, when it is of this version, too.

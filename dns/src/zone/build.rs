@@ -49,14 +49,25 @@ struct Builder {
     zone: Zone,
 }
 
-/// One service's parts while its names are made.
+/// One service's place in the zone while its names are made.
 struct Place<'a> {
     namespace: &'a str,
     name: &'a str,
     /// Key of the service's own name: below the origin, in wire format.
     key: Vec<u8>,
-    /// Named ports with legal names, sorted, each once.
-    ports: BTreeSet<(String, &'static str, u16)>,
+}
+
+/// Name, label of the protocol, and number.
+type NamedPort = (String, &'static str, u16);
+/// Named ports with legal names, sorted, each once.
+type Ports = BTreeSet<NamedPort>;
+
+/// A host of a headless service.
+#[derive(Default)]
+struct Host {
+    addresses: Vec<IpAddr>,
+    /// Which of the exports it is in: it has their ports.
+    exports: BTreeSet<usize>,
 }
 
 impl Builder {
@@ -119,7 +130,7 @@ impl Builder {
         for service in group.chunk_by(|a, b| a.name == b.name) {
             let [first, ..] = service else { continue };
             let labels = [&*first.name, &*first.namespace, "svc"];
-            let place = Place { namespace: labels[1], name: labels[0], key: key_of(&labels), ports: BTreeSet::new() };
+            let place = Place { namespace: labels[1], name: labels[0], key: key_of(&labels) };
             if let Err(why) = namespace {
                 self.skip(&place, format!("namespace {why}"));
             } else if let Err(why) = check_label(place.name) {
@@ -127,60 +138,66 @@ impl Builder {
             } else if !self.fits(&place.key) {
                 self.skip(&place, "its name is longer than 255 bytes".to_owned());
             } else {
-                self.put_service(place, service);
+                self.put_service(&place, service);
             }
         }
     }
 
     /// The names of one service: all values of `group` have its namespace and name.
-    fn put_service(&mut self, mut place: Place<'_>, group: &[Folded<'_>]) {
-        for port in group.iter().flat_map(|folded| &folded.service.ports) {
-            self.add_port(&mut place, port);
-        }
+    fn put_service(&mut self, place: &Place<'_>, group: &[Folded<'_>]) {
         let mut ips: Option<Vec<IpAddr>> = None;
-        let mut endpoints: Vec<&Endpoint> = Vec::new();
+        let mut exports: Vec<(&[Endpoint], Ports)> = Vec::new();
+        let mut united = Ports::new();
         for folded in group {
+            let ports = self.named_ports(place, &folded.service.ports);
             match &folded.service.kind {
-                ServiceKind::ClusterSetIp { ips: more } => ips.get_or_insert_default().extend(more),
-                ServiceKind::Headless { endpoints: more } => endpoints.extend(more),
-            }
-        }
-        match ips {
-            Some(ips) => {
-                if !endpoints.is_empty() {
-                    self.skip(&place, "headless endpoints beside a clusterset IP, which wins".to_owned());
+                ServiceKind::ClusterSetIp { ips: more } => {
+                    ips.get_or_insert_default().extend(more);
+                    united.extend(ports);
                 }
-                self.put_cluster_set_ip(&place, ips);
+                ServiceKind::Headless { endpoints } => exports.push((endpoints, ports)),
             }
-            None => self.put_headless(&place, &endpoints),
         }
+        let Some(ips) = ips else { return self.put_headless(place, &exports) };
+        if exports.iter().any(|(endpoints, _)| !endpoints.is_empty()) {
+            self.skip(place, "headless endpoints beside a clusterset IP, which wins".to_owned());
+        }
+        united.extend(exports.into_iter().flat_map(|(_, ports)| ports));
+        self.put_cluster_set_ip(place, ips, &united);
     }
 
-    fn add_port(&mut self, place: &mut Place<'_>, port: &Port) {
-        let Some(name) = port.name.as_deref().filter(|name| !name.is_empty()) else { return };
-        // The underscore takes one byte of the label.
-        let verdict = if name.len() < MAX_LABEL { check_label(name) } else { Err("has more than 62 bytes") };
-        match verdict {
-            Ok(()) => {
-                place.ports.insert((name.to_ascii_lowercase(), port.protocol.label(), port.number));
+    fn named_ports(&mut self, place: &Place<'_>, ports: &[Port]) -> Ports {
+        let mut named = Ports::new();
+        for port in ports {
+            let Some(name) = port.name.as_deref().filter(|name| !name.is_empty()) else { continue };
+            // The underscore takes one byte of the label.
+            let verdict = if name.len() < MAX_LABEL { check_label(name) } else { Err("has more than 62 bytes") };
+            match verdict {
+                Ok(()) => drop(named.insert((name.to_ascii_lowercase(), port.protocol.label(), port.number))),
+                Err(why) => self.skip(place, format!("name of port `{name}` {why}")),
             }
-            Err(why) => self.skip(place, format!("name of port `{name}` {why}")),
         }
+        named
     }
 
-    fn put_cluster_set_ip(&mut self, place: &Place<'_>, ips: Vec<IpAddr>) {
+    fn put_cluster_set_ip(&mut self, place: &Place<'_>, ips: Vec<IpAddr>, ports: &Ports) {
         let reachable = !ips.is_empty();
         self.put_addresses(place.key.clone(), ips);
         // A location without an address would only cost the client a second question.
-        if reachable && !place.ports.is_empty() {
-            self.put_locations(place, &[self.absolute(&place.key)]);
+        if reachable {
+            let locations = ports.iter().map(|port| (port, 0)).collect();
+            self.put_locations(place, locations, &[self.absolute(&place.key)]);
         }
     }
 
-    fn put_headless(&mut self, place: &Place<'_>, endpoints: &[&Endpoint]) {
+    fn put_headless(&mut self, place: &Place<'_>, exports: &[(&[Endpoint], Ports)]) {
         let mut all = Vec::new();
-        let mut hosts: BTreeMap<(String, String), Vec<IpAddr>> = BTreeMap::new();
-        for endpoint in endpoints.iter().filter(|endpoint| endpoint.ready) {
+        let mut hosts: BTreeMap<(String, String), Host> = BTreeMap::new();
+        let endpoints = exports
+            .iter()
+            .enumerate()
+            .flat_map(|(export, (endpoints, _))| endpoints.iter().map(move |one| (export, one)));
+        for (export, endpoint) in endpoints.filter(|(_, endpoint)| endpoint.ready) {
             all.extend(&endpoint.addresses);
             if let Err(why) = check_label(&endpoint.cluster) {
                 self.skip(place, format!("cluster ID `{}` {why}", endpoint.cluster));
@@ -189,7 +206,9 @@ impl Builder {
             let hostname = self.hostname(place, endpoint);
             for address in &endpoint.addresses {
                 let host = hostname.clone().unwrap_or_else(|| dashed(*address));
-                hosts.entry((host, endpoint.cluster.to_ascii_lowercase())).or_default().push(*address);
+                let host = hosts.entry((host, endpoint.cluster.to_ascii_lowercase())).or_default();
+                host.addresses.push(*address);
+                host.exports.insert(export);
             }
         }
         // None ready: the name does not exist (specification.md, "should be NXDOMAIN").
@@ -198,18 +217,21 @@ impl Builder {
         }
         self.put_addresses(place.key.clone(), all);
         let mut targets = Vec::with_capacity(hosts.len());
-        for ((host, cluster), addresses) in hosts {
+        let mut locations = Vec::new();
+        for ((name, cluster), host) in hosts {
             // `<cluster>.<service>` itself gets no node: the specification reserves it, so it is NXDOMAIN and not an
             // empty non-terminal.
-            let key = [key_of(&[&host, &cluster]), place.key.clone()].concat();
+            let key = [key_of(&[&name, &cluster]), place.key.clone()].concat();
             if self.fits(&key) {
+                let ports = host.exports.iter().flat_map(|export| &exports[*export].1);
+                locations.extend(ports.map(|port| (port, targets.len())));
                 targets.push(self.absolute(&key));
-                self.put_addresses(key, addresses);
+                self.put_addresses(key, host.addresses);
             } else {
-                self.skip(place, format!("name of host {host} in {cluster} is longer than 255 bytes"));
+                self.skip(place, format!("name of host {name} in {cluster} is longer than 255 bytes"));
             }
         }
-        self.put_locations(place, &targets);
+        self.put_locations(place, locations, &targets);
     }
 
     /// The endpoint's own host name when it is a legal label.
@@ -224,17 +246,17 @@ impl Builder {
         }
     }
 
-    /// SRV records: every port at every target, under `_port._proto` and, once per number and target, under the bare
-    /// name.
-    fn put_locations(&mut self, place: &Place<'_>, targets: &[Name]) {
-        if targets.is_empty() {
+    /// SRV records: each port at those of `targets` that have it, under `_port._proto` and, once per number and target,
+    /// under the bare name.
+    fn put_locations(&mut self, place: &Place<'_>, mut locations: Vec<(&NamedPort, usize)>, targets: &[Name]) {
+        if locations.is_empty() {
             return;
         }
-        let mut by_owner: BTreeMap<(&str, &str), BTreeSet<u16>> = BTreeMap::new();
-        for (name, protocol, number) in &place.ports {
-            by_owner.entry((name, protocol)).or_default().insert(*number);
-        }
-        for ((name, protocol), numbers) in by_owner {
+        locations.sort_unstable();
+        // Of two exports that a host is in.
+        locations.dedup();
+        for of_port in locations.chunk_by(|(a, _), (b, _)| (&a.0, a.1) == (&b.0, b.1)) {
+            let [((name, protocol, _), _), ..] = of_port else { continue };
             let label = format!("_{name}");
             let key = [key_of(&[&label, protocol]), place.key.clone()].concat();
             if !self.fits(&key) {
@@ -243,23 +265,22 @@ impl Builder {
             }
             let protocol_key = [key_of(&[protocol]), place.key.clone()].concat();
             self.zone.names.entry(protocol_key.into()).or_default();
-            let srv = self.add_srv(&numbers, targets);
+            let srv = self.add_srv(of_port.iter().map(|(port, target)| (port.2, &targets[*target])));
             self.zone.names.entry(key.into()).or_default().srv = srv;
         }
-        let numbers: BTreeSet<u16> = place.ports.iter().map(|(_, _, number)| *number).collect();
-        let srv = self.add_srv(&numbers, targets);
+        let mut bare: Vec<(u16, usize)> = locations.iter().map(|(port, target)| (port.2, *target)).collect();
+        bare.sort_unstable();
+        bare.dedup();
+        let srv = self.add_srv(bare.iter().map(|(port, target)| (*port, &targets[*target])));
         self.zone.names.entry(place.key.as_slice().into()).or_default().srv = srv;
     }
 
-    fn add_srv(&mut self, numbers: &BTreeSet<u16>, targets: &[Name]) -> Range<u32> {
+    fn add_srv<'a>(&mut self, locations: impl ExactSizeIterator<Item = (u16, &'a Name)>) -> Range<u32> {
         let start = position(self.zone.srv.len());
-        let count = (numbers.len() * targets.len()).max(1);
         // At least 1: a weight of 0 means "almost never" beside others (RFC 2782).
-        let weight = u16::try_from(100 / count).unwrap_or(1).max(1);
-        for &port in numbers {
-            let records = targets.iter().map(|target| Srv { port, target: target.clone(), priority: 0, weight });
-            self.zone.srv.extend(records);
-        }
+        let weight = u16::try_from(100 / locations.len().max(1)).unwrap_or(1).max(1);
+        let records = locations.map(|(port, target)| Srv { port, target: target.clone(), priority: 0, weight });
+        self.zone.srv.extend(records);
         start..position(self.zone.srv.len())
     }
 

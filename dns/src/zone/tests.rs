@@ -231,6 +231,37 @@ fn row_92_headless_srv_is_endpoints_times_ports() {
 }
 
 #[test]
+fn row_92_an_endpoint_has_the_ports_of_its_own_export() {
+    let (pg, metrics) = (port("pg", Protocol::Tcp, 5432), port("metrics", Protocol::Tcp, 9187));
+    let zone = zone(&[
+        headless("db", vec![endpoint("c1", "db-0", &["10.42.0.5"])], vec![pg.clone()]),
+        headless("db", vec![endpoint("c2", "db-0", &["10.52.0.5"])], vec![pg, metrics]),
+        // Nobody has this port now, so it is no name.
+        headless("db", vec![not_ready(endpoint("c3", "db-0", &["10.62.0.5"]))], vec![port("old", Protocol::Udp, 1)]),
+    ]);
+    let ask = |name: &str| ask(&zone, &format!("{name}db.demo.svc.clusterset.local"), RecordType::Srv);
+    let at = |cluster: &str, weight: u16, port: u16| {
+        format!("0 {weight} {port} db-0.{cluster}.db.demo.svc.clusterset.local.")
+    };
+    assert_eq!(ask("_pg._tcp."), [at("c1", 50, 5432), at("c2", 50, 5432)].join(", "));
+    assert_eq!(ask("_metrics._tcp."), at("c2", 100, 9187));
+    assert_eq!(ask(""), [at("c1", 33, 5432), at("c2", 33, 5432), at("c2", 33, 9187)].join(", "));
+    assert_eq!(ask("_old._udp."), "nxdomain");
+}
+
+#[test]
+fn row_92_a_host_in_two_exports_has_the_ports_of_both_and_each_location_once() {
+    let (pg, metrics) = (port("pg", Protocol::Tcp, 5432), port("metrics", Protocol::Tcp, 9187));
+    let zone = zone(&[
+        headless("db", vec![endpoint("c1", "db-0", &["10.42.0.5"])], vec![pg.clone(), metrics]),
+        headless("db", vec![endpoint("c1", "DB-0", &["fd00:42::5"])], vec![pg]),
+    ]);
+    let ask = |name: &str| ask(&zone, &format!("{name}db.demo.svc.clusterset.local"), RecordType::Srv);
+    assert_eq!(ask("_pg._tcp."), "0 100 5432 db-0.c1.db.demo.svc.clusterset.local.");
+    assert_eq!(ask("_metrics._tcp."), "0 100 9187 db-0.c1.db.demo.svc.clusterset.local.");
+}
+
+#[test]
 fn row_93_dns_version() {
     let zone = zone(&[]);
     assert_eq!(ask(&zone, "dns-version.clusterset.local", RecordType::Txt), "1.0.0");

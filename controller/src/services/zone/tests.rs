@@ -22,6 +22,7 @@ fn slice(service: &str, cluster: &str, family: &str, endpoints: Value) -> Endpoi
             "multicluster.kubernetes.io/source-cluster": cluster,
             "endpointslice.kubernetes.io/managed-by": "linkspan.dev"
         } },
+        "ports": [{ "name": "tcp", "protocol": "TCP", "port": 4200 }, { "name": "udp", "protocol": "UDP", "port": 4200 }],
         "endpoints": endpoints
     }))
     .unwrap()
@@ -153,6 +154,39 @@ fn row_92_a_headless_service_has_an_srv_record_for_each_endpoint_and_port() {
         "42 10-1-0-2.c1.db.shop.svc.clusterset.local., 42 db-0.c1.db.shop.svc.clusterset.local., \
          42 db-0.c2.db.shop.svc.clusterset.local."
     );
+}
+
+#[test]
+fn row_92_and_70_an_endpoint_is_named_for_the_ports_of_its_slice_only() {
+    let ports = json!([{ "name": "pg", "port": 5432 }, { "name": "metrics", "port": 9187 }, { "port": 1 }]);
+    let mut case = headless();
+    case.imports = vec![import("db", "Headless", &[], ports)];
+    // Targets listen at other numbers than the Service has; one that lost its conflict is of another protocol.
+    case.slices[0].ports = serde_json::from_value(json!([{ "name": "pg", "protocol": "TCP", "port": 15432 },
+        { "name": "metrics", "protocol": "UDP", "port": 9187 }]))
+    .unwrap();
+    case.slices[1].ports = serde_json::from_value(json!([{ "name": "pg", "protocol": "TCP", "port": 5432 },
+        { "name": "metrics", "protocol": "TCP", "port": 19187 }]))
+    .unwrap();
+    let at = |port: u16, host: &str| format!("{port} {host}.db.shop.svc.clusterset.local.");
+    let pg = [at(5432, "10-1-0-2.c1"), at(5432, "db-0.c1"), at(5432, "db-0.c2")].join(", ");
+    assert_eq!(case.ask("_pg._tcp.db.shop.svc", RecordType::Srv), pg);
+    assert_eq!(case.ask("_metrics._tcp.db.shop.svc", RecordType::Srv), at(9187, "db-0.c2"));
+    assert_eq!(case.ask("_metrics._udp.db.shop.svc", RecordType::Srv), "NXDOMAIN");
+    assert_eq!(case.ask("db.shop.svc", RecordType::Srv), format!("{pg}, {}", at(9187, "db-0.c2")));
+    // Of a port that only an unreachable cluster has there is no location.
+    case.reachability.insert("c2".into(), Reachability::Unreachable);
+    assert_eq!(case.ask("_metrics._tcp.db.shop.svc", RecordType::Srv), "NXDOMAIN");
+}
+
+#[test]
+fn row_70_pods_of_one_cluster_that_differ_in_their_ports_are_told_apart() {
+    let mut case = headless();
+    let mut other = slice("db", "c1", "IPv4", json!([endpoint("10.1.0.9", Some("db-9"), None)]));
+    other.ports = serde_json::from_value(json!([{ "name": "udp", "protocol": "UDP", "port": 42 }])).unwrap();
+    case.slices = vec![slice("db", "c1", "IPv4", json!([endpoint("10.1.0.1", Some("db-0"), None)])), other];
+    assert_eq!(case.ask("_tcp._tcp.db.shop.svc", RecordType::Srv), "42 db-0.c1.db.shop.svc.clusterset.local.");
+    assert_eq!(case.ask("db.shop.svc", RecordType::A), "10.1.0.1 10.1.0.9");
 }
 
 #[test]
