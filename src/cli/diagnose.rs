@@ -40,8 +40,9 @@ Checks:
   services     exports and imports
   version      versions within and between clusters
 
-Permissions: list of members, gatewaynodes, leases, pods, nodes, services, endpointslices, networkpolicies and so on, and \
-create pods/exec in namespace linkspan-system, without which nodes are not asked.
+Permissions: those of ClusterRole linkspan-viewer, without which some is not seen; ClusterRole linkspan-diagnose, to list roles \
+for the check of that name; and Role linkspan-diagnose in namespace linkspan-system, to get and create pods/exec, without which \
+nodes are not asked.
 
 Exit codes:
   0  nothing is wrong; there may be warnings

@@ -64,7 +64,7 @@ pub(super) struct Join {
     #[arg(long)]
     keep_manifests: bool,
     /// How long the joining is watched, in seconds; 0 does not wait.
-    #[arg(long, value_name = "SECONDS", default_value_t = 120)]
+    #[arg(long, value_name = "SECONDS", default_value_t = 120, value_parser = clap::value_parser!(u64).range(..=super::WAIT_MAX))]
     wait: u64,
     #[command(flatten)]
     change: Change,

@@ -23,7 +23,7 @@ which may join again with another token; `linkspan uninstall --cluster` takes it
 #[command(after_help = LEAVE)]
 pub(super) struct Leave {
     /// How long the leaving is watched, in seconds; 0 does not wait.
-    #[arg(long, value_name = "SECONDS", default_value_t = 60)]
+    #[arg(long, value_name = "SECONDS", default_value_t = 60, value_parser = clap::value_parser!(u64).range(..=super::WAIT_MAX))]
     wait: u64,
     /// Do not ask the broker, which is lost: only this cluster is cleaned up. Should the broker come back,
     /// `linkspan member remove` is to be run there.

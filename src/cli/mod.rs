@@ -52,6 +52,8 @@ use crate::kubectl::stage::Shortfall;
 
 /// Wrong use of the command line (`EX_USAGE` of `sysexits.h`).
 const EX_USAGE: u8 = 64;
+/// Longest time for which joining and leaving are watched, in seconds.
+const WAIT_MAX: u64 = 24 * 3600;
 /// A command that could not run, of those whose failure means that something else was found to be broken.
 const UNABLE: u8 = 2;
 

@@ -38,7 +38,7 @@ Exit codes:
   3  nothing is lost where it could be counted, and it could not be counted everywhere
   64 wrong use of the command line
 
-It needs the right to create pods/exec in linkspan-system, and in the client's namespace for a COMMAND.";
+It needs the permissions of `linkspan diagnose`, and get and create pods/exec in the client's namespace for a COMMAND.";
 
 /// Exit code where it could not run: an end that nobody could see, as the right to count on nodes, is a matter of permissions.
 const UNSEEN: u8 = 2;

@@ -21,12 +21,14 @@ const LONG: &str = "\
 Tell what an address is called on each side, where clusters with equal prefixes know each other by virtual addresses.
 
 Takes an address of a cluster's pods or services as the cluster itself has it, or as others know it, and prints both, and \
-which of them each other cluster uses: in its NetworkPolicies, its logs, and what its servers see.
+which of them each other cluster uses: in its NetworkPolicies, its logs, and what its servers see. The address of a service \
+is used by those alone that have it for nothing else.
 
 With a context, and as a plugin of kubectl, it reads the Members of that cluster, and so knows the addresses of all clusters \
 as that one sees them. It takes the address of a node of that cluster as well, which pods on the host network have, too: they \
-call other clusters from an address among the node's pods, and the node is asked for it. Without, it asks the process that runs on this node, or reads a site file; of another cluster's address \
-these tell whose it is.";
+call other clusters from an address among the node's pods, and the node is asked for it. Without, it asks the process that runs \
+on this node, or reads a site file; of another cluster's address these tell whose it is, and the process of a node in \
+Kubernetes does not know who uses addresses of services.";
 
 const EXAMPLES: &str = "\
 Examples:

@@ -30,7 +30,7 @@ What is asked:
 
 Each cluster has rounds of its own, so that a slow one keeps no other waiting.
 
-Permissions are those of `linkspan diagnose`. Without create pods/exec in namespace linkspan-system, or with --no-nodes, what \
+Permissions are those of `linkspan diagnose`. Without get and create pods/exec in namespace linkspan-system, or with --no-nodes, what \
 GatewayNodes tell is shown.";
 
 /// Show the clusterset as a page in the browser.

@@ -5,16 +5,19 @@ use std::path::PathBuf;
 use anyhow::bail;
 use clap::Args as ClapArgs;
 
+use super::Misuse;
 use super::change::Change;
 use crate::kubectl::contexts::Contexts;
+use crate::kubectl::install::objects::DryRun;
 use crate::kubectl::install::uninstall::{self, Order};
+use crate::kubectl::output::Format;
 use crate::site;
 
 const LONG: &str = "\
 Remove Linkspan: from this machine, or with --cluster, --broker or --crds from a cluster.
 
 Of this machine, it removes every link, address, route, rule and nftables table of Linkspan. What others made is not \
-touched. `linkspan run` must have been stopped: it would make everything anew.
+touched. `linkspan run` must have been stopped: it would make everything anew. --dry-run tells what would be removed.
 
 Of a cluster (--cluster), it lets the cluster leave its clusterset and deletes what deploy/member has applied; each node \
 cleans up behind itself. --broker deletes the broker, --crds the kinds, and with them all objects of these kinds: both \
@@ -60,7 +63,7 @@ struct OfCluster {
     #[arg(long)]
     force: bool,
     /// How long the leaving is watched, in seconds. With 0 and without --force, nothing is deleted unless it has left already.
-    #[arg(long, value_name = "SECONDS", default_value_t = 60)]
+    #[arg(long, value_name = "SECONDS", default_value_t = 60, value_parser = clap::value_parser!(u64).range(..=super::WAIT_MAX))]
     wait: u64,
     #[command(flatten)]
     change: Change,
@@ -89,6 +92,11 @@ pub(super) fn run(args: Args) -> anyhow::Result<()> {
     if args.of_cluster.contexts.is_given() {
         bail!("to remove Linkspan from a cluster, give --cluster");
     }
+    let OfCluster { change, force, .. } = &args.of_cluster;
+    if *force || change.output != Format::default() {
+        return Err(Misuse("--force and -o are of a cluster: give --cluster, --broker or --crds".to_owned()).into());
+    }
+    let is_trial = change.trial.dry_run != DryRun::None;
     let mut link = "linkspan0".to_owned();
     let mut socket = PathBuf::from(site::DEFAULT_SOCKET);
     if let Some(file) = &args.config {
@@ -100,10 +108,13 @@ pub(super) fn run(args: Args) -> anyhow::Result<()> {
         bail!("`linkspan run` still runs here ({} answers); stop it first", socket.display());
     }
     let links = args.link.into_iter().chain([link]).collect();
-    let removed = super::runtime()?.block_on(crate::run::uninstall(links))?;
-    match removed.len() {
-        0 => super::print("nothing of Linkspan was there\n"),
-        count => super::print(&format!("{}\nremoved {count} objects\n", removed.join("\n"))),
+    let removed = super::runtime()?.block_on(async {
+        if is_trial { crate::run::plan_uninstall(links).await } else { crate::run::uninstall(links).await }
+    })?;
+    match (removed.len(), is_trial) {
+        (0, _) => super::print("nothing of Linkspan was there\n"),
+        (count, false) => super::print(&format!("{}\nremoved {count} objects\n", removed.join("\n"))),
+        (count, true) => super::print(&format!("{}\nwould remove {count} objects (dry run)\n", removed.join("\n"))),
     }
 }
 

@@ -29,7 +29,9 @@ Exit codes:
   3  all is proven between the clusters that could be used; others were left out
   64 wrong use of the command line
 
-It needs the rights to create namespaces, stateful sets, services, service exports and pods/exec.";
+It needs the permissions of ClusterRole linkspan-viewer, and to get, create, patch and delete namespaces; and in namespace \
+linkspan-verify to get, create and patch stateful sets, services and service exports, and to get and create pods/exec. With \
+--failover it deletes pods in namespace linkspan-system as well.";
 
 /// Prove with test pods that clusters are joined: addresses, names, sources, large packets.
 #[derive(Debug, ClapArgs)]

@@ -1,6 +1,7 @@
 //! Which clusters a command speaks to, as kubectl's options say it.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::ffi::OsStr;
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -196,7 +197,7 @@ impl Contexts {
         if !self.kubeconfig.is_empty() {
             return self.kubeconfig.iter().map(named).collect();
         }
-        if let Some(content) = Kubeconfig::from_env().context("failed to read the files of KUBECONFIG")? {
+        if let Some(content) = of_environment(std::env::var_os("KUBECONFIG").as_deref())? {
             return Ok(vec![File { name: "KUBECONFIG".to_owned(), content }]);
         }
         match Kubeconfig::read() {
@@ -236,6 +237,21 @@ impl Namespace {
     pub fn given(&self) -> Option<&str> {
         self.namespace.as_deref()
     }
+}
+
+/// The files of KUBECONFIG as one. Those that do not exist are passed over, as kubectl does; nothing without any name.
+fn of_environment(value: Option<&OsStr>) -> anyhow::Result<Option<Kubeconfig>> {
+    let Some(value) = value else { return Ok(None) };
+    let mut whole = None;
+    for path in std::env::split_paths(value).filter(|path| !path.as_os_str().is_empty()) {
+        let read = match Kubeconfig::read_from(&path) {
+            Err(KubeconfigError::ReadConfig(error, _)) if error.kind() == ErrorKind::NotFound => Kubeconfig::default(),
+            read => read.with_context(|| format!("failed to read {}, which KUBECONFIG names", path.display()))?,
+        };
+        let together = whole.unwrap_or_default();
+        whole = Some(Kubeconfig::merge(together, read).context("failed to put the files of KUBECONFIG together")?);
+    }
+    Ok(whole)
 }
 
 /// Names of all contexts of the default kubeconfig, to be proposed; none where it cannot be read.
@@ -378,6 +394,25 @@ mod tests {
         let path = folder.join("config");
         std::fs::write(&path, config.to_string()).expect("the folder is there");
         path
+    }
+
+    #[test]
+    fn files_of_the_environment_that_do_not_exist_are_passed_over() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let there = written(folder.path(), &[("a", serde_json::json!({}), serde_json::json!({}))]);
+        let of = |paths: &[&Path]| {
+            let value = std::env::join_paths(paths).expect("no colons");
+            of_environment(Some(&value)).map(|found| found.map(|config| config.contexts.len()))
+        };
+        let gone = folder.path().join("gone");
+        assert_eq!(of(&[&gone, Path::new(""), &there]).expect("read"), Some(1));
+        assert_eq!(of(&[&gone]).expect("read"), Some(0));
+        assert_eq!(of(&[Path::new("")]).expect("read"), None);
+        assert_eq!(of_environment(None).expect("read").map(|_| ()), None);
+        let broken = folder.path().join("broken");
+        std::fs::write(&broken, "contexts: 7").expect("the folder is there");
+        let error = of(&[&broken, &there]).expect_err("it is no kubeconfig");
+        assert!(error.to_string().contains("broken, which KUBECONFIG names"), "{error}");
     }
 
     async fn why(target: &Target) -> String {

@@ -74,8 +74,11 @@ async fn attach(
         Some(status) => status.await,
         None => None,
     };
-    if status.is_some_and(|status| status.status.as_deref() != Some("Success")) {
-        return Err(format!("pod {pod}: {}", told.trim()));
+    match status.map(|status| status.status) {
+        Some(Some(status)) if status == "Success" => {}
+        Some(_) => return Err(format!("pod {pod}: {}", told.trim())),
+        // Whatever it said may have been cut off.
+        None => return Err(format!("the connection to pod {pod} was lost before the command had ended")),
     }
     if said.len() as u64 >= ANSWER_MAX {
         return Err(format!("pod {pod} says more than {} MiB, which is not read", ANSWER_MAX >> 20));

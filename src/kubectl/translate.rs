@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 
-use controller::members::{View, addresses};
+use controller::members::{ClusterId, View, addresses, judge};
 use controller::node::Lookup;
 use k8s_openapi::api::core::v1::Node;
 use kube::ResourceExt as _;
@@ -29,9 +29,15 @@ pub fn explain(seen: &ClusterPicture, address: IpAddr) -> Option<Explanation> {
     let claim = seen.claim(&cluster)?;
     let known = seen.known();
     let others = known.verdicts.iter().filter(|(id, verdict)| **id != cluster && verdict.accepted().is_some());
-    let called = |viewer: &String| match View::of(&claim, &seen.claim(viewer)?).table() {
-        None => Some(native),
-        Some(table) => table.map(native),
+    let called = |viewer: &String| {
+        let address = match View::of(&claim, &seen.claim(viewer)?).table() {
+            None => native,
+            Some(table) => table.map(native)?,
+        };
+        // What that one has itself, or does not route here, it does not call by this address.
+        let verdicts = judge(&viewer.parse::<ClusterId>().ok()?, seen.members.all(), &[]);
+        let routes = &verdicts.get(&cluster)?.accepted()?.routes;
+        routes.iter().any(|net| net.contains(&address)).then_some(address)
     };
     let known_as = others.filter_map(|(id, _)| Some(KnownAs { cluster: id.clone(), address: called(id)? }));
     let r#virtual = View::Virtual(claim.blocks.clone()).table().and_then(|table| table.map(native));
@@ -123,6 +129,21 @@ mod tests {
             Some(("berlin".to_owned(), "10.42.1.9 100.65.1.9".to_owned(), vec!["paris 100.65.1.9".to_owned()]));
         assert_eq!(told("100.65.1.9"), berlin);
         assert_eq!(told("192.0.2.1"), None);
+    }
+
+    #[test]
+    fn a_service_is_known_to_nobody_whose_own_services_have_its_address() {
+        let known = |services: &str| {
+            let mut paris = healthy().clusters.remove(0);
+            let Part::Seen(members) = &mut paris.members else { panic!("Members were seen") };
+            let berlin = members.iter_mut().find(|member| member.spec.cluster_id == "berlin").unwrap();
+            berlin.spec.service_cidrs = vec![services.to_owned()];
+            paris.settle();
+            let found = explain(&paris, "10.43.0.10".parse().unwrap()).unwrap();
+            found.known_as.into_iter().map(|known| known.cluster).collect::<Vec<_>>()
+        };
+        assert_eq!(known("10.53.0.0/16"), ["berlin"]);
+        assert_eq!(known("10.43.0.0/16"), [""; 0]);
     }
 
     #[test]

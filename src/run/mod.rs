@@ -41,7 +41,7 @@ use crate::status::socket::{Reporter, Socket};
 pub(crate) use board::{Board, Leading, Listener, Role};
 pub use paths::fuzz_path_states;
 pub(crate) use tasks::Tasks;
-pub use uninstall::uninstall;
+pub use uninstall::{plan_uninstall, uninstall};
 
 /// What the command line asks of `linkspan run` and `linkspan node`.
 #[derive(Debug, Clone)]

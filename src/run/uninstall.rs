@@ -1,7 +1,7 @@
 //! Takes everything of Linkspan off a node.
 
 use anyhow::Context as _;
-use controller::node::{Desired, Kernel};
+use controller::node::{Action, Desired, Kernel};
 
 /// Removes every link, address, route, rule and nftables table that bears our mark, and the named TUN links even when
 /// they do not bear it yet. What is not ours is not touched.
@@ -11,7 +11,7 @@ use controller::node::{Desired, Kernel};
 pub async fn uninstall(tunnel_links: Vec<String>) -> anyhow::Result<Vec<String>> {
     let (kernel, connection) = Kernel::open().context("failed to open a netlink socket")?;
     let connection = tokio::spawn(connection);
-    let desired = Desired { stale_tunnels: tunnel_links, ..Desired::nothing() };
+    let desired = nothing(tunnel_links);
     let report = controller::node::pass(&kernel, &desired).await;
     connection.abort();
     let report = report.context("failed to look at the node")?;
@@ -21,6 +21,29 @@ pub async fn uninstall(tunnel_links: Vec<String>) -> anyhow::Result<Vec<String>>
     }
     let counters =
         controller::node::remove_counters().await.context("failed to remove counters of `linkspan trace`")?;
-    let applied = report.applied.iter().map(ToString::to_string);
-    Ok(applied.chain(counters.iter().map(|table| format!("delete nftables table {table}"))).collect())
+    Ok(told(&report.applied, &counters))
+}
+
+/// What [`uninstall`] would remove.
+///
+/// # Errors
+/// When the node cannot be looked at.
+pub async fn plan_uninstall(tunnel_links: Vec<String>) -> anyhow::Result<Vec<String>> {
+    let (kernel, connection) = Kernel::open().context("failed to open a netlink socket")?;
+    let connection = tokio::spawn(connection);
+    let observed = controller::node::observe(&kernel).await;
+    connection.abort();
+    let plan = controller::node::plan(&nothing(tunnel_links), &observed.context("failed to look at the node")?);
+    let counters =
+        controller::node::find_counters().await.context("failed to look for counters of `linkspan trace`")?;
+    Ok(told(&plan.actions, &counters))
+}
+
+fn nothing(tunnel_links: Vec<String>) -> Desired {
+    Desired { stale_tunnels: tunnel_links, ..Desired::nothing() }
+}
+
+fn told(actions: &[Action], counters: &[String]) -> Vec<String> {
+    let actions = actions.iter().map(ToString::to_string);
+    actions.chain(counters.iter().map(|table| format!("delete nftables table {table}"))).collect()
 }

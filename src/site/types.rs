@@ -36,6 +36,9 @@ pub struct Site {
     pub exports: Vec<Export>,
     /// The other clusters.
     pub peers: Vec<Peer>,
+    /// Whether it is made of Members, which decide by themselves whose services they route, and by what they know each other
+    /// in both families alike.
+    pub of_members: bool,
 }
 
 impl Site {

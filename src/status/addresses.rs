@@ -15,6 +15,11 @@ use crate::site::Site;
 pub struct AddressesReport {
     /// This cluster's prefixes of pods and services, as it uses them.
     pub own: Vec<IpNet>,
+    /// Those of them that are of services, where each other cluster decides by itself whether it routes them.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub services: Vec<IpNet>,
+    /// Whether a family without virtual prefixes is unknown to whoever knows this cluster by virtual ones.
+    pub families_together: bool,
     /// Those of them that others know by virtual prefixes.
     pub translation: Vec<TranslationReport>,
     /// The other clusters.
@@ -82,6 +87,8 @@ impl From<&Site> for AddressesReport {
         });
         Self {
             own: site.pod_cidrs.iter().chain(&site.service_cidrs).copied().collect(),
+            services: if site.of_members { site.service_cidrs.clone() } else { Vec::new() },
+            families_together: site.of_members,
             translation: pairs
                 .map(|pair| TranslationReport { native: pair.native, r#virtual: pair.r#virtual })
                 .collect(),
@@ -105,14 +112,15 @@ impl AddressesReport {
             return Some(Explanation { address, cluster, node: None, native: None, r#virtual: None, known_as });
         };
         let foreign = outward.map(native);
+        let is_anyones = self.services.iter().any(|net| net.contains(&native));
         // What stands by next to another cluster's gateway has no prefixes.
-        let others = self.clusters.iter().filter(|other| !other.prefixes.is_empty());
+        let others = self.clusters.iter().filter(|other| !other.prefixes.is_empty() && !is_anyones);
         let known_as = others.filter_map(|other| {
             let address = match (other.knows_us_by_virtual, foreign) {
                 (false, _) => native,
                 (true, Some(foreign)) => foreign,
                 // Without a virtual address it is not known there, unless its whole family goes natively.
-                (true, None) if self.translates_family_of(native) => return None,
+                (true, None) if self.families_together || self.translates_family_of(native) => return None,
                 (true, None) => native,
             };
             Some(KnownAs { cluster: other.cluster.clone(), address })
@@ -140,9 +148,27 @@ mod tests {
         };
         AddressesReport {
             own: vec![net("10.42.0.0/16"), net("10.43.0.0/16"), net("fd42::/56")],
+            services: Vec::new(),
+            families_together: false,
             translation: vec![TranslationReport { native: net("10.42.0.0/16"), r#virtual: net("100.64.0.0/16") }],
             clusters: vec![other("berlin", "100.66.0.0/16", true), other("oslo", "10.62.0.0/16", false)],
         }
+    }
+
+    #[test]
+    fn of_members_families_go_together_and_services_are_for_others_to_decide() {
+        let report = AddressesReport {
+            services: vec!["10.43.0.0/16".parse().expect("a prefix")],
+            families_together: true,
+            ..report()
+        };
+        let known = |address: &str| {
+            let found = report.explain("paris", address.parse().expect("an address")).expect("known");
+            found.known_as.into_iter().map(|known| known.cluster).collect::<Vec<_>>()
+        };
+        assert_eq!(known("10.42.1.2"), ["berlin", "oslo"]);
+        assert_eq!(known("10.43.0.10"), [""; 0]);
+        assert_eq!(known("fd42::5"), ["oslo"]);
     }
 
     /// In one line: whose an address is, its two forms, and what the other clusters call it.

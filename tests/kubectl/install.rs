@@ -56,7 +56,7 @@ fn a_broker_is_made_once_and_a_second_time_changes_nothing() {
 }
 
 #[test]
-fn a_newer_kind_of_others_is_left_alone() {
+fn row_5_a_newer_kind_of_others_is_left_alone() {
     let server = ApiServer::start().unwrap();
     let file = kubeconfig(&[("fresh", server.kubeconfig())]);
     let crd = std::fs::read_to_string("deploy/crds/multicluster.x-k8s.io_serviceexports.yaml").unwrap();

@@ -224,14 +224,24 @@ fn a_worker_runs_without_a_key_and_uninstall_leaves_nothing() {
     assert_eq!(refused.0, Some(1), "{refused:?}");
     assert!(refused.2.contains("still runs here"), "{refused:?}");
     node.signal("INT");
+    let tables = || ended(node.netns.inside("nft").args(["list", "tables"])).1;
+    assert!(tables().contains("table inet linkspan"), "{}", tables());
+    let trial = ended(
+        node.netns
+            .inside(env!("CARGO_BIN_EXE_linkspan"))
+            .args(["uninstall", "--dry-run", "--config"])
+            .arg(node.folder.site()),
+    );
+    assert_eq!(trial.0, Some(0), "{trial:?}");
+    assert!(trial.1.contains("inet linkspan") && trial.1.ends_with("objects (dry run)\n"), "{trial:?}");
+    assert!(tables().contains("table inet linkspan"), "a dry run removes nothing: {}", tables());
     let done = ended(
         node.netns.inside(env!("CARGO_BIN_EXE_linkspan")).args(["uninstall", "--config"]).arg(node.folder.site()),
     );
     assert_eq!(done.0, Some(0), "{done:?}");
     let rules = ended(Command::new("ip").args(["-n", &node.netns.0, "rule"])).1;
     assert_eq!(rules.lines().count(), 3, "{rules}");
-    let tables = ended(node.netns.inside("nft").args(["list", "tables"])).1;
-    assert_eq!(tables, "");
+    assert_eq!(tables(), "");
 }
 
 #[test]

@@ -103,7 +103,8 @@ impl Target {
 
     fn add_rules(&mut self, desired: &Desired, remote: &BTreeSet<IpNet>) {
         for family in Family::ALL {
-            if remote.iter().any(|net| family.holds(net)) {
+            // Own virtual addresses are refused where others have none of that family, too.
+            if remote.iter().chain(&desired.own_virtual).any(|net| family.holds(net)) {
                 self.rules.insert(Rule { family, input_link: None, table: Table::Remote });
             }
             let node_routes = self.routes.iter().any(|route| route.table == Table::Nodes && family.holds(&route.to));

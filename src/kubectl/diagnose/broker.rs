@@ -5,7 +5,7 @@ use kube::ResourceExt as _;
 
 use super::{Check, Fault, Finding};
 use crate::kubectl::install::credential::LOST_CREDENTIAL;
-use crate::kubectl::picture::{ClusterPicture, Picture};
+use crate::kubectl::picture::{ClusterPicture, Picture, Unseen};
 
 pub(super) fn check(_: &Picture, cluster: &ClusterPicture) -> Vec<Finding> {
     let (Some(members), Some(_)) = (cluster.members.seen(), cluster.id.seen()) else { return Vec::new() };
@@ -28,9 +28,15 @@ pub(super) fn check(_: &Picture, cluster: &ClusterPicture) -> Vec<Finding> {
         findings.extend(silent(cluster, other));
     }
     if findings.is_empty() {
-        let joined = conditions.iter().find(|condition| condition.type_ == "Joined");
-        let evidence = joined.map_or_else(|| "the broker answers".to_owned(), |joined| joined.message.clone());
-        findings.push(Finding::good(Check::Broker, cluster, object, evidence));
+        let joined = conditions.iter().find(|condition| condition.type_ == "Joined" && condition.status == "True");
+        findings.push(match joined {
+            Some(joined) => Finding::good(Check::Broker, cluster, object, joined.message.clone()),
+            None => {
+                let why =
+                    format!("{object} has no condition Joined yet: linkspan-controller has not run, or is not done");
+                Finding::unseen(Check::Broker, cluster, &Unseen { what: "the broker".to_owned(), why })
+            }
+        });
     }
     findings
 }

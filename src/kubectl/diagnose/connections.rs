@@ -115,7 +115,8 @@ fn unseen(near: &ClusterPicture, far: &str, state: Option<PeerState>) -> Trouble
         Some(PeerState::Idle) => (State::Warning, "nobody has tried yet"),
         _ => (State::Unknown, "the gateway could not be asked"),
     };
-    let fix = "run this again with the permission to create pods/exec in linkspan-system, which tells why".to_owned();
+    let fix =
+        "run this again with the permission to get and create pods/exec in linkspan-system, which tells why".to_owned();
     let fault = Fault { state: how, reason: "PeerDown", evidence, cause: cause.to_owned(), fix };
     Trouble { check: Check::Connections, fault }
 }

@@ -1,14 +1,15 @@
 //! Names under clusterset.local: whether cluster DNS forwards them, who answers, and what.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 
-use controller::api::names::{LABEL_SLICE_SERVICE, SYSTEM_NAMESPACE};
+use controller::api::names::{LABEL_SLICE_SERVICE, LABEL_SOURCE_CLUSTER, SYSTEM_NAMESPACE};
 use controller::coredns::{Custom, Observed, plan};
 use k8s_openapi::api::core::v1::Service;
+use k8s_openapi::api::discovery::v1::{Endpoint, EndpointSlice};
 use kube::ResourceExt as _;
 
 use super::{Check, Fault, Finding, services};
-use crate::kubectl::inspect::NameSeen;
+use crate::kubectl::inspect::{NameQuestion, NameSeen};
 use crate::kubectl::picture::{ClusterPicture, Picture};
 
 pub(super) fn check(_: &Picture, cluster: &ClusterPicture) -> Vec<Finding> {
@@ -33,7 +34,13 @@ pub(super) fn check(_: &Picture, cluster: &ClusterPicture) -> Vec<Finding> {
             let object = format!("node/{node}");
             match answer(cluster, name) {
                 Some(fault) => findings.push(Finding::bad(Check::Dns, cluster, object, fault)),
-                None => findings.push(Finding::good(Check::Dns, cluster, object, format!("{} resolves", name.of.name))),
+                None => {
+                    let evidence = match name.addresses.is_empty() {
+                        true => format!("{} has no ready endpoint, and no address", name.of.name),
+                        false => format!("{} resolves", name.of.name),
+                    };
+                    findings.push(Finding::good(Check::Dns, cluster, object, evidence));
+                }
             }
         }
     }
@@ -106,9 +113,11 @@ fn server(cluster: &ClusterPicture) -> Option<Fault> {
 
 /// What is wrong with the answer of cluster DNS.
 pub(crate) fn answer(cluster: &ClusterPicture, seen: &NameSeen) -> Option<Fault> {
-    let expected = expected(cluster, &seen.of.name)?;
+    let mut expected = expected(cluster, &seen.of.name)?;
+    expected.retain(|address| address.is_ipv6() == seen.of.v6);
     let right = !seen.addresses.is_empty() && seen.addresses.iter().all(|address| expected.contains(address));
-    if right || expected.is_empty() && seen.addresses.is_empty() {
+    let is_answer = matches!(seen.answer.as_str(), "NOERROR" | "NXDOMAIN");
+    if right || is_answer && expected.is_empty() && seen.addresses.is_empty() {
         return None;
     }
     let list = |addresses: &[IpAddr]| match addresses {
@@ -135,18 +144,36 @@ pub(crate) fn answer(cluster: &ClusterPicture, seen: &NameSeen) -> Option<Fault>
     Some(Fault::failed("WrongAnswer", evidence, cause, fix))
 }
 
-/// The addresses that a name has here, as its ServiceImport and its slices say; nothing for a name that is not known.
+/// A question about a name: for addresses of the name server's family, unless the name has only others.
+pub(crate) fn question(cluster: &ClusterPicture, server: SocketAddr, name: String) -> NameQuestion {
+    let has = |v6: bool| expected(cluster, &name).is_some_and(|all| all.iter().any(|address| address.is_ipv6() == v6));
+    let own = server.is_ipv6();
+    let v6 = if has(!own) && !has(own) { !own } else { own };
+    NameQuestion { server, name, v6 }
+}
+
+/// The addresses of both families that a name has here, as its ServiceImport and its slices say; nothing for a name that is
+/// not known. It is SERVICE.NAMESPACE.svc.clusterset.local, or has HOST.CLUSTER in front.
 fn expected(cluster: &ClusterPicture, name: &str) -> Option<Vec<IpAddr>> {
-    let mut labels = name.trim_end_matches('.').split('.');
-    let (service, namespace) = (labels.next()?, labels.next()?);
+    let labels: Vec<&str> = name.trim_end_matches('.').strip_suffix(".svc.clusterset.local")?.split('.').collect();
+    let (service, namespace, host) = match labels[..] {
+        [service, namespace] => (service, namespace, None),
+        [host, source, service, namespace] => (service, namespace, Some((host, source))),
+        _ => return None,
+    };
     let named = |import: &&controller::api::ServiceImport| {
         import.name_any() == service && import.namespace().as_deref() == Some(namespace)
     };
     let import = cluster.imports.all().iter().find(named)?;
-    if !import.spec.ips.is_empty() {
+    if host.is_none() && !import.spec.ips.is_empty() {
         return Some(import.spec.ips.iter().filter_map(|ip| ip.parse().ok()).collect());
     }
-    let slices = services::import_slices(cluster, namespace, service);
-    let endpoints = slices.iter().flat_map(|slice| &slice.endpoints).filter(|endpoint| services::is_ready(endpoint));
+    let of_source = |slice: &&EndpointSlice| {
+        host.is_none_or(|(_, source)| slice.labels().get(LABEL_SOURCE_CLUSTER).is_some_and(|found| found == source))
+    };
+    let slices = services::import_slices(cluster, namespace, service).into_iter().filter(of_source);
+    let is_meant = |endpoint: &&Endpoint| host.is_none_or(|(host, _)| endpoint.hostname.as_deref() == Some(host));
+    let endpoints =
+        slices.flat_map(|slice| &slice.endpoints).filter(is_meant).filter(|endpoint| services::is_ready(endpoint));
     Some(endpoints.flat_map(|endpoint| &endpoint.addresses).filter_map(|address| address.parse().ok()).collect())
 }

@@ -2,12 +2,17 @@
 
 use super::{Check, Fault, Finding};
 use crate::kubectl::inspect::ServiceSeen;
-use crate::kubectl::picture::{ClusterPicture, Picture};
+use crate::kubectl::picture::{ClusterPicture, Picture, Unseen};
 
 pub(super) fn check(_: &Picture, cluster: &ClusterPicture) -> Vec<Finding> {
     let mut findings = Vec::new();
     for node in cluster.node_names() {
         let Some(seen) = cluster.inspection(&node) else { continue };
+        if let Some(blind) = seen.services.iter().find(|service| service.programmed.is_none()) {
+            let unseen = Unseen { what: format!("kube-proxy on node {node}"), why: blind.by.clone() };
+            findings.push(Finding::unseen(Check::KubeProxy, cluster, &unseen));
+            continue;
+        }
         let object = format!("node/{node}");
         let faults: Vec<Fault> = seen.services.iter().filter_map(service_fault).collect();
         let known = seen.services.iter().filter(|service| service.programmed == Some(true)).count();

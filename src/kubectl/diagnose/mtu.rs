@@ -7,8 +7,9 @@ use crate::status::PeerReport;
 
 pub(super) fn check(_: &Picture, cluster: &ClusterPicture) -> Vec<Finding> {
     let mut findings = Vec::new();
-    for peer in cluster.tunnel().map_or(&[][..], |tunnel| &tunnel.peers).iter().filter(|peer| !peer.name.contains('/'))
-    {
+    let peers = cluster.tunnel().map_or(&[][..], |tunnel| &tunnel.peers).iter();
+    let peers: Vec<&PeerReport> = peers.filter(|peer| !peer.name.contains('/')).collect();
+    for peer in &peers {
         let object = format!("cluster/{}", peer.name);
         findings.extend(narrow(cluster, peer).map(|fault| Finding::bad(Check::Mtu, cluster, &object, fault)));
     }
@@ -18,11 +19,12 @@ pub(super) fn check(_: &Picture, cluster: &ClusterPicture) -> Vec<Finding> {
             findings.push(Finding::bad(Check::Mtu, cluster, format!("node/{node}"), fault));
         }
     }
-    if findings.is_empty()
-        && let Some(tunnel) = cluster.tunnel()
-    {
-        let evidence = format!("packets of {} bytes reach every peer", tunnel.mtu);
-        findings.push(Finding::good(Check::Mtu, cluster, "tunnel", evidence));
+    if let (true, Some(tunnel)) = (findings.is_empty(), cluster.tunnel()) {
+        // Of one that is not up, nothing is known here.
+        let (up, all) = (peers.iter().filter(|peer| peer.state == "up").count(), peers.len());
+        let who = if up == all { "every peer" } else { "every peer that is up" };
+        let evidence = format!("packets of {} bytes reach {who}", tunnel.mtu);
+        findings.extend((up > 0 || all == 0).then(|| Finding::good(Check::Mtu, cluster, "tunnel", evidence)));
     }
     findings
 }

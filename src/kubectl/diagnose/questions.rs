@@ -8,7 +8,7 @@ use controller::node::filter::{Packet, Passage};
 use ipnet::IpNet;
 use kube::ResourceExt as _;
 
-use super::dns::addresses;
+use super::dns::{addresses, question};
 use super::firewall::VXLAN_PORT;
 use crate::kubectl::inspect::{NameQuestion, Probe, Questions};
 use crate::kubectl::picture::{ClusterPicture, Picture};
@@ -106,11 +106,9 @@ fn services(cluster: &ClusterPicture) -> Vec<SocketAddr> {
 
 fn names(cluster: &ClusterPicture) -> Vec<NameQuestion> {
     let Some(server) = cluster.dns_server() else { return Vec::new() };
-    let v6 = server.is_ipv6();
-    let of_import = |import: &controller::api::ServiceImport| NameQuestion {
-        server,
-        name: format!("{}.{}.svc.clusterset.local", import.name_any(), import.namespace().unwrap_or_default()),
-        v6,
+    let of_import = |import: &controller::api::ServiceImport| {
+        let name = format!("{}.{}.svc.clusterset.local", import.name_any(), import.namespace().unwrap_or_default());
+        question(cluster, server, name)
     };
     cluster.imports.all().iter().take(NAMES).map(of_import).collect()
 }

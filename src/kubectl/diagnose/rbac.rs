@@ -32,7 +32,7 @@ fn expected() -> Vec<String> {
     let objects = Base::Member.objects(None).expect("the manifests are inside the program: a test parses them");
     let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
     let named = |object: &Value| (text(&object["kind"]), text(&object["metadata"]["name"]));
-    let for_people = ["linkspan-edit", "linkspan-viewer"];
+    let for_people = ["linkspan-diagnose", "linkspan-edit", "linkspan-viewer"];
     let needed =
         |(kind, name): &(String, String)| KINDS.contains(&kind.as_str()) && !for_people.contains(&name.as_str());
     objects.iter().map(named).filter(needed).map(|(kind, name)| format!("{kind}/{name}")).collect()
@@ -51,6 +51,9 @@ mod tests {
             }
         }
         assert!(expected.contains(&"RoleBinding/linkspan-coredns".to_owned()), "{expected:?}");
-        assert!(!expected.iter().any(|name| name.contains("view") || name.contains("edit")), "{expected:?}");
+        assert!(
+            !expected.iter().any(|name| ["view", "edit", "diagnose"].iter().any(|of| name.contains(of))),
+            "{expected:?}"
+        );
     }
 }

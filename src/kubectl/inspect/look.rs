@@ -90,6 +90,7 @@ async fn look_at_rules(questions: &Questions, seen: &mut Inspection) {
     if questions.packets.is_empty() && questions.services.is_empty() {
         return;
     }
+    seen.unseen.extend(legacy(["/proc/net/ip_tables_names", "/proc/net/ip6_tables_names"]));
     let (ruleset, listing) = match ruleset().await {
         Ok(rules) => rules,
         Err(error) => return seen.unseen.push(format!("{FILTER}: {error}")),
@@ -97,6 +98,19 @@ async fn look_at_rules(questions: &Questions, seen: &mut Inspection) {
     seen.packets = judge(&ruleset, questions);
     let services = questions.services.iter().map(|address| service(*address, &listing, &seen.addresses));
     seen.services = services.collect();
+}
+
+/// The tables of iptables-legacy, by the files of the kernel that name them. They have rules of their own, which nft does
+/// not list. There are no such files where the kernel has no such tables.
+fn legacy(files: [&str; 2]) -> Option<String> {
+    let text = files.map(|file| std::fs::read_to_string(file).unwrap_or_default());
+    let mut tables: Vec<&str> = text.iter().flat_map(|names| names.split_whitespace()).collect();
+    tables.sort_unstable();
+    tables.dedup();
+    let (s, has) = if tables.len() == 1 { ("", "has") } else { ("s", "have") };
+    let told =
+        || format!("{FILTER}: table{s} {} of iptables-legacy {has} rules that nft does not show", tables.join(", "));
+    (!tables.is_empty()).then(told)
 }
 
 fn judge(ruleset: &Ruleset, questions: &Questions) -> Vec<PacketSeen> {
@@ -181,6 +195,19 @@ mod tests {
         let ipvs = "10.43.0.9/32 dev kube-ipvs0";
         assert_eq!(programmed(json!({}), &[ipvs]), (Some(true), "ipvs".to_owned()));
         assert_eq!(programmed(json!({}), &["10.43.0.9/32 dev eth0"]).0, None);
+    }
+
+    #[test]
+    fn tables_that_nft_does_not_list_are_told() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let [four, six] = ["four", "six"].map(|name| folder.path().join(name).display().to_string());
+        assert_eq!(legacy([&four, &six]), None);
+        std::fs::write(&four, "").expect("written");
+        assert_eq!(legacy([&four, &six]), None);
+        std::fs::write(&four, "nat\nfilter\n").expect("written");
+        std::fs::write(&six, "filter\n").expect("written");
+        let told = "the packet filter: tables filter, nat of iptables-legacy have rules that nft does not show";
+        assert_eq!(legacy([&four, &six]).as_deref(), Some(told));
     }
 
     #[test]

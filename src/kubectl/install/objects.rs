@@ -118,7 +118,9 @@ impl Place {
     /// The API server refuses it.
     pub async fn apply(&self, object: &Value, dry_run: DryRun) -> anyhow::Result<Outcome> {
         if dry_run == DryRun::Client {
-            return Ok(Outcome::Created);
+            // Who may not look is shown what an empty cluster would get.
+            let is_there = self.is_there().await.unwrap_or_default();
+            return Ok(if is_there { Outcome::Configured } else { Outcome::Created });
         }
         let what = self.full_name();
         let before = self.api.get_opt(&self.name).await;

@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 
 use super::{Clock, ClusterPicture, NodePicture, Part, Picture, Server};
 use crate::kubectl::inspect::{
-    Inspection, LinkSeen, LookupSeen, NameSeen, Outcome, PacketSeen, ProbeSeen, Questions, ServiceSeen,
+    Inspection, LinkSeen, LookupSeen, NameQuestion, NameSeen, Outcome, PacketSeen, ProbeSeen, Questions, ServiceSeen,
 };
 use crate::status::{PeerReport, Report, TunnelReport};
 
@@ -333,10 +333,11 @@ fn inspection(picture: &Picture, cluster: &ClusterPicture, node: &str, asked: &Q
         },
         _ => Way { link: Some("cni0".to_owned()), table: 254, ..Way::default() },
     };
-    let resolves = |name: &str| {
-        let known =
-            cluster.imports.all().iter().find(|import| name.starts_with(import.metadata.name.as_deref().unwrap()));
-        known.into_iter().flat_map(|import| import.spec.ips.iter().map(|ip| ip.parse().unwrap())).collect()
+    let resolves = |of: &NameQuestion| {
+        let mut imports = cluster.imports.all().iter();
+        let known = imports.find(|import| of.name.starts_with(import.metadata.name.as_deref().unwrap()));
+        let ips = known.into_iter().flat_map(|import| import.spec.ips.iter().map(|ip| ip.parse::<IpAddr>().unwrap()));
+        ips.filter(|ip| ip.is_ipv6() == of.v6).collect()
     };
     let _ = picture;
     Inspection {
@@ -359,7 +360,7 @@ fn inspection(picture: &Picture, cluster: &ClusterPicture, node: &str, asked: &Q
         names: asked
             .names
             .iter()
-            .map(|of| NameSeen { of: of.clone(), addresses: resolves(&of.name), answer: "NOERROR".to_owned() })
+            .map(|of| NameSeen { of: of.clone(), addresses: resolves(of), answer: "NOERROR".to_owned() })
             .collect(),
         ..Inspection::default()
     }

@@ -30,14 +30,18 @@ pub struct Route {
 /// Plans it. `echo` counts echo requests with this identifier and their answers, and nothing else.
 ///
 /// # Errors
-/// The client has no address, or an address that is called is in no cluster, or on no node of one.
+/// The client has no address, or none of the family that it calls, or an address that is called is in no cluster, or on no
+/// node of one.
 pub fn plan(picture: &Picture, from: &Client<'_>, targets: &[Target], echo: Option<u16>) -> Result<Plan, String> {
     let near = from.cluster;
-    let (Some(client), Some(client_node)) = (from.address(), &from.node) else {
+    let (Some(_), Some(client_node)) = (from.address(), &from.node) else {
         return Err(format!("{} has no address or is on no node yet", from.label));
     };
     let mut plan = Plan::default();
     for target in targets {
+        let Some(client) = from.address_to(target.address) else {
+            return Err(format!("{} has no address of the family of {}", from.label, target.address));
+        };
         let unknown = || match near.id.unseen().or(near.members.unseen()) {
             Some(unseen) => format!("whose {} is could not be seen: {}", target.address, unseen.why),
             None => format!("{} is in no cluster that {} knows", target.address, near.name()),

@@ -2,6 +2,7 @@ use controller::node::counters::{Hook, Link, Only, Pair, Protocol};
 
 use super::judge::{Exactness, judge, words};
 use super::*;
+use crate::kubectl::picture::Part;
 use crate::kubectl::picture::samples::healthy;
 use crate::kubectl::why::{client, goal, goal_targets, parse};
 
@@ -68,6 +69,43 @@ fn a_gateway_sends_into_the_tunnel_itself_and_packets_of_a_node_do_not_come_in()
         ]
     );
     assert!(plan.flows.values().all(|flow| flow.only == Some(Only::Echo { identifier: 7 })));
+}
+
+#[test]
+fn each_endpoint_is_called_from_the_clients_address_of_its_family() {
+    let mut picture = healthy();
+    for (cluster, prefix) in picture.clusters.iter_mut().zip(["fd42::/56", "fd52::/56"]) {
+        let Part::Seen(pods) = &mut cluster.pods else { panic!("pods were seen") };
+        for pod in pods.iter_mut().filter(|pod| pod.metadata.namespace.as_deref() == Some("default")) {
+            let status = pod.status.as_mut().unwrap();
+            let last = status.pod_ip.clone().unwrap().rsplit('.').next().unwrap().to_owned();
+            let ip = format!("{}{last}", prefix.trim_end_matches("/56"));
+            status
+                .pod_ips
+                .get_or_insert_default()
+                .push(serde_json::from_value(serde_json::json!({ "ip": ip })).unwrap());
+        }
+    }
+    for cluster in &mut picture.clusters {
+        let Part::Seen(members) = &mut cluster.members else { panic!("Members were seen") };
+        for member in members {
+            let prefix = if member.spec.cluster_id == "paris" { "fd42::/56" } else { "fd52::/56" };
+            member.spec.pod_cidrs.push(prefix.to_owned());
+        }
+        let Part::Seen(slices) = &mut cluster.slices else { panic!("slices were seen") };
+        let imported = slices.iter().find(|slice| slice.metadata.name.as_deref() == Some("imported-web-berlin"));
+        let mut other = imported.unwrap().clone();
+        other.address_type = "IPv6".to_owned();
+        other.endpoints.truncate(1);
+        other.endpoints[0].addresses = vec!["fd52::9".to_owned()];
+        slices.push(other);
+    }
+    let end = |text: &str| parse::end(text, &["paris", "berlin"]).unwrap();
+    let from = client(&picture, &end("client"), "default").unwrap();
+    let to = goal(&picture, &from, &end("web"), "default").unwrap();
+    let plan = plan(&picture, &from, &goal_targets(&from, &to, None), None).unwrap();
+    let pairs = &plan.flows.iter().find(|((_, node), _)| node == "paris-1").unwrap().1.pairs;
+    assert_eq!(pairs, &[pair("10.42.1.7", "10.52.0.9"), pair("10.42.1.7", "10.52.1.9"), pair("fd42::7", "fd52::9")]);
 }
 
 #[test]

@@ -42,7 +42,7 @@ const PAUSE: Duration = Duration::from_millis(500);
 /// Whether nodes are asked, too.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Nodes {
-    /// Yes, which needs the right to create pods/exec.
+    /// Yes, which needs the right to get and create pods/exec.
     Asked,
     /// API servers alone.
     LeftAlone,

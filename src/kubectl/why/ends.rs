@@ -32,7 +32,7 @@ impl Client<'_> {
     }
 
     /// The address with which it calls another one.
-    pub(super) fn address_to(&self, other: IpAddr) -> Option<IpAddr> {
+    pub fn address_to(&self, other: IpAddr) -> Option<IpAddr> {
         self.addresses.iter().copied().find(|own| own.is_ipv4() == other.is_ipv4())
     }
 

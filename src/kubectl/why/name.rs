@@ -247,7 +247,10 @@ fn answer(from: &Client<'_>, name: &str) -> Option<Hop> {
     let seen = from.cluster.inspection(from.node.as_ref()?)?;
     let found = seen.names.iter().find(|found| found.of.name == name)?;
     let addresses: Vec<String> = found.addresses.iter().map(IpAddr::to_string).collect();
-    let good = format!("{name} is {}", addresses.join(" "));
+    let good = match addresses.as_slice() {
+        [] => format!("{name} has no address, as it has no ready endpoint"),
+        some => format!("{name} is {}", some.join(" ")),
+    };
     Some(Hop::judged(from.cluster.name(), "name", dns::answer(from.cluster, found), good))
 }
 

@@ -10,8 +10,8 @@ use super::flow::Target;
 use super::name::{targets, vip};
 use super::packets;
 use super::parse::End;
-use crate::kubectl::diagnose::questions as usual;
-use crate::kubectl::inspect::{NameQuestion, Probe, Questions};
+use crate::kubectl::diagnose::{dns, questions as usual};
+use crate::kubectl::inspect::{Probe, Questions};
 use crate::kubectl::picture::{ClusterPicture, Picture};
 
 /// By cluster, in the order of the picture, and node.
@@ -100,9 +100,8 @@ impl Way<'_> {
         {
             let import = service.among(cluster.imports.all());
             asked.services.extend(import.and_then(|import| vip(import, self.port)));
-            let name = service.dns_name();
             let server = cluster.dns_server().filter(|_| service.by_name);
-            asked.names.extend(server.map(|server| NameQuestion { server, name, v6: server.is_ipv6() }));
+            asked.names.extend(server.map(|server| dns::question(cluster, server, service.dns_name())));
         }
         asked.lookups.dedup();
         asked.names.dedup();

@@ -178,6 +178,7 @@ fn site(facts: &Facts, settings: &Settings, claim: Claim, peers: Vec<Peer>) -> S
         status: Status { socket: settings.socket.clone(), listen: settings.listen },
         exports: Vec::new(),
         peers,
+        of_members: true,
     }
 }
 

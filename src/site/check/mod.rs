@@ -220,6 +220,7 @@ impl Checker {
             status: status?,
             exports,
             peers,
+            of_members: false,
         })
     }
 

@@ -34,12 +34,20 @@ impl Counting {
     }
 }
 
+/// The names of tables with counters, those of processes that run among them.
+///
+/// # Errors
+/// When `nft` fails.
+pub async fn find_counters() -> Result<Vec<String>, NftError> {
+    Ok(tables(&list_json(&["tables"], "list tables").await?))
+}
+
 /// Removes the counters of processes that did not come to it, and tells the names of their tables.
 ///
 /// # Errors
 /// When `nft` fails.
 pub async fn remove_counters() -> Result<Vec<String>, NftError> {
-    let found = tables(&list_json(&["tables"], "list tables").await?);
+    let found = find_counters().await?;
     for table in &found {
         commit(&delete_commands(table), "remove counters").await?;
     }

@@ -17,7 +17,7 @@ use std::io;
 use rtnetlink::Handle;
 
 pub use apply::{ApplyError, Failure, Report, apply};
-pub use count::{Counting, remove_counters};
+pub use count::{Counting, find_counters, remove_counters};
 pub use lookup::{Arriving, Lookup, Way, lookup};
 pub use nft::NftError;
 pub use observe::{ObserveError, observe};

@@ -1,6 +1,8 @@
 //! Names, exports and imports.
 
 use super::*;
+use crate::kubectl::diagnose::questions;
+use crate::kubectl::picture::samples::answer;
 
 #[test]
 fn cluster_dns_that_does_not_forward_is_told() {
@@ -20,6 +22,43 @@ fn a_wrong_answer_of_cluster_dns_is_told_with_the_right_one() {
     });
     let finding = found(&picture, "paris", "WrongAnswer");
     assert!(finding.evidence.ends_with("NXDOMAIN with no address, where 10.43.0.77 belongs"), "{}", finding.evidence);
+}
+
+/// paris imports `web` with these addresses of its own, and cluster DNS of a node of paris answers its first question so.
+fn answered(ips: &[&str], code: &str, addresses: &[&str]) -> Picture {
+    let mut picture = healthy();
+    let Part::Seen(imports) = &mut paris(&mut picture).imports else { panic!() };
+    imports[0].spec.ips = ips.iter().map(|text| (*text).to_owned()).collect();
+    answer(&mut picture, questions);
+    alter(paris(&mut picture), "paris-2", |node| {
+        node.inspection.names[0].answer = code.to_owned();
+        node.inspection.names[0].addresses = addresses.iter().map(|text| ip(text)).collect();
+    });
+    picture
+}
+
+#[test]
+fn a_name_is_asked_for_in_a_family_that_it_has() {
+    let asked = |picture: &Picture| picture.clusters[0].inspection("paris-2").unwrap().names[0].of.v6;
+    let only_v6 = answered(&["fd43::77"], "NOERROR", &["fd43::77"]);
+    assert!(asked(&only_v6));
+    assert_eq!(told(&only_v6), []);
+    let both = answered(&["fd43::77", "10.43.0.77"], "NOERROR", &["10.43.0.77"]);
+    assert!(!asked(&both), "cluster DNS has an IPv4 address itself");
+    assert_eq!(told(&both), []);
+    let other = answered(&["fd43::77", "10.43.0.77"], "NOERROR", &["10.43.0.78"]);
+    assert!(found(&other, "paris", "WrongAnswer").evidence.ends_with("10.43.0.78, where 10.43.0.77 belongs"));
+}
+
+#[test]
+fn a_name_server_that_fails_is_told_even_where_no_address_belongs() {
+    let empty = |answer: &str| {
+        let mut picture = answered(&[], answer, &[]);
+        let Part::Seen(slices) = &mut paris(&mut picture).slices else { panic!() };
+        slices.retain(|slice| slice.metadata.name.as_deref() != Some("imported-web-berlin"));
+        diagnose(&picture).into_iter().any(|finding| finding.reason == "WrongAnswer")
+    };
+    assert_eq!(["NOERROR", "NXDOMAIN", "SERVFAIL", "no answer within 3 s"].map(empty), [false, false, true, true]);
 }
 
 fn alter_export(picture: &mut Picture, new: k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition) {

@@ -28,6 +28,31 @@ fn what_the_person_may_not_see_is_unknown_and_the_rest_is_checked() {
     assert!(findings.iter().all(|finding| finding.state != State::Failed));
 }
 
+#[test]
+fn what_was_looked_at_in_vain_is_unknown_and_not_good() {
+    let mut picture = healthy();
+    alter(paris(&mut picture), "paris-2", |node| {
+        node.inspection.services[0].programmed = None;
+        node.inspection.services[0].by = "no rules of kube-proxy are seen here".to_owned();
+    });
+    let Part::Seen(members) = &mut paris(&mut picture).members else { panic!() };
+    for member in members {
+        member.status.as_mut().unwrap().conditions.retain(|condition| condition.type_ != "Joined");
+    }
+    alter_peer(paris(&mut picture), "berlin", |peer| peer.state = "idle".to_owned());
+    let unknown = unknown(&picture, "paris");
+    for (check, why) in [
+        (Check::Broker, "member/paris has no condition Joined yet: linkspan-controller has not run, or is not done"),
+        (Check::KubeProxy, "no rules of kube-proxy are seen here"),
+    ] {
+        assert!(unknown.iter().any(|found| found.0 == check && found.2 == why), "{check}: {unknown:#?}");
+    }
+    let well = good(&picture, "paris");
+    assert!(!well.contains(&Check::Broker), "{well:?}");
+    let sizes = diagnose(&picture).into_iter().filter(|f| f.check == Check::Mtu && f.cluster == "paris");
+    assert_eq!(sizes.map(|f| f.evidence).collect::<Vec<_>>(), ["nothing stands out"]);
+}
+
 /// Unknown findings of one cluster: check, object and evidence.
 fn unknown(picture: &Picture, cluster: &str) -> Vec<(Check, String, String)> {
     let findings = diagnose(picture).into_iter();

@@ -221,7 +221,19 @@ fn a_host_name_means_its_endpoint_alone() {
         }
     }
     let name = "db-1.berlin.web.default.svc.clusterset.local:5432";
-    let story = story(picture, "client", name, |_| {});
+    let answered = |code: &str, addresses: &[&str]| {
+        story(picture.clone(), "client", name, |picture| {
+            super::alter(paris(picture), "paris-2", |node| {
+                let seen = node.inspection.names.iter_mut().find(|seen| seen.of.name.starts_with("db-1.")).unwrap();
+                seen.answer = code.to_owned();
+                seen.addresses = addresses.iter().map(|text| text.parse().unwrap()).collect();
+            });
+        })
+    };
+    assert_eq!(broken(&answered("NXDOMAIN", &[])), ("paris", "name", "WrongAnswer"));
+    assert_eq!(broken(&answered("NOERROR", &["10.52.0.9"])), ("paris", "name", "WrongAnswer"));
+    let story = answered("NOERROR", &["10.52.1.9"]);
+    assert_eq!(evidence(&story, "name"), "db-1.berlin.web.default.svc.clusterset.local is 10.52.1.9");
     assert_eq!(story.to, "db-1.berlin.web.default.svc.clusterset.local");
     assert!(story.hops.iter().any(|hop| hop.what == "pod default/on-berlin-2"), "{story:#?}");
     assert!(!story.hops.iter().any(|hop| hop.what == "pod default/on-berlin-1"), "{story:#?}");
