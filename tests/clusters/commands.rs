@@ -6,7 +6,7 @@ use testbed::Run;
 
 use crate::documentation::list::Test;
 use crate::joined::{Joined, SYSTEM};
-use crate::{documented, pods};
+use crate::{documented, pods, sources};
 
 /// What `verify` proves for each ordered pair of clusters with two pods each: from each pod to both pods by address, to
 /// one with large packets and by name, and to the service by name over TCP and UDP.
@@ -94,6 +94,16 @@ pub fn trace_counts_every_hop(joined: &mut Joined) -> Result<()> {
     let asked = array(&asks.stdout()?)?;
     ensure!(asked.len() == 1 && asked[0]["loss"].is_null(), "one endpoint is asked, and answers: {asked:#?}");
     ensure!(packets(&asked[0])?.iter().all(|packets| *packets > 0), "{asked:#?}");
+
+    // Each endpoint is called from the client's address of its family.
+    let name = format!("{}.default.svc.clusterset.local", sources::BOTH);
+    for family in ["-4", "-6"] {
+        let words = ["trace", &from, "to", &name, "-o", "json"];
+        let curl = ["curl", family, "-sS", "--fail", "--max-time", "5", &format!("http://{name}/")];
+        let asked = array(&everywhere_with(joined, &words, &curl).stdout()?)?;
+        ensure!(asked.len() == 1 && asked[0]["loss"].is_null(), "{family}: {asked:#?}");
+        ensure!(packets(&asked[0])?.iter().all(|packets| *packets > 0), "{family}: {asked:#?}");
+    }
 
     for node in joined.bed.clusters.iter().flat_map(|cluster| &cluster.nodes) {
         let tables = node.inside(Run::new("nft", ["list", "tables"]))?.stdout()?;

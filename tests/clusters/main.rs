@@ -20,6 +20,7 @@ mod policies;
 mod questions;
 mod restarts;
 mod skew;
+mod sources;
 mod steps;
 mod traces;
 

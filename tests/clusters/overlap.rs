@@ -7,11 +7,11 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
 use ipnet::IpNet;
-use testbed::{Cluster, Corefile, Run, Spec, wait};
+use testbed::{Cluster, Corefile, Spec, wait};
 
 use crate::joined::{BROKER, Joined, SYSTEM, deploy, eventually, once_coredns_knows};
 use crate::traces::Traces;
-use crate::{Step, commands, documented, pods};
+use crate::{Step, commands, documented, pods, sources};
 
 /// The clusters that join first, and the one that joins while they have connections.
 const FIRST: [&str; 2] = ["paris", "berlin"];
@@ -78,15 +78,12 @@ fn are_ready(joined: &Joined, clusters: &[&str]) -> Result<()> {
 /// What others call the pod of each node of a cluster, by the node's name, IPv4 first: read off its Member as `viewer` has
 /// it.
 pub fn known_as(joined: &Joined, viewer: &str, cluster: &str) -> Result<BTreeMap<String, Vec<IpAddr>>> {
-    let args = ["get", "member", cluster, "-n", SYSTEM, "-o", "json"];
-    let member: serde_json::Value = serde_json::from_str(&joined.cluster(viewer)?.kubectl(args)?.stdout()?)?;
-    let blocks = member["spec"]["virtualCIDRs"].as_array().context("no virtualCIDRs")?.clone();
+    let blocks = blocks(joined, viewer, cluster)?;
     let mut known = BTreeMap::new();
     for node in &joined.cluster(cluster)?.nodes {
         let own = pods::addresses(joined.cluster(cluster)?, &node.name)?;
         let mut names = Vec::new();
-        for block in &blocks {
-            let (from, to) = (net(&block["pods"])?, net(&block["virtual"])?);
+        for (from, to) in blocks.iter().copied() {
             names.extend(own.iter().filter(|own| from.contains(*own)).map(|own| moved(*own, from, to)));
         }
         names.sort();
@@ -94,6 +91,14 @@ pub fn known_as(joined: &Joined, viewer: &str, cluster: &str) -> Result<BTreeMap
         known.insert(node.name.clone(), names);
     }
     Ok(known)
+}
+
+/// The prefixes of a cluster's nodes, and by which ones `viewer` knows them.
+fn blocks(joined: &Joined, viewer: &str, cluster: &str) -> Result<Vec<(IpNet, IpNet)>> {
+    let args = ["get", "member", cluster, "-n", SYSTEM, "-o", "json"];
+    let member: serde_json::Value = serde_json::from_str(&joined.cluster(viewer)?.kubectl(args)?.stdout()?)?;
+    let blocks = member["spec"]["virtualCIDRs"].as_array().context("no virtualCIDRs")?;
+    blocks.iter().map(|block| Ok((net(&block["pods"])?, net(&block["virtual"])?))).collect()
 }
 
 /// The address that is in `to` where `own` is in `from`.
@@ -113,11 +118,6 @@ fn net(value: &serde_json::Value) -> Result<IpNet> {
     Ok(value.as_str().context("no text")?.parse()?)
 }
 
-/// A web server's address as a URL has it.
-fn host(address: IpAddr) -> String {
-    if address.is_ipv4() { address.to_string() } else { format!("[{address}]") }
-}
-
 fn two_meet(joined: &mut Joined) -> Result<()> {
     meet(joined, "paris", "berlin")?;
     meet(joined, "berlin", "paris")
@@ -131,7 +131,9 @@ fn meet(joined: &Joined, near: &str, far: &str) -> Result<()> {
         let url = format!("http://at-{far}.default.svc.clusterset.local/");
         let said = once_coredns_knows(|| pods::read(here, client, &url))?;
         ensure!(servers.keys().any(|server| said == pods::name(server)), "{url} said {said:?} to {client}");
-        for (family, kind) in ["A", "AAAA"].into_iter().enumerate() {
+        for (family, (kind, over)) in [("A", "-4"), ("AAAA", "-6")].into_iter().enumerate() {
+            let seen = once_coredns_knows(|| pods::read_over(here, client, over, &format!("{url}cgi-bin/from")))?;
+            ensure!(seen == seen_as[family].to_string(), "{url} saw {client} as {seen}, not as {}", seen_as[family]);
             let mut expected: Vec<String> = servers.values().map(|names| names[family].to_string()).collect();
             expected.sort();
             eventually(|| {
@@ -150,10 +152,10 @@ fn meet(joined: &Joined, near: &str, far: &str) -> Result<()> {
 /// One calls the other, and is called back: each a cluster, a node with a pod, and what the other knows that pod by.
 fn call(joined: &Joined, client: (&str, &str, IpAddr), server: (&str, &str, IpAddr)) -> Result<()> {
     let (here, there) = (joined.cluster(client.0)?, joined.cluster(server.0)?);
-    let url = format!("http://{}/cgi-bin/from", host(server.2));
+    let url = format!("http://{}/cgi-bin/from", pods::host(server.2));
     let seen = eventually(|| pods::read(here, client.1, &url))?;
     ensure!(seen == client.2.to_string(), "{} saw {} as {seen}, not as {}", server.1, client.1, client.2);
-    let back = eventually(|| pods::read(there, server.1, &format!("http://{}/", host(client.2))))?;
+    let back = eventually(|| pods::read(there, server.1, &format!("http://{}/", pods::host(client.2))))?;
     ensure!(back == pods::name(client.1), "behind {} {} found {back:?}, not {}", client.2, server.1, client.1);
     Ok(())
 }
@@ -191,17 +193,23 @@ fn a_third_one_joins(joined: &mut Joined) -> Result<()> {
     Ok(())
 }
 
+/// By the address of each pod, and by clusterset IP; who is called sees an address among those of the client's node's pods,
+/// as it knows them.
 fn nodes_meet(joined: &mut Joined) -> Result<()> {
     for near in EVERYBODY {
         for far in EVERYBODY.into_iter().filter(|far| *far != near) {
-            let known = known_as(joined, near, far)?;
-            let addresses = known.iter().flat_map(|(server, names)| names.iter().map(move |name| (server, *name)));
-            for (server, address) in addresses {
-                for client in &joined.cluster(near)?.nodes {
-                    let url = format!("http://{}/", host(address));
-                    let curl = Run::new("curl", ["-sS", "--fail", "--max-time", "5", &url]);
-                    let said = eventually(|| client.inside(curl.clone())?.stdout())?;
-                    ensure!(said.trim() == pods::name(server), "{url} said {said:?} to node {}", client.name);
+            let ips = ["get", "serviceimport", &format!("at-{far}"), "-o", "jsonpath={.spec.ips[*]}"];
+            let ips = joined.cluster(near)?.kubectl(ips)?.stdout()?;
+            let ips: Vec<IpAddr> = ips.split_whitespace().map(str::parse).collect::<Result<_, _>>()?;
+            ensure!(ips.len() == 2, "at-{far} has {ips:?} for both families in {near}");
+            let (servers, clients) = (known_as(joined, near, far)?, known_as(joined, far, near)?);
+            let blocks = blocks(joined, far, near)?;
+            for client in &joined.cluster(near)?.nodes {
+                for address in servers.values().flatten().chain(&ips) {
+                    let seen = eventually(|| sources::seen_from_node(client, *address))?;
+                    let is_its = |(_, net): &&(IpNet, IpNet)| clients[&client.name].iter().any(|pod| net.contains(pod));
+                    let is_known = blocks.iter().filter(is_its).any(|(_, net)| net.contains(&seen));
+                    ensure!(is_known, "{address} in {far} saw node {} as {seen}; blocks: {blocks:?}", client.name);
                 }
             }
         }

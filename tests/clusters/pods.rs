@@ -66,8 +66,26 @@ pub fn addresses(cluster: &Cluster, node: &str) -> Result<Vec<IpAddr>> {
 /// # Errors
 /// Nothing within 5 s.
 pub fn read(cluster: &Cluster, node: &str, url: &str) -> Result<String> {
-    let said = cluster.exec("default", &name(node), &["curl", "-sS", "--fail", "--max-time", "5", url]);
-    Ok(said.with_context(|| format!("pod {} reads {url}", name(node)))?.trim().to_owned())
+    curl(cluster, node, &[url])
+}
+
+/// As [`read`], over one family: `-4` or `-6`.
+///
+/// # Errors
+/// Nothing within 5 s.
+pub fn read_over(cluster: &Cluster, node: &str, family: &str, url: &str) -> Result<String> {
+    curl(cluster, node, &[family, url])
+}
+
+fn curl(cluster: &Cluster, node: &str, words: &[&str]) -> Result<String> {
+    let command = [&["curl", "-sS", "--fail", "--max-time", "5"], words].concat();
+    let said = cluster.exec("default", &name(node), &command);
+    Ok(said.with_context(|| format!("pod {} reads {}", name(node), words.join(" ")))?.trim().to_owned())
+}
+
+/// An address as a URL has it.
+pub fn host(address: IpAddr) -> String {
+    if address.is_ipv4() { address.to_string() } else { format!("[{address}]") }
 }
 
 /// The addresses that a node's pod finds for a name in records of a type, `A` or `AAAA`, sorted.

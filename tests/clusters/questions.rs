@@ -10,7 +10,7 @@ use testbed::Run;
 
 use crate::commands::everywhere;
 use crate::faults;
-use crate::joined::{CLUSTERS, Joined, eventually};
+use crate::joined::{CLUSTERS, Joined, SYSTEM, eventually};
 
 /// Nothing is wrong; a rule that masquerades and a policy that drops are named by both; then nothing is wrong again.
 pub fn faults_are_named(joined: &mut Joined) -> Result<()> {
@@ -18,6 +18,48 @@ pub fn faults_are_named(joined: &mut Joined) -> Result<()> {
     let named = faults::each(joined, &faults::QUICK);
     ensure!(named.is_empty(), "{}", named.join("\n"));
     Ok(())
+}
+
+/// With the roles that are shipped for it, and no others, a person is told that nothing is wrong; without the one in
+/// `linkspan-system`, which right is missing.
+pub fn diagnosing_takes_its_roles_and_no_others(joined: &mut Joined) -> Result<()> {
+    let folder = tempfile::tempdir()?;
+    let mut files = Vec::new();
+    for name in CLUSTERS {
+        let cluster = joined.cluster(name)?;
+        for role in ["linkspan-viewer", "linkspan-diagnose"] {
+            let bind = ["create", "clusterrolebinding", &format!("ada-{role}"), "--clusterrole", role, "--user=ada"];
+            cluster.kubectl(bind)?.done()?;
+        }
+        let path = folder.path().join(name);
+        std::fs::write(&path, cluster.kubeconfig_of("ada", None)?)?;
+        files.extend(["--kubeconfig".to_owned(), path.display().to_string()]);
+    }
+    let diagnose =
+        || Run::new(env!("CARGO_BIN_EXE_linkspan"), ["diagnose".to_owned()].into_iter().chain(files.clone()));
+    let (code, said) = ended(&diagnose())?;
+    let missing = "missing permission: get pods/exec in namespace linkspan-system";
+    ensure!(code == Some(3) && said.contains(missing), "{code:?}: {said}");
+    for name in CLUSTERS {
+        let bind = ["create", "rolebinding", "ada", "-n", SYSTEM, "--role=linkspan-diagnose", "--user=ada"];
+        joined.cluster(name)?.kubectl(bind)?.done()?;
+    }
+    eventually(|| {
+        let (code, said) = ended(&diagnose())?;
+        ensure!(code == Some(0), "{code:?}: {said}");
+        Ok(())
+    })?;
+    for name in CLUSTERS {
+        let cluster = joined.cluster(name)?;
+        cluster.kubectl(["delete", "rolebinding", "ada", "-n", SYSTEM])?.done()?;
+        cluster.kubectl(["delete", "clusterrolebinding", "ada-linkspan-viewer", "ada-linkspan-diagnose"])?.done()?;
+    }
+    Ok(())
+}
+
+fn ended(run: &Run) -> Result<(Option<i32>, String)> {
+    let output = run.output()?;
+    Ok((output.status.code(), String::from_utf8_lossy(&output.stdout).into_owned()))
 }
 
 /// The page has each tunnel, up and measured at both ends, and each export.

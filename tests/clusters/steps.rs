@@ -8,20 +8,26 @@ use testbed::{Run, wait};
 
 use crate::joined::{BROKER, CLUSTERS, Joined, SYSTEM, deploy, eventually, once_coredns_knows};
 use crate::traces::Traces;
-use crate::{Step, commands, gather, names, pods, policies, questions, restarts};
+use crate::{Step, commands, gather, names, pods, policies, questions, restarts, sources};
 
 /// In order; later ones break what earlier ones need.
-pub const ALL: [Step; 25] = [
+pub const ALL: [Step; 28] = [
     ("every Member is ready in every cluster", members_are_ready),
     ("pods of one cluster reach those of the other with their own addresses", pods_reach_pods),
     ("nodes reach pods of the other cluster", nodes_reach_pods),
     ("a service that is exported has one address in the other cluster", exports_are_imported),
     ("it is reached by name and by clusterset IP from pods on both nodes", row_65_services_are_reached),
     ("a headless service answers with its pods", headless_services_answer),
+    ("nodes and pods on the host network reach services", sources::nodes_and_host_pods_reach_services),
+    (
+        "rules for pods of another cluster see their addresses",
+        sources::rules_for_pods_of_another_cluster_see_their_addresses,
+    ),
     ("names of a cluster stay its own", names::row_94_names_of_a_cluster_stay_its_own),
     ("answers are authoritative", names::row_96_answers_are_authoritative_through_cluster_dns),
     ("a service without endpoints refuses", names::row_69_a_service_without_ready_endpoints_refuses),
     ("diagnose and why find nothing wrong, and name what is", questions::faults_are_named),
+    ("diagnosing takes its roles and no others", questions::diagnosing_takes_its_roles_and_no_others),
     ("the page shows tunnels as they are", questions::the_page_shows_live_links),
     (
         "connections are shared by the pods of all clusters",

@@ -31,6 +31,9 @@ pub(super) fn found(joined: &Joined, cluster: &str, object: &str, reason: &str) 
             finding["cluster"] == cluster && finding["object"] == object && finding["reason"] == reason
         };
         let found = findings.iter().find(is).cloned();
+        let failed = findings.iter().filter(|finding| finding["state"] == "failed" && !is(finding));
+        let failed: Vec<String> = failed.map(|f| format!("{}/{} {}", f["cluster"], f["object"], f["reason"])).collect();
+        eprintln!("clusters: beside {reason}: {}", failed.join(", "));
         found.with_context(|| format!("no {reason} of {object} in {cluster}, but {}", bad(&findings)))
     })
 }
