@@ -38,8 +38,7 @@ const CLOCK_EDGES: [(&str, &str); 9] = [
     ("tests/testbed/src/wait.rs", "the testbed waits for programs"),
 ];
 /// Edges that may draw real randomness.
-const RANDOM_EDGES: [(&str, &str); 7] = [
-    ("controller/src/broker/run.rs", "seeds the nonces of joining"),
+const RANDOM_EDGES: [(&str, &str); 6] = [
     ("src/keys.rs", "makes keys"),
     ("src/run/names.rs", "seeds the order of DNS answers"),
     ("src/otlp/mod.rs", "seeds the IDs of traces"),

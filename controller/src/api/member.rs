@@ -44,7 +44,7 @@ pub struct MemberSpec {
     pub cluster_uid: String,
     /// Prefixes of all pods.
     #[serde(rename = "podCIDRs", default)]
-    #[schemars(length(max = 1024), inner(length(max = 43)))]
+    #[schemars(length(max = 256), inner(length(max = 43)))]
     #[x_kube(validation = ("self.all(cidr, isCIDR(cidr))", "podCIDRs must be prefixes such as 10.42.0.0/16"))]
     #[x_kube(validation = ("self.all(net, !isCIDR(net) || cidr(net).prefixLength() >= (net.contains(':') ? 16 : 8))", "podCIDRs must not be wider than /8, or /16 in IPv6"))]
     pub pod_cidrs: Vec<String>,
@@ -56,13 +56,13 @@ pub struct MemberSpec {
     pub service_cidrs: Vec<String>,
     /// Prefixes of the clusterset's pool that stand for prefixes of pods, where those are not unique.
     #[serde(rename = "virtualCIDRs", default, skip_serializing_if = "Vec::is_empty")]
-    #[schemars(length(max = 1024))]
+    #[schemars(length(max = 256))]
     pub virtual_cidrs: Vec<VirtualCidr>,
     /// Whether all others know the pods by their virtual addresses: the cluster came when its prefixes were another's
     /// already. Stays as long as the cluster is a Member.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub virtual_only: bool,
-    /// Virtual prefixes of Members that have left: nobody takes them before their time is over.
+    /// Virtual prefixes of nodes that have gone and Members that have left: nobody takes them before their time is over.
     #[serde(rename = "restingCIDRs", default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 1024))]
     pub resting_cidrs: Vec<RestingCidr>,
@@ -127,7 +127,7 @@ pub struct Gateway {
     pub public_key: String,
     /// Where it may be called, best first: `address:port`, IPv6 in brackets. Empty: it calls the others.
     #[serde(default)]
-    #[schemars(length(max = 16), inner(length(max = 64)))]
+    #[schemars(length(max = 8), inner(length(max = 64)))]
     pub endpoints: Vec<String>,
     /// Its lanes, 1 to 16.
     #[schemars(range(min = 1, max = 16))]

@@ -25,6 +25,16 @@ pub(super) enum Hold {
     Other { holder: String },
 }
 
+impl Hold {
+    /// UID of another living cluster that holds the ID.
+    pub fn other(&self) -> Option<&str> {
+        match self {
+            Self::Other { holder } => Some(holder),
+            Self::Unknown | Self::Mine { .. } => None,
+        }
+    }
+}
+
 /// Why the broker does not take the own Member as it is.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Refusal {

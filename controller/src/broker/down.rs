@@ -10,7 +10,7 @@ use super::action::Action;
 use super::records::{self, Fault};
 use super::seen::Seen;
 use super::store::Store;
-use super::tally::MAX_RECORDS;
+use super::tally::Excess;
 use crate::api::names::{LABEL_CLUSTER, LABEL_MANAGED_BY, LABEL_NAMESPACE, MANAGED_BY};
 use crate::api::{ImportType, Member, MemberSpec, ServiceRecord, ServiceRecordSpec};
 use crate::members::condition::{Finding, says};
@@ -146,8 +146,8 @@ pub(super) struct Record<'a> {
     pub name: &'a str,
     pub seen: Option<&'a Seen<ServiceRecordSpec>>,
     pub local: Option<&'a ServiceRecord>,
-    /// Whether its Member has more records than can be.
-    pub too_many: bool,
+    /// Of what its Member has more than can be.
+    pub excess: Option<Excess>,
 }
 
 /// Plans the local copy of one ServiceRecord, by its name. Gives back why it, or some of it, is refused.
@@ -166,15 +166,15 @@ pub(super) fn record(
     };
     // A name decides which object is written here: it must be one of its own cluster.
     let speaks_for_itself = record.name.split('.').next() == Some(seen.cluster.as_str());
-    let spec = match &seen.spec {
-        Ok(_) if !speaks_for_itself => Err(format!("it is labelled with cluster {:?}", shorten(&seen.cluster))),
-        Ok(_) if record.too_many => Err(format!("its cluster has more than {MAX_RECORDS} ServiceRecords")),
+    let spec = match (&seen.spec, record.excess) {
+        (Ok(_), _) if !speaks_for_itself => Err(format!("it is labelled with cluster {:?}", shorten(&seen.cluster))),
+        (Ok(_), Some(excess)) => Err(format!("its cluster has {excess}")),
         // Not even copied: the API server here knows its values no more than this program does.
-        Ok(spec) if spec.kind == ImportType::Unknown => {
+        (Ok(spec), None) if spec.kind == ImportType::Unknown => {
             Err("its type is not known to this version of Linkspan; upgrade this cluster".to_owned())
         }
-        Ok(spec) => Ok(spec),
-        Err(error) => Err(format!("it cannot be read: {}", shorten(error))),
+        (Ok(spec), None) => Ok(spec),
+        (Err(error), _) => Err(format!("it cannot be read: {}", shorten(error))),
     };
     let spec = match spec {
         Ok(spec) => spec,

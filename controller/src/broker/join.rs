@@ -91,12 +91,13 @@ impl JoinError {
 }
 
 /// Exchanges a join token for the Member's own credential. `client` uses the token ([`JoinToken::client`]); `nonce` is 32
-/// to 128 random characters, the same one when the exchange is tried again.
+/// to 128 characters that nobody else knows, the same one when the exchange is tried again. When the credential is kept,
+/// [`use_up`] ends the token.
 ///
 /// # Guarantees
 /// Of all who have the token, one gets a credential: the first whose nonce stands in ConfigMap `join-<id>`. The broker's
 /// policies let nobody replace it, and give a credential to nobody else. Who stole a token and was first is found out:
-/// the cluster's own exchange fails.
+/// the cluster's own exchange fails. Whose answer was lost gets a credential at the next try.
 ///
 /// # Errors
 /// The token is expired, used, revoked or another cluster's; the broker refused or cannot be reached.
@@ -115,12 +116,17 @@ pub async fn exchange(
         return Err(JoinError::Expired { cluster: own.clone(), expires: join.expires });
     }
     claim(client, &join.broker.namespace, own, nonce).await?;
-    let credential = claimed_credential(client, join, own, lifetime, nonce, now).await?;
+    claimed_credential(client, join, own, lifetime, nonce, now).await
+}
+
+/// Takes the rights of a join token away, which has become a credential that is kept: before, a lost answer would be a
+/// lost token. Where this fails, the token is of use to nobody else, and goes with [`clean_up`].
+///
+/// # Errors
+/// The broker refused or cannot be reached.
+pub async fn use_up(client: &Client, join: &JoinToken) -> Result<(), kube::Error> {
     let bindings: Api<RoleBinding> = Api::namespaced(client.clone(), &join.broker.namespace);
-    match delete(&bindings, &account::join(own)).await {
-        Ok(()) => Ok(credential),
-        Err(error) => Err(refused(error, own, "use up the join token")),
-    }
+    delete(&bindings, &account::join(&join.cluster)).await
 }
 
 /// Writes the nonce, if there is none yet.

@@ -84,6 +84,14 @@ impl JoinToken {
         let digest = Sha256::digest(self.token.dangerously_expose().as_bytes());
         data_encoding::HEXLOWER.encode(&digest[..16])
     }
+
+    /// What this cluster claims the token with ([`exchange`](super::join::exchange)): the same at every try, also of a
+    /// controller that was started anew, and of no other cluster. `secret_uid` is that of the Secret in which the token
+    /// lies; nobody tells it outside of the cluster, so that who has a copy of the token cannot make the nonce.
+    pub(super) fn nonce(&self, secret_uid: &str, cluster_uid: &str) -> String {
+        let digest = Sha256::digest([secret_uid, cluster_uid, self.fingerprint().as_str()].join("\n"));
+        data_encoding::HEXLOWER.encode(&digest)
+    }
 }
 
 impl FromStr for JoinToken {
@@ -141,6 +149,17 @@ mod tests {
     #[test]
     fn what_is_secret_is_printed_nowhere() {
         assert!(!format!("{:?} {}", token(), token()).contains("very"));
+    }
+
+    #[test]
+    fn a_nonce_is_the_same_for_one_cluster_secret_and_token_alone() {
+        let nonce = token().nonce("secret-1", "cluster-1");
+        assert_eq!(nonce.len(), 64, "the broker's policy takes 32 to 128 characters");
+        assert_eq!(nonce, token().nonce("secret-1", "cluster-1"));
+        let mut other = token();
+        other.token = Secret::new("another".into());
+        let others = [token().nonce("secret-2", "cluster-1"), token().nonce("secret-1", "cluster-2")];
+        assert!(!others.contains(&nonce) && other.nonce("secret-1", "cluster-1") != nonce);
     }
 
     #[test]

@@ -115,8 +115,24 @@ pub fn beat(current: Option<&Lease>, own: Beater<'_>, memory: &mut Memory, now: 
     Beat::Hold { lease: Box::new(renewed(current, own, now.wall)), contender }
 }
 
+/// What a heartbeat says of the Lease as an object. A write says all that stays: what others have put there, such as a
+/// label for all Leases, is not repeated, since the broker takes it from no Member.
+fn metadata(current: Option<&Lease>, own: Beater<'_>) -> ObjectMeta {
+    let before = current.map(|lease| lease.metadata.clone()).unwrap_or_default();
+    let mut annotations = before.annotations.unwrap_or_default();
+    annotations.retain(|key, _| [ANNOTATION_CONTENDER, ANNOTATION_CONTENDER_SEEN].contains(&key.as_str()));
+    ObjectMeta {
+        name: Some(account::member(own.cluster)),
+        uid: before.uid,
+        resource_version: before.resource_version,
+        labels: Some([(LABEL_CLUSTER.to_owned(), own.cluster.to_string())].into()),
+        annotations: Some(annotations),
+        ..ObjectMeta::default()
+    }
+}
+
 fn asked(current: &Lease, own: Beater<'_>, now: Timestamp) -> Lease {
-    let mut lease = current.clone();
+    let mut lease = Lease { metadata: metadata(Some(current), own), spec: current.spec.clone() };
     let annotations = lease.annotations_mut();
     annotations.insert(ANNOTATION_CONTENDER.to_owned(), own.cluster_uid.to_owned());
     annotations.insert(ANNOTATION_CONTENDER_SEEN.to_owned(), now.to_string());
@@ -134,12 +150,8 @@ fn renewed(current: Option<&Lease>, own: Beater<'_>, now: Timestamp) -> Lease {
     let before = current.and_then(|lease| lease.spec.clone()).unwrap_or_default();
     let continued = before.holder_identity.as_deref() == Some(own.cluster_uid);
     let transitions = before.lease_transitions.unwrap_or_default();
-    let metadata = match current {
-        Some(lease) => lease.metadata.clone(),
-        None => ObjectMeta { name: Some(account::member(own.cluster)), ..ObjectMeta::default() },
-    };
     let mut lease = Lease {
-        metadata,
+        metadata: metadata(current, own),
         spec: Some(LeaseSpec {
             holder_identity: Some(own.cluster_uid.to_owned()),
             lease_duration_seconds: Some(i32::try_from(own.duration.as_secs()).unwrap_or(LONGEST).clamp(1, LONGEST)),
@@ -149,7 +161,6 @@ fn renewed(current: Option<&Lease>, own: Beater<'_>, now: Timestamp) -> Lease {
             ..LeaseSpec::default()
         }),
     };
-    lease.labels_mut().insert(LABEL_CLUSTER.to_owned(), own.cluster.to_string());
     if !continued {
         let annotations = lease.annotations_mut();
         annotations.remove(ANNOTATION_CONTENDER);
@@ -245,6 +256,27 @@ mod tests {
         assert_eq!(spec.holder_identity.as_deref(), Some("new"));
         assert_eq!(spec.lease_transitions, Some(1));
         old.is_refused(&lease, clock.at(942, 0));
+    }
+
+    #[test]
+    fn what_others_have_put_on_the_lease_is_not_repeated() {
+        let (clock, mut old, mut new) = old_and_new();
+        let (mut lease, _) = old.hold(None, clock.at(100, 0));
+        lease.metadata.uid = Some("1".to_owned());
+        lease.metadata.resource_version = Some("7".to_owned());
+        let ours = lease.clone();
+        lease.labels_mut().insert("team".to_owned(), "network".to_owned());
+        lease.annotations_mut().insert("note".to_owned(), "for all".to_owned());
+        lease.finalizers_mut().push("example.com/kept".to_owned());
+        let (beaten, _) = old.hold(Some(&lease), clock.at(110, 0));
+        assert_eq!(beaten.metadata, ours.metadata);
+        let asked = new.is_refused(&lease, clock.at(111, 0));
+        assert_eq!((&asked.metadata.labels, &asked.metadata.uid), (&ours.metadata.labels, &ours.metadata.uid));
+        assert_eq!((asked.finalizers(), &asked.spec), (&[][..], &lease.spec));
+        assert_eq!(asked.annotations().get("note"), None);
+        assert_eq!(asked.annotations()[ANNOTATION_CONTENDER], "new");
+        let (_, contender) = old.hold(Some(&asked), clock.at(112, 0));
+        assert_eq!(contender.as_deref(), Some("new"));
     }
 
     #[test]

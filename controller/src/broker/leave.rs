@@ -1,5 +1,7 @@
 //! Leaving: nothing of the cluster stays on the broker, and nothing of the others stays here.
 
+use std::time::Duration;
+
 use k8s_openapi::api::coordination::v1::Lease;
 use k8s_openapi::api::core::v1::{Secret as KubeSecret, ServiceAccount};
 use k8s_openapi::api::rbac::v1::{Role, RoleBinding};
@@ -15,6 +17,11 @@ use crate::api::names::{
 };
 use crate::api::{Member, ServiceRecord};
 use crate::members::ClusterId;
+
+/// Answers that refuse the credential which are not believed yet, and the wait after each: a server that has just started,
+/// or reads its rights anew, refuses everybody.
+const DOUBTS: usize = 3;
+const DOUBT: Duration = Duration::from_millis(700);
 
 /// Why leaving stopped. Another try continues.
 #[derive(Debug, thiserror::Error)]
@@ -47,8 +54,31 @@ pub enum Left {
     Clean,
     /// What is on the broker under this ID, which another living cluster holds: it is that one's.
     IdOfAnother,
+    /// What the broker, which refuses the credential, did not let go of: nothing, where an earlier try or an administrator
+    /// was first.
+    Refused,
     /// The broker was not asked: an administrator has to remove the Member there.
     BrokerUntouched,
+}
+
+impl Left {
+    /// What is said of a cluster that has left.
+    pub fn tell(self, cluster: &ClusterId) -> String {
+        let behind = match self {
+            Self::Clean => String::new(),
+            Self::IdOfAnother => {
+                "; on the broker nothing was removed, since another living cluster has this ID".to_owned()
+            }
+            Self::Refused => format!(
+                "; the broker refused its credential, so that it could not look what is left there: if Member {cluster} is, \
+                 `linkspan member remove {cluster}` is to be run there"
+            ),
+            Self::BrokerUntouched => format!(
+                "; the broker was not asked: if it comes back, `linkspan member remove {cluster}` is to be run there"
+            ),
+        };
+        format!("this cluster has left{behind}; put a new token into Secret linkspan-join to join again")
+    }
 }
 
 /// Who leaves.
@@ -62,6 +92,8 @@ pub struct Leaver<'a> {
     pub cluster: &'a ClusterId,
     /// UID of its namespace `kube-system`.
     pub cluster_uid: &'a str,
+    /// That of another living cluster which held the ID when the broker was last asked.
+    pub holder: Option<&'a str>,
 }
 
 /// Asks a running controller to leave: it does so within seconds, and deletes its credential when it is done.
@@ -113,9 +145,12 @@ async fn leave_broker(client: &Client, namespace: &str, own: Leaver<'_>) -> Resu
     let bindings: Api<RoleBinding> = Api::namespaced(client.clone(), namespace);
     let roles: Api<Role> = Api::namespaced(client.clone(), namespace);
     let accounts: Api<ServiceAccount> = Api::namespaced(client.clone(), namespace);
-    let held = match leases.get_opt(&member).await {
-        // A credential that is refused has left already, at an earlier try or by an administrator.
-        Err(kube::Error::Api(status)) if matches!(status.code, 401 | 403) => return Ok(Left::Clean),
+    let held = match believed(|| leases.get_opt(&member)).await {
+        Err(error) if is_refusal(&error) && own.holder.is_some() => return Ok(Left::IdOfAnother),
+        Err(error) if is_refusal(&error) => {
+            at_broker("give up what the broker lets go of", give_up(client, namespace, cluster).await)?;
+            return Ok(Left::Refused);
+        }
         held => at_broker("ask who holds this ID", held)?,
     };
     // A Lease of another one that is dead would have been taken over: it is presumed to be alive.
@@ -131,6 +166,39 @@ async fn leave_broker(client: &Client, namespace: &str, own: Leaver<'_>) -> Resu
     // The credential is cached for some seconds; what it does not reach any more goes with its ServiceAccount.
     let _ = futures::join!(delete(&roles, &credential), delete(&bindings, &credential));
     Ok(Left::Clean)
+}
+
+/// What the broker answers; that it refuses, it has to say more than once.
+async fn believed<T, F: Future<Output = Result<T, kube::Error>>>(ask: impl Fn() -> F) -> Result<T, kube::Error> {
+    for _ in 0..DOUBTS {
+        match ask().await {
+            Err(error) if is_refusal(&error) => tokio::time::sleep(DOUBT).await,
+            answer => return answer,
+        }
+    }
+    ask().await
+}
+
+/// Removes the accounts of a cluster whose credential is good for nothing else any more: an earlier try stopped when it had
+/// given up the Member's rights, or somebody else took them. What is refused stays.
+async fn give_up(client: &Client, namespace: &str, cluster: &ClusterId) -> Result<(), kube::Error> {
+    let (member, credential) = (account::member(cluster), account::credential(cluster));
+    let bindings: Api<RoleBinding> = Api::namespaced(client.clone(), namespace);
+    let roles: Api<Role> = Api::namespaced(client.clone(), namespace);
+    let accounts: Api<ServiceAccount> = Api::namespaced(client.clone(), namespace);
+    unless_refused(join::clean_up(client, namespace, cluster).await)?;
+    unless_refused(delete(&bindings, &member).await)?;
+    unless_refused(delete(&accounts, &member).await)?;
+    let _ = futures::join!(delete(&roles, &credential), delete(&bindings, &credential));
+    Ok(())
+}
+
+fn is_refusal(error: &kube::Error) -> bool {
+    matches!(error, kube::Error::Api(status) if matches!(status.code, 401 | 403))
+}
+
+fn unless_refused(result: Result<(), kube::Error>) -> Result<(), kube::Error> {
+    result.or_else(|error| if is_refusal(&error) { Ok(()) } else { Err(error) })
 }
 
 async fn leave_home(own: Leaver<'_>) -> Result<(), LeaveError> {
@@ -162,4 +230,44 @@ fn at_broker<T>(action: &'static str, result: Result<T, kube::Error>) -> Result<
 
 fn at_home<T>(action: &'static str, result: Result<T, kube::Error>) -> Result<T, LeaveError> {
     result.map_err(|source| LeaveError::Home { action, source: Box::new(source) })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::cell::RefCell;
+
+    use kube::core::Status;
+
+    use super::*;
+
+    /// What is believed of these answers, and how many more there would be.
+    async fn asked(codes: &[u16]) -> (Option<u16>, usize) {
+        let left = RefCell::new(codes.iter());
+        let answer = || match left.borrow_mut().next() {
+            Some(&code) if code != 200 => Err(kube::Error::Api(Box::new(Status::failure("no", "No").with_code(code)))),
+            _ => Ok(()),
+        };
+        let code = match believed(|| std::future::ready(answer())).await {
+            Err(kube::Error::Api(status)) => Some(status.code),
+            _ => None,
+        };
+        (code, left.into_inner().len())
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_refusal_is_believed_when_it_lasts() {
+        assert_eq!(asked(&[200, 200]).await, (None, 1));
+        assert_eq!(asked(&[401, 403, 403, 200, 200]).await, (None, 1));
+        assert_eq!(asked(&[403, 403, 403, 401, 200]).await, (Some(401), 1));
+        assert_eq!(asked(&[403, 500, 200]).await, (Some(500), 1), "another error is for the next try to leave");
+    }
+
+    #[test]
+    fn who_may_have_left_something_says_how_it_is_removed() {
+        let paris = "paris".parse().unwrap();
+        let told = Left::Refused.tell(&paris);
+        assert!(told.contains("if Member paris is, `linkspan member remove paris` is to be run there"), "{told}");
+        let clean = "this cluster has left; put a new token into Secret linkspan-join to join again";
+        assert_eq!(Left::Clean.tell(&paris), clean);
+    }
 }

@@ -53,7 +53,7 @@ pub use remove::DryRun;
 pub use run::run;
 pub use secret::Secret;
 pub use secrets::{ANNOTATION_USED, TOKEN_KEY};
-pub use tally::MAX_RECORDS;
+pub use tally::{MAX_BYTES, MAX_ENDPOINTS, MAX_RECORDS};
 
 /// UID of the namespace `kube-system`, by which clusters are told apart.
 ///

@@ -15,11 +15,11 @@ use super::connection::{Connection, Joined};
 use super::down::{self, Other};
 use super::up;
 use super::world::{Key, World};
-use crate::api::{Member, MemberSpec, VirtualCidr};
+use crate::api::{Member, MemberSpec};
 use crate::members::condition::{Finding, says};
 use crate::members::{
     ANNOTATION_ALLOWED_PREFIXES, ANNOTATION_BROKER_ADDRESS, ANNOTATION_JOINED_AT, Discovery, Neighbour, OwnMember,
-    Refusal, Verdict, Verdicts, addresses, judge, own as describe_itself, seniority,
+    Refusal, Verdict, Verdicts, addresses, judge, own as describe_itself, seniority, told_to_rest,
 };
 
 /// What a pass works with.
@@ -81,6 +81,8 @@ pub(super) struct Court {
     /// Whether what is gone from the broker goes here, too. Where this cluster itself is gone, so may be the broker: it
     /// was emptied or set up anew, and its emptiness says nothing about the others.
     forgets: bool,
+    /// When the first prefix that rests may be taken again. Then the own Member may say something else.
+    pub rest_ends: Option<Timestamp>,
 }
 
 impl Court {
@@ -115,7 +117,9 @@ impl Court {
         let list: Vec<Member> = copies.values().cloned().collect();
         let mut verdicts = judge(&pass.config.cluster, &list, &underlay(world));
         verdicts.extend(unreadable);
-        Self { copies, verdicts, own, follows, forgets }
+        let resting = copies.values().flat_map(|copy| &copy.spec.resting_cidrs).map(|cidr| cidr.until.0);
+        let rest_ends = resting.filter(|until| *until > pass.now).min();
+        Self { copies, verdicts, own, follows, forgets, rest_ends }
     }
 }
 
@@ -138,18 +142,23 @@ fn neighbours(copies: &BTreeMap<String, Member>, own: &ObjectMeta, now: Timestam
     copies.values().map(|copy| Neighbour::of(copy, seniority(&copy.metadata) < seniority(own), now)).collect()
 }
 
-/// Virtual prefixes of Members that go with this pass, or that have left and come again without them.
-fn departed(world: &World, copies: &BTreeMap<String, Member>, own: &str) -> Vec<IpNet> {
+/// Virtual prefixes of Members that go with this pass, or that have left and come again without them; and those at rest of
+/// which they alone may have told.
+fn departed(world: &World, copies: &BTreeMap<String, Member>, own: &str, now: Timestamp) -> Vec<IpNet> {
     let others = world.members.iter().filter(|(name, _)| *name != own);
     let lost = others.flat_map(|(name, had)| {
         let copy = copies.get(name);
         let gone = copy.is_none_or(|copy| down::is_of_an_earlier(had, copy));
-        let has = move |block: &&VirtualCidr| {
-            copy.is_some_and(|copy| copy.spec.virtual_cidrs.iter().any(|other| other.r#virtual == block.r#virtual))
-        };
-        had.spec.virtual_cidrs.iter().filter(move |block| gone && !has(block))
+        let has: Vec<IpNet> = copy.into_iter().flat_map(|copy| held(&copy.spec, now)).collect();
+        held(&had.spec, now).filter(move |net| gone && !has.contains(net))
     });
-    lost.filter_map(|block| block.r#virtual.parse().ok()).collect()
+    lost.collect()
+}
+
+/// The virtual prefixes that a Member has or lets rest.
+fn held(spec: &MemberSpec, now: Timestamp) -> impl Iterator<Item = IpNet> {
+    let has = spec.virtual_cidrs.iter().filter_map(|block| block.r#virtual.parse().ok());
+    has.chain(told_to_rest(spec, now))
 }
 
 /// The own Member as the broker has it.
@@ -192,7 +201,7 @@ fn describe(world: &World, pass: &Pass<'_>, copies: &BTreeMap<String, Member>, m
         published,
         heard: !joined || published.is_some(),
         neighbours: &neighbours(copies, metadata, pass.now),
-        departed: &departed(world, copies, own),
+        departed: &departed(world, copies, own, pass.now),
         now: pass.now,
     })
 }
@@ -318,7 +327,7 @@ fn record_down(world: &mut World, pass: &Pass<'_>, court: &Court, name: &str) ->
         name,
         seen,
         local: world.records.get(name),
-        too_many: seen.is_some_and(|seen| world.remote.tally.has_too_many(&seen.cluster)),
+        excess: seen.and_then(|seen| world.remote.tally.excess(&seen.cluster)),
     };
     let (actions, refused) = down::record(&record, &court.copies, &court.verdicts, &pass.config.policy);
     let changed = match refused {

@@ -1,4 +1,4 @@
-//! The loop: the one place of the broker part that reads the clock and draws random bytes.
+//! The loop: the one place of the broker part that reads the clock.
 
 use std::collections::BTreeMap;
 use std::future::Future;
@@ -8,7 +8,6 @@ use futures::StreamExt as _;
 use k8s_openapi::api::core::v1::ObjectReference;
 use k8s_openapi::jiff::Timestamp;
 use kube::{Client, Resource as _, ResourceExt as _};
-use rand::TryRngCore as _;
 use tokio::time::Instant;
 use tracing::Instrument as _;
 
@@ -40,7 +39,7 @@ const TELL: std::time::Duration = std::time::Duration::from_secs(1);
 /// # Assumptions
 /// One runs in a cluster at a time: whoever holds the controller's Lease.
 pub async fn run(local: Client, config: BrokerConfig, shutdown: impl Future<Output = ()>) {
-    let mut shell = Shell::new(local, config, seed());
+    let mut shell = Shell::new(local, config);
     let mut shutdown = std::pin::pin!(shutdown);
     let mut told: Option<Instant> = None;
     loop {
@@ -64,13 +63,6 @@ pub async fn run(local: Client, config: BrokerConfig, shutdown: impl Future<Outp
         }
         shell.take_ready(now());
     }
-}
-
-/// Random bytes, which no other process has.
-fn seed() -> [u8; 32] {
-    let mut seed = [0; 32];
-    rand::rngs::OsRng.try_fill_bytes(&mut seed).expect("the kernel gives random bytes");
-    seed
 }
 
 fn now() -> Now {
@@ -112,6 +104,9 @@ impl Shell {
         let now = now();
         if self.world.remote.liveness.take_silenced(now.wall) {
             self.world.mark([Key::Members]);
+        }
+        if self.rest_ends().is_some_and(|at| at <= now.wall) {
+            self.world.mark([Key::Own]);
         }
         let due = self.retry.take_due(now.monotonic);
         self.world.mark(due);

@@ -4,9 +4,8 @@ use futures::FutureExt as _;
 use k8s_openapi::api::core::v1::Secret as KubeSecret;
 use k8s_openapi::jiff::Timestamp;
 use kube::api::{Patch, PatchParams};
-use kube::{Api, Client};
+use kube::{Api, Client, ResourceExt as _};
 use serde_json::json;
-use sha2::{Digest as _, Sha256};
 use tokio::time::Instant;
 
 use super::config::BrokerConfig;
@@ -15,10 +14,10 @@ use super::credential::Credential;
 use super::join::{self, JoinError};
 use super::join_token::JoinToken;
 use super::lease::Beater;
-use super::leave::{Leaver, Left, leave};
+use super::leave::{Leaver, leave};
 use super::plan::Court;
 use super::retry::Retry;
-use super::secrets::{ANNOTATION_USED, Known, Wish, wish};
+use super::secrets::{ANNOTATION_USED, Known, REFUSED, Useless, Wish, wish};
 use super::session::{BeatError, Session, TIMEOUT};
 use super::status::{Contact, WorkCounts};
 use super::watch::{self, Inputs};
@@ -34,9 +33,6 @@ pub(super) struct Now {
     pub monotonic: Instant,
 }
 
-/// A join token that cannot be used: its fingerprint, reason and sentence.
-type FailedToken = (String, &'static str, String);
-
 /// Everything between two inputs.
 pub(super) struct Shell {
     pub local: Client,
@@ -50,18 +46,19 @@ pub(super) struct Shell {
     pub contact: Contact,
     pub work: WorkCounts,
     pub events: Teller,
-    failed_token: Option<FailedToken>,
+    /// Fingerprint of a join token that cannot be used, and why.
+    failed_token: Option<(String, Useless)>,
     refused: Option<Credential>,
+    /// Why what lies in the join Secret does not replace a credential that is refused.
+    useless: Option<Useless>,
     /// A credential that is not stored yet.
     unsaved: Option<Credential>,
     /// No exchange or leaving before.
     not_before: Option<Instant>,
-    /// Random bytes that nonces are made of.
-    seed: [u8; 32],
 }
 
 impl Shell {
-    pub fn new(local: Client, config: BrokerConfig, seed: [u8; 32]) -> Self {
+    pub fn new(local: Client, config: BrokerConfig) -> Self {
         let inputs = watch::local(&local, &config.namespace);
         Self {
             events: Teller::new(local.clone(), REPORTER, None),
@@ -77,9 +74,9 @@ impl Shell {
             work: WorkCounts::default(),
             failed_token: None,
             refused: None,
+            useless: None,
             unsaved: None,
             not_before: None,
-            seed,
         }
     }
 
@@ -99,12 +96,19 @@ impl Shell {
 
     /// When [`Self::tend`] has something to do though nothing came in.
     pub fn next_step(&self, now: Now) -> Option<Instant> {
-        let silence = self.world.remote.liveness.next_silence(now.wall).map(|at| {
+        let instant = |at: Timestamp| {
             let wait = at.duration_since(now.wall);
             now.monotonic + std::time::Duration::try_from(wait).unwrap_or_default()
-        });
+        };
+        let silence = self.world.remote.liveness.next_silence(now.wall).map(instant);
+        let rested = self.rest_ends().map(instant);
         let beat = self.session.as_ref().map(|session| session.next_beat);
-        [silence, beat, self.retry.next(), self.not_before].into_iter().flatten().min()
+        [silence, rested, beat, self.retry.next(), self.not_before].into_iter().flatten().min()
+    }
+
+    /// When the next prefix that rests may be taken again.
+    pub fn rest_ends(&self) -> Option<Timestamp> {
+        self.court.as_ref().and_then(|court| court.rest_ends)
     }
 
     async fn follow_secrets(&mut self, now: Now) {
@@ -124,7 +128,10 @@ impl Shell {
         };
         let (broker, join) = (self.world.broker_secret.get(SECRET_BROKER), self.world.join_secret.get(SECRET_JOIN));
         match wish(broker, join, known) {
-            Wish::Stay(credential) => self.stay(credential, now),
+            Wish::Stay { credential, useless } => {
+                self.useless = useless;
+                self.stay(credential, now);
+            }
             Wish::Join(token) => self.join(&token, now).await,
             Wish::Leave(credential) => self.leave(credential.as_ref(), now).await,
             // Who has just left has no Secrets either.
@@ -167,15 +174,21 @@ impl Shell {
     async fn join(&mut self, token: &JoinToken, now: Now) {
         tracing::info!("joining with the {token}");
         let (own, lifetime) = (&self.config.cluster, self.config.credential_lifetime);
-        let nonce = self.nonce(token);
+        let secret = self.world.join_secret.get(SECRET_JOIN).and_then(|secret| secret.uid()).unwrap_or_default();
+        let nonce = token.nonce(&secret, &self.config.cluster_uid);
         let exchange = async {
             let client = token.client()?;
-            join::exchange(&client, token, own, lifetime, &nonce, now.wall).await
+            let credential = join::exchange(&client, token, own, lifetime, &nonce, now.wall).await?;
+            Ok::<_, JoinError>((client, credential))
         };
         match tokio::time::timeout(TIMEOUT, exchange).await {
-            Ok(Ok(credential)) => {
-                self.refused = None;
+            Ok(Ok((client, credential))) => {
+                (self.refused, self.useless) = (None, None);
                 self.save(credential, now).await;
+                // What cannot be done now is done after the first heartbeat.
+                if self.unsaved.is_none() {
+                    let _ = tokio::time::timeout(TIMEOUT, join::use_up(&client, token)).await;
+                }
             }
             Ok(Err(error)) => self.join_failed(token, &error, now),
             Err(_) => {
@@ -185,20 +198,19 @@ impl Shell {
         }
     }
 
-    /// The same for every try with one token, and known to nobody else.
-    fn nonce(&self, token: &JoinToken) -> String {
-        let digest = Sha256::new().chain_update(self.seed).chain_update(token.fingerprint()).finalize();
-        data_encoding::HEXLOWER.encode(&digest)
-    }
-
     fn join_failed(&mut self, token: &JoinToken, error: &JoinError, now: Now) {
         tracing::warn!("failed to join: {error}");
         if error.is_passing() {
             return self.not_joined_yet(error.to_string(), now);
         }
-        self.close();
-        self.failed_token = Some((token.fingerprint(), error.reason(), error.to_string()));
-        self.connection.joined = Joined::No { reason: error.reason(), message: error.to_string() };
+        // A credential that is refused may be taken again one day.
+        if self.refused.is_none() {
+            self.close();
+        }
+        let (reason, message) = (error.reason(), error.to_string());
+        self.useless = Some((reason, message.clone()));
+        self.failed_token = Some((token.fingerprint(), (reason, message.clone())));
+        self.connection.joined = Joined::No { reason, message };
     }
 
     fn not_joined_yet(&mut self, message: String, now: Now) {
@@ -242,6 +254,7 @@ impl Shell {
     async fn leave(&mut self, credential: Option<&Credential>, now: Now) {
         tracing::info!("leaving the clusterset");
         let session = self.session.take().map(|session| session.client);
+        let hold = std::mem::replace(&mut self.connection.hold, Hold::Unknown);
         self.close();
         // With a credential of which no client can be made there is nobody to ask.
         let client = credential.and_then(|credential| session.or_else(|| credential.client().ok()));
@@ -251,16 +264,14 @@ impl Shell {
             namespace: &self.config.namespace,
             cluster: &self.config.cluster,
             cluster_uid: &self.config.cluster_uid,
+            holder: hold.other(),
         };
         match leave(own, broker).await {
             Ok(left) => {
                 self.world.broker_secret.remove(SECRET_BROKER);
                 self.world.join_secret.remove(SECRET_JOIN);
                 self.world.reset_remote(now.wall);
-                let message = format!(
-                    "this cluster has left{}; put a new token into Secret linkspan-join to join again",
-                    self.left_behind(left)
-                );
+                let message = left.tell(&self.config.cluster);
                 tracing::info!("{message}");
                 self.connection.joined = Joined::No { reason: "Left", message };
             }
@@ -268,22 +279,6 @@ impl Shell {
                 tracing::warn!("failed to leave, trying again: {error}");
                 self.not_before = Some(now.monotonic + self.config.heartbeat);
                 self.connection.joined = Joined::No { reason: "Leaving", message: error.to_string() };
-            }
-        }
-    }
-
-    /// What of this cluster is still on the broker, as the end of a sentence.
-    fn left_behind(&self, left: Left) -> String {
-        match left {
-            Left::Clean => String::new(),
-            Left::IdOfAnother => {
-                "; on the broker nothing was removed, since another living cluster has this ID".to_owned()
-            }
-            Left::BrokerUntouched => {
-                let cluster = &self.config.cluster;
-                format!(
-                    "; the broker was not asked: if it comes back, `linkspan member remove {cluster}` is to be run there"
-                )
             }
         }
     }
@@ -323,7 +318,8 @@ impl Shell {
                     "the broker refuses the credential ({message}): it was revoked, or another cluster has joined under \
                      this ID; put a new token into Secret linkspan-join to join again"
                 );
-                self.connection.joined = Joined::No { reason: "CredentialRefused", message };
+                let (reason, message) = self.useless.clone().unwrap_or((REFUSED, message));
+                self.connection.joined = Joined::No { reason, message };
             }
             Err(BeatError::Unreachable(error)) if self.connection.unreachable.is_none() => {
                 tracing::warn!("the broker cannot be reached: {error}");

@@ -13,7 +13,7 @@ use super::apply::Written;
 use super::liveness::Liveness;
 use super::seen::Seen;
 use super::store::Store;
-use super::tally::Tally;
+use super::tally::{Load, Tally};
 use crate::api::names::{LEASE_GATEWAY, MEMBER_ACCOUNT_PREFIX};
 use crate::api::{GatewayNode, Member, MemberSpec, ServiceRecord, ServiceRecordSpec};
 
@@ -108,8 +108,12 @@ impl World {
                 self.mark([Key::Own]);
             }
             Input::Lease(event) => {
+                // It is renewed twice a second, and who holds it is all that is read.
+                let before = self.gateway_holder();
                 self.leases.take(event, |object| object);
-                self.mark([Key::Own]);
+                if self.gateway_holder() != before {
+                    self.mark([Key::Own]);
+                }
             }
             Input::Member(event) => {
                 self.members.take(event.modify(forget_managers), |object| object);
@@ -183,9 +187,19 @@ impl World {
         self.leases.get(LEASE_GATEWAY)
     }
 
+    /// Whether the Lease of the active gateway is known, and who holds it.
+    fn gateway_holder(&self) -> (bool, Option<String>) {
+        let holder = self.gateway_lease().and_then(|lease| lease.spec.as_ref()?.holder_identity.clone());
+        (self.leases.is_synced(), holder)
+    }
+
     fn take_record(&mut self, event: Event<ServiceRecord>) {
         let done = matches!(event, Event::InitDone);
         let mut names = self.records.take(event.modify(forget_managers), |object| object);
+        // What is not exported any more is not refused either.
+        for name in names.iter().filter(|name| self.records.get(name).is_none()) {
+            self.refused_upward.remove(name);
+        }
         if done {
             names.extend(self.records.iter().map(|(name, _)| name.clone()));
             names.extend(self.remote.records.iter().map(|(name, _)| name.clone()));
@@ -210,8 +224,8 @@ impl World {
         let done = matches!(event, Event::InitDone);
         let remote = &mut self.remote;
         let mut names = remote.records.take(event, Seen::read);
-        let owner = |name: &String| remote.records.get(name).map(|seen| seen.cluster.as_str());
-        let turned: BTreeSet<String> = names.iter().flat_map(|name| remote.tally.note(name, owner(name))).collect();
+        let load = |name: &String| remote.records.get(name).map(|seen| (seen.cluster.as_str(), Load::of(seen)));
+        let turned: BTreeSet<String> = names.iter().flat_map(|name| remote.tally.note(name, load(name))).collect();
         if !turned.is_empty() {
             let of_them = remote.records.iter().filter(|(_, seen)| turned.contains(&seen.cluster));
             names.extend(of_them.map(|(name, _)| name.clone()));

@@ -19,10 +19,13 @@ use super::selector::Selector;
 use super::virtuals::{self, Neighbour};
 use crate::api::{Gateway, GatewayNode, MemberSpec, VirtualCidr};
 
-/// Most prefixes and gateways that a Member may have, as its CRD says.
-const MAX_POD_CIDRS: usize = 1024;
+/// Most prefixes and gateways that a Member may have, as its CRD says. What two Members have is compared each with each, and
+/// the broker's API server spends no more on that: see `deploy/broker/policy-claims.yaml`.
+const MAX_POD_CIDRS: usize = 256;
 const MAX_SERVICE_CIDRS: usize = 16;
 const MAX_GATEWAYS: usize = 32;
+/// Endpoints of a gateway. The best ones come first.
+const MAX_ENDPOINTS: usize = 8;
 /// Prefix of flannel's annotations on nodes. It takes its prefixes from `spec.podCIDRs`.
 const FLANNEL: &str = "flannel.alpha.coreos.com/";
 /// Annotations by which CNIs tell that they may give pods other prefixes than `spec.podCIDRs`, and their names.
@@ -93,7 +96,9 @@ pub struct OwnMember {
 
 /// Makes the own Member from what is seen. The order of the inputs does not matter.
 ///
-/// A cluster whose prefixes or gateways are not known yet is a Member without them: others see it, and do not use it.
+/// A cluster whose prefixes or gateways are not known yet is a Member without them: others see it, and do not use it. One
+/// whose prefixes are known no more, as its last node has gone or what is set by hand is wrong, keeps those that it had: its
+/// pods, and what others know them by, have not changed by that.
 pub fn own(seen: &Discovery<'_>) -> OwnMember {
     let pods = pods(seen);
     let services = services(seen);
@@ -106,10 +111,13 @@ pub fn own(seen: &Discovery<'_>) -> OwnMember {
             format!("pods {} {from}; services {} {service_from}", list(pods), list(services)),
         ),
     };
-    let known = |nets: Result<(Vec<IpNet>, String), Problem>| nets.map(|(nets, _)| nets).unwrap_or_default();
-    let (pods, services) = (known(pods), known(services));
-    let natives =
-        virtuals::Natives { pods: &pods, services: &services, parts: &parts(seen), nodes: &node_addresses(seen) };
+    let parts = if pods.is_ok() { parts(seen) } else { parts_before(seen) };
+    let had = |list: fn(&MemberSpec) -> &Vec<String>| {
+        seen.before.into_iter().flat_map(list).filter_map(|text| prefixes::claimed(text)).collect()
+    };
+    let known = |nets: Result<(Vec<IpNet>, String), Problem>, list| nets.map_or_else(|_| had(list), |(nets, _)| nets);
+    let (pods, services) = (known(pods, |spec| &spec.pod_cidrs), known(services, |spec| &spec.service_cidrs));
+    let natives = virtuals::Natives { pods: &pods, services: &services, parts: &parts, nodes: &node_addresses(seen) };
     let virtuals = virtuals::choose(seen, &natives);
     let texts = |nets: &[IpNet]| nets.iter().map(IpNet::to_string).collect();
     let freed = [seen.departed, &given_up(seen, &virtuals.blocks)].concat();
@@ -187,6 +195,12 @@ fn parts(seen: &Discovery<'_>) -> Vec<IpNet> {
     seen.nodes.iter().flat_map(pod_cidrs_of).filter_map(|text| prefixes::routed(text).ok()).collect()
 }
 
+/// The prefixes that had blocks.
+fn parts_before(seen: &Discovery<'_>) -> Vec<IpNet> {
+    let blocks = seen.before.into_iter().flat_map(|before| &before.virtual_cidrs);
+    blocks.filter_map(|block| prefixes::claimed(&block.pods)).collect()
+}
+
 fn node_addresses(seen: &Discovery<'_>) -> Vec<IpAddr> {
     seen.nodes.iter().flat_map(addresses).collect()
 }
@@ -251,7 +265,7 @@ fn gateways(seen: &Discovery<'_>) -> (Vec<Gateway>, Finding) {
         .map(|gateway| Gateway {
             node: gateway.name_any(),
             public_key: gateway.spec.public_key.clone(),
-            endpoints: gateway.spec.endpoints.clone(),
+            endpoints: gateway.spec.endpoints.iter().take(MAX_ENDPOINTS).cloned().collect(),
             lanes: gateway.spec.lanes,
             active: gateway.name_any() == holder,
         })
@@ -360,6 +374,10 @@ mod tests {
         }
 
         fn own(&self) -> OwnMember {
+            self.own_after(None)
+        }
+
+        fn own_after(&self, before: Option<&MemberSpec>) -> OwnMember {
             own(&Discovery {
                 cluster: &"paris".parse().unwrap(),
                 cluster_uid: "uid",
@@ -370,8 +388,8 @@ mod tests {
                 gateways: &self.gateways,
                 selector: &Selector::default(),
                 lease: self.lease.as_ref(),
-                before: None,
-                published: None,
+                before,
+                published: before,
                 heard: true,
                 neighbours: &[],
                 departed: &[],
@@ -438,6 +456,30 @@ mod tests {
         let own = cluster.own();
         assert_eq!(own.spec.pod_cidrs, before);
         assert!(own.findings.iter().any(|finding| finding.message.contains("but for node new")), "{:?}", own.findings);
+    }
+
+    #[test]
+    fn of_a_gateway_with_very_many_endpoints_the_first_are_told() {
+        let mut cluster = Cluster::k3s();
+        let endpoint = |i: usize| format!("198.51.100.{i}:51820");
+        cluster.gateways[0].spec.endpoints = (0..16).map(endpoint).collect();
+        let told = &cluster.own().spec.gateways[1];
+        assert_eq!((told.node.as_str(), told.endpoints.len(), told.endpoints[7].as_str()), ("one", 8, &*endpoint(7)));
+    }
+
+    #[test]
+    fn what_was_known_stays_when_it_is_known_no_more() {
+        let mut cluster = Cluster::k3s();
+        let mut before = cluster.own().spec;
+        before.virtual_only = true;
+        before.virtual_cidrs =
+            vec![VirtualCidr { pods: "10.42.0.0/24".to_owned(), r#virtual: "100.64.3.0/24".to_owned() }];
+        cluster.nodes.clear();
+        cluster.service_cidrs.clear();
+        let after = cluster.own_after(Some(&before));
+        assert_eq!((&after.spec.pod_cidrs, &after.spec.service_cidrs), (&before.pod_cidrs, &before.service_cidrs));
+        assert_eq!(after.spec.virtual_cidrs, before.virtual_cidrs);
+        assert_eq!((after.findings[0].kind, after.findings[0].holds), ("Networks", Holds::False));
     }
 
     #[test]

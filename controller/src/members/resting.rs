@@ -37,7 +37,7 @@ pub(super) fn resting(before: Option<&MemberSpec>, freed: &[IpNet], now: Timesta
 }
 
 /// The prefixes at rest that a Member tells of. Who has lost its controller goes on telling of those that are over.
-pub(super) fn told(spec: &MemberSpec, now: Timestamp) -> impl Iterator<Item = IpNet> {
+pub(crate) fn told(spec: &MemberSpec, now: Timestamp) -> impl Iterator<Item = IpNet> {
     let resting = spec.resting_cidrs.iter().filter(move |cidr| cidr.until.0 > now);
     resting.filter_map(|cidr| prefixes::claimed(&cidr.r#virtual))
 }

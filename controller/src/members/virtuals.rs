@@ -24,7 +24,7 @@ pub fn default_pool() -> Vec<IpNet> {
 }
 
 /// Most blocks of a Member, as its CRD says.
-const MAX_BLOCKS: usize = 1024;
+const MAX_BLOCKS: usize = 256;
 
 /// Another Member, whether or not it is used.
 #[derive(Debug, Clone)]

@@ -175,6 +175,8 @@ pub struct Index {
     members: BTreeMap<String, Exporter>,
     /// By which addresses this cluster knows the pods of others; those that are not in it by their own.
     views: BTreeMap<String, View>,
+    /// Whether `views` is what an own Member of use has led to.
+    judged: bool,
     families: Vec<Family>,
     membership: Membership,
     reach: Reach,
@@ -196,6 +198,7 @@ impl Index {
             by_key: BTreeMap::new(),
             members: BTreeMap::new(),
             views: BTreeMap::new(),
+            judged: false,
             families,
             membership: Membership::Outside,
             reach: Reach::default(),

@@ -1,7 +1,5 @@
 //! Joining, renewing, leaving, joining again; two clusters under one ID.
 
-use std::time::Duration;
-
 use controller::broker::token::{self, Replace, TokenError};
 use controller::broker::{Credential, DryRun, ask_to_leave};
 use k8s_openapi::api::coordination::v1::Lease;
@@ -12,7 +10,7 @@ use kube::Api;
 use kube::core::{ApiResource, DynamicObject, GroupVersionKind};
 
 use super::support::{
-    BROKER, Cluster, address, admin, apply, broker, eventually, id, joined, member, new_token, now, record, wanted,
+    BROKER, Cluster, address, admin, apply, broker, eventually, id, joined, new_token, now, record, wanted,
 };
 
 fn properties(cluster: &Cluster) -> Api<DynamicObject> {
@@ -206,20 +204,18 @@ async fn a_rebuilt_cluster_joins_again_under_its_id_without_a_ghost() {
 
 #[tokio::test]
 async fn a_living_cluster_can_be_replaced_on_purpose() {
-    let (_, client) = joined("replaced").await;
-    let members: Api<controller::api::Member> = Api::namespaced(client, BROKER);
-    apply(&members, &member("replaced", "10.128.0.0/24", "BAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQ="))
-        .await
-        .unwrap();
+    let mut living = Cluster::new("replaced", "10.128.0.0/24").await;
+    living.give_token(&new_token("replaced").await).await;
+    living.start();
+    living.wait_for("replaced", "Published", "True", "Published").await;
     let mut wanted = wanted(&address(broker()), "replaced");
+    let error = token::create(&admin().await, &wanted, now()).await.unwrap_err();
+    assert!(matches!(error, TokenError::Alive { .. }), "{error}");
+    assert!(error.to_string().contains("--replace"), "{error}");
+    living.wait_for("replaced", "Joined", "True", "Joined").await;
     wanted.replace = Replace::Yes;
     token::create(&admin().await, &wanted, now()).await.unwrap();
     // Credentials are cached for ten seconds, and their account's end is seen at once or soon.
-    eventually("the old credential is dead", async || {
-        apply(&members, &member("replaced", "10.128.1.0/24", "BAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQ="))
-            .await
-            .is_err()
-    })
-    .await;
-    tokio::time::sleep(Duration::from_millis(10)).await;
+    living.wait_for("replaced", "Joined", "False", "CredentialRefused").await;
+    living.stop().await;
 }

@@ -3,10 +3,12 @@
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test that cannot go on has failed")]
 
 mod attacks;
+mod exchange;
 mod joining;
 mod leaving;
 mod mirror;
 mod outage;
 mod overlap;
+mod refused;
 mod support;
 mod upgrade;

@@ -13,6 +13,7 @@ use controller::api::{
 use controller::broker::token::{self, Replace, Wanted};
 use controller::broker::{BrokerAddress, BrokerConfig, Credential, DryRun, JoinToken, join};
 use controller::members::ClusterId;
+use data_encoding::BASE64URL_NOPAD;
 use k8s_openapi::api::coordination::v1::Lease;
 use k8s_openapi::api::core::v1::{Namespace, Secret};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
@@ -163,8 +164,19 @@ pub async fn join_as(admin: &Client, address: &BrokerAddress, cluster: &str) -> 
     // Rights of a new account take effect some milliseconds later.
     let credential =
         retried(async || join::exchange(&joining, &token, &id(cluster), lifetime, NONCE, now()).await).await;
+    join::use_up(&joining, &token).await.unwrap();
     let client = credential.client().unwrap();
     (credential, client)
+}
+
+/// The token as if it had been made a time ago, which expires when it says so.
+pub fn aged(server: &ApiServer, token: &JoinToken, seconds: i64, expires: Timestamp) -> JoinToken {
+    let packed = token.dangerously_pack();
+    let json = BASE64URL_NOPAD.decode(packed.strip_prefix("lsj1.").unwrap().as_bytes()).unwrap();
+    let mut fields: serde_json::Value = serde_json::from_slice(&json).unwrap();
+    fields["token"] = server.aged_token(fields["token"].as_str().unwrap(), seconds).unwrap().into();
+    fields["expires"] = expires.to_string().into();
+    format!("lsj1.{}", BASE64URL_NOPAD.encode(fields.to_string().as_bytes())).parse().unwrap()
 }
 
 async fn retried<T, E: Debug>(mut attempt: impl AsyncFnMut() -> Result<T, E>) -> T {

@@ -3,6 +3,7 @@
 use k8s_openapi::api::core::v1::Service;
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 use kube::api::{DeleteParams, Patch, PatchParams, PostParams};
+use kube::core::{ApiResource, DynamicObject, GroupVersionKind};
 use kube::{Api, Client};
 use serde_json::{Value, json};
 
@@ -73,6 +74,55 @@ async fn a_stolen_token_of_the_controller_touches_nothing_of_others() {
     let renamed = json!({ "metadata": { "labels": { "kubernetes.io/service-name": "web" } } });
     refused(merge("own", renamed).await, "EndpointSlices of derived Services only");
     slices(&thief, "default").delete("own", &DeleteParams::default()).await.unwrap();
-    services(&thief).create(&post, &service("derived-web", &label["metadata"]["labels"])).await.unwrap();
+    let labels = &label["metadata"]["labels"];
+    services(&thief).create(&post, &service("derived-web", labels)).await.unwrap();
+
+    // A derived Service takes nobody else's traffic, and opens no door.
+    let shape = "type ClusterIP without selector and externalIPs only";
+    for evil in [
+        json!({ "externalIPs": ["203.0.113.7"] }),
+        json!({ "selector": { "app": "secret" } }),
+        json!({ "type": "NodePort" }),
+        json!({ "type": "LoadBalancer" }),
+        json!({ "type": "ExternalName", "externalName": "evil.example", "clusterIP": null, "clusterIPs": null }),
+    ] {
+        let patch = Patch::Merge(json!({ "spec": evil }));
+        refused(services(&thief).patch("derived-web", &PatchParams::default(), &patch).await, shape);
+        let mut made = serde_json::to_value(service("derived-evil", labels)).unwrap();
+        made["spec"].as_object_mut().unwrap().extend(evil.as_object().unwrap().clone());
+        refused(services(&thief).create(&post, &serde_json::from_value(made).unwrap()).await, shape);
+    }
+    // What an administrator has opened stays open, and does not hold up the rest.
+    let opened = Patch::Merge(json!({ "spec": { "externalIPs": ["203.0.113.8"] } }));
+    services(&admin).patch("derived-web", &PatchParams::default(), &opened).await.unwrap();
+    let port = Patch::Merge(json!({ "spec": { "ports": [{ "port": 81 }] } }));
+    services(&thief).patch("derived-web", &PatchParams::default(), &port).await.unwrap();
     services(&thief).delete("derived-web", &DeleteParams::default()).await.unwrap();
+    says_who_this_cluster_is_and_nothing_else(&admin, &thief).await;
+}
+
+/// By the ClusterProperties of the membership, of which it makes, changes and deletes no others.
+async fn says_who_this_cluster_is_and_nothing_else(admin: &Client, thief: &Client) {
+    let kind = GroupVersionKind::gvk("about.k8s.io", "v1alpha1", "ClusterProperty");
+    let resource = ApiResource::from_gvk_with_plural(&kind, "clusterproperties");
+    let properties = |client: &Client| Api::<DynamicObject>::all_with(client.clone(), &resource);
+    let property = |name: &str, value: &str| {
+        json!({ "apiVersion": "about.k8s.io/v1alpha1", "kind": "ClusterProperty", "metadata": { "name": name },
+            "spec": { "value": value } })
+    };
+    let theirs = "zone.example.com";
+    let params = PatchParams::apply("thief").force();
+    let apply = async |client: &Client, name: &str, value: &str| {
+        properties(client).patch(name, &params, &Patch::Apply(property(name, value))).await
+    };
+    refused(apply(thief, theirs, "evil").await, "clusterproperties.about.k8s.io");
+    apply(admin, theirs, "a").await.unwrap();
+    refused(apply(thief, theirs, "evil").await, "cannot patch resource \"clusterproperties\"");
+    let gone = properties(thief).delete(theirs, &DeleteParams::default()).await;
+    assert!(gone.unwrap_err().to_string().contains("cannot delete resource \"clusterproperties\""));
+    for name in ["cluster.clusterset.k8s.io", "clusterset.k8s.io"] {
+        apply(thief, name, "c1").await.unwrap();
+        apply(thief, name, "c2").await.unwrap();
+        properties(thief).delete(name, &DeleteParams::default()).await.unwrap();
+    }
 }

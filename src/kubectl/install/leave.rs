@@ -1,9 +1,11 @@
 //! `leave`: a cluster is no Member any more, and nothing of the clusterset stays in it.
 
 use anyhow::bail;
+use controller::api::Member;
 use controller::api::names::{SECRET_BROKER, SYSTEM_NAMESPACE};
-use controller::broker::{ask_to_leave, ask_to_leave_without_broker};
+use controller::broker::{Left, ask_to_leave, ask_to_leave_without_broker};
 use controller::cluster::services::Leftovers;
+use controller::members::ClusterId;
 use k8s_openapi::api::core::v1::{ConfigMap, Secret};
 use kube::{Api, Client};
 
@@ -11,6 +13,9 @@ use super::objects::DryRun;
 use super::steps::Steps;
 use super::{join, wait};
 use crate::kubectl::errors::{Told as _, is_not_found};
+
+/// Looks until the controller has said how the leaving went, 5 s: its Member is made anew, and may be so after the rest.
+const WORD_LOOKS: usize = 10;
 
 /// From where a cluster is removed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -78,13 +83,39 @@ pub async fn leave(steps: &Steps, seconds: u64, extent: Extent) -> anyhow::Resul
 /// What is said to somebody whose cluster has left.
 async fn end(client: &Client, extent: Extent) -> anyhow::Result<String> {
     let left = "this cluster has left the clusterset";
+    let id = join::known_id(client).await?;
     if extent == Extent::Everywhere {
-        return Ok(left.to_owned());
+        let told = match id.and_then(|id| id.parse().ok()) {
+            Some(id) => told(client, &id).await,
+            None => None,
+        };
+        return Ok(told.unwrap_or_else(|| left.to_owned()));
     }
-    let id = join::known_id(client).await?.unwrap_or_else(|| "CLUSTER".to_owned());
+    let id = id.unwrap_or_else(|| "CLUSTER".to_owned());
     Ok(format!(
         "{left}, and its broker was not asked: if that comes back, run `kubectl linkspan member remove {id}` with its context"
     ))
+}
+
+/// What the controller says of a leaving after which something may be left on the broker. Where it cannot be read, nothing:
+/// that the cluster has left is certain.
+async fn told(client: &Client, id: &ClusterId) -> Option<String> {
+    let members: Api<Member> = Api::namespaced(client.clone(), SYSTEM_NAMESPACE);
+    for _ in 0..WORD_LOOKS {
+        let own = members.get_opt(id.as_str()).await.ok()?;
+        if let Some(word) = own.as_ref().and_then(last_word) {
+            return Some(word.to_owned()).filter(|word| *word != Left::Clean.tell(id));
+        }
+        tokio::time::sleep(wait::LOOK).await;
+    }
+    None
+}
+
+/// What a Member says whose cluster has left.
+fn last_word(own: &Member) -> Option<&str> {
+    let conditions = own.status.iter().flat_map(|status| &status.conditions);
+    let mut joined = conditions.filter(|condition| condition.type_ == "Joined" && condition.status == "False");
+    joined.find(|condition| condition.reason == "Left").map(|condition| condition.message.as_str())
 }
 
 /// What is still there, for people; empty when nothing is.
@@ -112,4 +143,33 @@ async fn forwards(client: &Client) -> anyhow::Result<bool> {
         }
     }
     Ok(false)
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn rome(reason: &str, message: &str) -> Member {
+        let condition = json!({
+            "type": "Joined", "status": "False", "reason": reason, "message": message,
+            "lastTransitionTime": "2026-01-01T00:00:00Z",
+        });
+        serde_json::from_value(json!({
+            "metadata": { "name": "rome" },
+            "spec": { "clusterID": "rome", "clusterUID": "x" },
+            "status": { "conditions": [condition] },
+        }))
+        .unwrap()
+    }
+
+    #[test]
+    fn the_last_word_is_the_controllers_when_it_is_done() {
+        assert_eq!(last_word(&rome("Leaving", "not yet")), None);
+        assert_eq!(last_word(&rome("Starting", "just begun")), None);
+        let message = Left::Refused.tell(&"rome".parse().unwrap());
+        assert!(message.contains("if Member rome is, `linkspan member remove rome`"), "{message}");
+        assert_eq!(last_word(&rome("Left", &message)), Some(message.as_str()));
+    }
 }

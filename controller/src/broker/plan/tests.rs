@@ -10,6 +10,7 @@ use super::super::apply::Written;
 use super::super::connection::Hold;
 use super::super::world::Input;
 use super::*;
+use crate::api::ServiceRecord;
 
 fn at(second: i64) -> Timestamp {
     Timestamp::from_second(second).unwrap()
@@ -240,6 +241,22 @@ fn a_member_that_has_left_and_come_again_unseen_is_another_one_and_what_it_had_r
     assert_eq!(rests, [""; 0], "it is the same one, and tells of it itself");
 }
 
+#[test]
+fn what_rests_goes_on_resting_when_the_only_one_that_told_of_it_leaves() {
+    let mut berlin = member("berlin");
+    berlin["spec"]["restingCIDRs"] = json!([
+        { "virtual": "100.64.7.0/24", "until": at(3000).to_string() },
+        { "virtual": "100.64.8.0/24", "until": at(1).to_string() },
+    ]);
+    let mut world = at_home(&[member("paris"), berlin]);
+    list::<DynamicObject>(&mut world, Input::BrokerMember, &[member("paris")]);
+    let mut court = None;
+    planned(&mut world, &mut court);
+    let rests = court.unwrap().own.unwrap().spec.resting_cidrs;
+    let rests: Vec<_> = rests.into_iter().map(|cidr| cidr.r#virtual).collect();
+    assert_eq!(rests, ["100.64.7.0/24"], "what was over is over");
+}
+
 /// The Lease of berlin, renewed in this second and for 40 s.
 fn lease(second: i64) -> Lease {
     let spec =
@@ -263,6 +280,100 @@ fn members_are_judged_anew_when_one_is_heard_first_is_back_or_loses_its_lease_an
     assert!(judges(Event::Delete(lease(80)), 81));
     assert!(!judges(Event::Delete(lease(80)), 81));
     assert!(judges(Event::Apply(lease(90)), 90));
+}
+
+/// The Lease of the own gateway.
+fn gateway_lease(holder: &str, second: i64) -> Value {
+    let spec = json!({ "holderIdentity": holder, "renewTime": format!("{}", at(second)) });
+    json!({ "metadata": { "name": "linkspan-gateway" }, "spec": spec })
+}
+
+#[test]
+fn the_own_member_is_looked_at_when_another_gateway_holds_the_lease_and_not_when_it_is_renewed() {
+    let mut seen = world(&[member("paris"), member("berlin")], &[]);
+    let mut looks = |event: fn(Lease) -> Event<Lease>, lease: Value| {
+        seen.dirty.clear();
+        seen.take(Input::Lease(event(serde_json::from_value(lease).unwrap())), at(0));
+        seen.dirty.contains(&Key::Own)
+    };
+    assert!(looks(Event::InitApply, gateway_lease("one", 1)));
+    assert!(looks(|_| Event::InitDone, gateway_lease("one", 1)), "now it is known that this is all");
+    assert!(!looks(Event::Apply, gateway_lease("one", 2)));
+    assert!(!looks(Event::InitApply, gateway_lease("one", 3)), "a watch begins anew");
+    assert!(looks(Event::Apply, gateway_lease("two", 4)));
+    assert!(!looks(Event::Apply, gateway_lease("two", 5)));
+    assert!(looks(Event::Apply, gateway_lease("", 6)), "it gives it back");
+    assert!(looks(Event::Delete, gateway_lease("", 6)));
+    let mut other = gateway_lease("controller-0", 7);
+    other["metadata"]["name"] = json!("linkspan-controller");
+    assert!(!looks(Event::Apply, other));
+}
+
+#[test]
+fn the_court_tells_when_the_next_prefix_has_rested() {
+    let mut berlin = member("berlin");
+    berlin["spec"]["restingCIDRs"] = json!([
+        { "virtual": "100.64.7.0/24", "until": format!("{}", at(50)) },
+        { "virtual": "100.64.8.0/24", "until": format!("{}", at(300)) },
+        { "virtual": "100.64.9.0/24", "until": format!("{}", at(200)) },
+    ]);
+    let mut court = None;
+    planned(&mut world(&[member("paris"), berlin], &[]), &mut court);
+    assert_eq!(court.unwrap().rest_ends, Some(at(200)));
+}
+
+#[test]
+fn a_record_that_is_withdrawn_is_refused_no_more() {
+    let mut seen = world(&[member("paris")], &[]);
+    list(&mut seen, Input::Record, &[record("paris")]);
+    for end in ["a deletion", "a list without it"] {
+        seen.note_upward("paris.default.web".to_owned(), Some("too large".to_owned()));
+        assert_eq!(seen.refused_upward.len(), 1);
+        let own: ServiceRecord = serde_json::from_value(record("paris")).unwrap();
+        seen.take(Input::Record(Event::Apply(own.clone())), at(0));
+        assert_eq!(seen.refused_upward.len(), 1, "as long as it is there");
+        match end {
+            "a deletion" => seen.take(Input::Record(Event::Delete(own)), at(0)),
+            _ => list(&mut seen, Input::Record, &[]),
+        }
+        assert_eq!(seen.refused_upward, BTreeMap::new(), "{end}");
+    }
+}
+
+#[test]
+fn of_a_member_with_too_many_endpoints_in_all_nothing_is_copied_and_both_tell() {
+    let mut berlin = member("berlin");
+    berlin["spec"]["podCIDRs"] = json!(["10.9.0.0/16"]);
+    let endpoint = json!({ "addresses": ["10.9.0.7"] });
+    let filled = |number: usize, endpoints: usize| {
+        let mut web = record("berlin");
+        web["metadata"]["name"] = json!(format!("berlin.default.web-{number}"));
+        web["spec"]["name"] = json!(format!("web-{number}"));
+        web["spec"]["ipFamilies"] = json!(["IPv4"]);
+        web["spec"]["ports"] = json!([{ "name": "", "protocol": "TCP", "port": 80 }]);
+        let endpoints = vec![endpoint.clone(); endpoints];
+        web["spec"]["slices"] = json!([{ "addressType": "IPv4", "ports": [], "endpoints": endpoints }]);
+        web
+    };
+    let mut records: Vec<Value> = (0..10).map(|number| filled(number, 5_000)).collect();
+    records.push(filled(10, 1));
+    let (mut court, mut seen) = (None, world(&[member("paris"), berlin], &records));
+    let copied = |actions: &[Action]| actions.iter().filter(|action| matches!(action, Action::CopyRecord(_))).count();
+    let mut actions = planned(&mut seen, &mut court);
+    actions.extend(planned(&mut seen, &mut court));
+    assert_eq!(copied(&actions), 0);
+    let why = "its cluster has more than 50000 endpoints in its ServiceRecords";
+    assert_eq!(seen.refused["berlin.default.web-10"], format!("berlin.default.web-10: {why}"));
+    let told =
+        format!("11 of its ServiceRecords are refused, whole or in part; the first: berlin.default.web-0: {why}");
+    let told = Finding::bad("Records", "Refused", told);
+    let tells = |action: &Action| matches!(action, Action::TellMember(_, findings) if findings.contains(&told));
+    assert!(actions.iter().any(tells), "{actions:?}");
+    // One less, and all are used again.
+    let last: DynamicObject = serde_json::from_value(records.remove(10)).unwrap();
+    seen.take(Input::BrokerRecord(Event::Delete(last)), at(0));
+    assert_eq!(copied(&planned(&mut seen, &mut court)), 10);
+    assert_eq!(seen.refused, BTreeMap::new());
 }
 
 #[test]

@@ -381,7 +381,7 @@ fn more_nodes_than_there_may_be_blocks_leave_the_rest_of_the_member_alone() {
     let mut fleet = Fleet::of(&[("paris", &["10.44.0.0/14"], K3S.1)]);
     let many = fleet.add("many", &nets, OTHER.1);
     fleet.pass(many, true, true);
-    assert_eq!(fleet.claim(many).blocks.len(), 1024);
+    assert_eq!(fleet.claim(many).blocks.len(), 256);
     assert_eq!(fleet.clusters[many].finding.as_ref().unwrap().reason, "TooManyBlocks");
 }
 

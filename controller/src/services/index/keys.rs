@@ -7,7 +7,7 @@ use kube::api::ObjectMeta;
 use super::{Entry, Index, Kept, Kind, Known, Place};
 use crate::api::Member;
 use crate::api::names::ANNOTATION_LEAVE;
-use crate::members::{Verdict, View, judge};
+use crate::members::{Claim, Verdict, View, judge};
 use crate::services::derived::derived_name;
 use crate::services::plan::Membership;
 use crate::services::value::{Family, ServiceKey};
@@ -138,10 +138,18 @@ impl Index {
     }
 
     /// By which addresses others are known here, as nodes judge it: a virtual prefix that is another one's leads nowhere.
+    /// An own Member that is of no use, or away for a moment, says nothing of them: what was known stays, as on nodes. Where
+    /// nothing was, others are known by nothing.
     pub(super) fn set_views(&mut self) {
         let own = self.config.cluster.as_str();
+        let member = self.known().find(|(name, _)| *name == own).map(|(_, known)| &known.member);
+        let is_known = member.is_some_and(|member| Claim::check(member).is_ok_and(|own| !own.pod_cidrs.is_empty()));
+        if !is_known && (self.judged || member.is_none()) {
+            return;
+        }
+        self.judged = is_known;
         let verdicts = judge(&self.config.cluster, self.known().map(|(_, known)| &known.member), &[]);
-        let view = |verdict: &Verdict| verdict.accepted().map(|admitted| admitted.view.clone());
+        let view = |verdict: &Verdict| verdict.accepted().filter(|_| is_known).map(|admitted| admitted.view.clone());
         // Who is refused is known by nothing.
         let views = verdicts.iter().map(|(name, verdict)| (name, view(verdict).unwrap_or(View::Virtual(Vec::new()))));
         let views: BTreeMap<String, View> = views

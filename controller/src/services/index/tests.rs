@@ -294,7 +294,19 @@ fn what_pods_are_known_by_follows_both_members_and_marks_services() {
     assert_eq!(index.views, BTreeMap::new());
     assert_eq!(dirty(&mut index), ["shop/web"]);
     index.upsert(with("c2", "10.2.0.0/24", true));
-    assert!(index.views["c2"].is_virtual());
+    let known = index.views.clone();
+    assert!(known["c2"].is_virtual());
+    // The own Member is deleted by somebody, or says what it must not: what was known stays.
+    index.remove(&with("c1", "10.1.0.0/24", false));
+    assert_eq!(index.views, known);
+    index.upsert(with("c1", "127.0.0.0/24", false));
+    assert_eq!(index.views, known);
+    index.upsert(with("c1", "10.1.0.0/24", false));
     index.remove(&with("c2", "10.2.0.0/24", true));
     assert_eq!(index.views, BTreeMap::new());
+    // Nothing was: no address of another one is taken for what it may not be.
+    let mut fresh = self::index();
+    fresh.upsert(with("c2", "10.2.0.0/24", false));
+    fresh.upsert(with("c1", "127.0.0.0/24", false));
+    assert_eq!(fresh.views["c2"], View::Virtual(Vec::new()));
 }

@@ -98,6 +98,7 @@ async fn who_joins_with_a_conflict_does_not_hold_up_the_older_one() {
     members.delete(&attack.mallory_id, &DeleteParams::default()).await.unwrap();
     tokio::time::sleep(SECOND).await;
     apply(&members, &member(&attack.mallory_id, "10.119.0.0/16", &key(119, 2))).await.unwrap();
+    tokio::time::sleep(NOTICED).await;
     let mut grown = member(&attack.victim_id, "10.119.0.0/24", &key(119, 1));
     grown.spec.pod_cidrs.push("10.119.1.0/24".to_owned());
     grown.spec.gateways[0].endpoints = vec!["10.119.7.7:51820".to_owned()];

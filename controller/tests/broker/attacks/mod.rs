@@ -8,6 +8,7 @@ mod claims;
 mod forms;
 mod ownership;
 mod rights;
+mod sizes;
 mod tokens;
 mod virtuals;
 

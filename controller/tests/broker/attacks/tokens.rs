@@ -3,17 +3,16 @@
 use std::time::Duration;
 
 use controller::api::Member;
-use controller::broker::{DryRun, JoinToken, join, token};
-use data_encoding::BASE64URL_NOPAD;
+use controller::broker::{DryRun, join, token};
 use k8s_openapi::api::authentication::v1::TokenRequest;
 use k8s_openapi::api::core::v1::{ConfigMap, ServiceAccount};
-use k8s_openapi::jiff::{SignedDuration, Timestamp};
+use k8s_openapi::jiff::SignedDuration;
 use kube::Api;
 use kube::api::{Patch, PatchParams, PostParams};
 use serde_json::json;
 
 use super::assert_refused;
-use crate::support::{BROKER, Cluster, NONCE, admin, broker, eventually, id, new_token, now, refusal};
+use crate::support::{BROKER, Cluster, NONCE, admin, aged, broker, eventually, id, new_token, now, refusal};
 
 const LIFETIME: Duration = Duration::from_secs(3600);
 
@@ -29,6 +28,7 @@ async fn a_replayed_join_token_is_refused() {
     let replayed = join::exchange(&client, &token, &own, LIFETIME, other, now()).await.unwrap_err();
     assert!(matches!(replayed, join::JoinError::Used { .. }), "{replayed}");
     assert!(replayed.to_string().contains("was used already"), "{replayed}");
+    join::use_up(&client, &token).await.unwrap();
     let listed = token::list(&admin().await, BROKER, now()).await.unwrap();
     let info = listed.iter().find(|info| info.cluster == "attack-replay").unwrap();
     assert_eq!(info.state, token::TokenState::Used);
@@ -86,33 +86,23 @@ async fn an_expired_join_token_is_refused_here_and_by_the_broker() {
     assert!(error.to_string().contains("expired at"), "{error}");
 }
 
-/// The token as if it had been made a time ago, which expires when it says so.
-fn aged(token: &JoinToken, seconds: i64, expires: Timestamp) -> JoinToken {
-    let packed = token.dangerously_pack();
-    let json = BASE64URL_NOPAD.decode(packed.strip_prefix("lsj1.").unwrap().as_bytes()).unwrap();
-    let mut fields: serde_json::Value = serde_json::from_slice(&json).unwrap();
-    fields["token"] = broker().aged_token(fields["token"].as_str().unwrap(), seconds).unwrap().into();
-    fields["expires"] = expires.to_string().into();
-    format!("lsj1.{}", BASE64URL_NOPAD.encode(fields.to_string().as_bytes())).parse().unwrap()
-}
-
 #[tokio::test]
 async fn a_cluster_says_that_its_join_token_has_expired_and_a_thief_cannot_hide_it() {
     let token = new_token("attack-late").await;
     let mut late = Cluster::new("attack-late", "10.152.0.0/24").await;
     let past = now().checked_sub(SignedDuration::from_hours(1)).unwrap();
-    late.give_token(&aged(&token, 7200, past)).await;
+    late.give_token(&aged(broker(), &token, 7200, past)).await;
     late.start();
     let message = late.wait_for("attack-late", "Joined", "False", "TokenExpired").await;
     assert!(message.contains("expired at 20") && message.contains("linkspan token create"), "{message}");
     // The broker's API server does not ask the wrapping when the token has expired.
-    late.give_token(&aged(&token, 7200, token.expires)).await;
+    late.give_token(&aged(broker(), &token, 7200, token.expires)).await;
     let message = late.wait_for("attack-late", "Joined", "False", "TokenRevoked").await;
     assert!(message.contains("has expired by the broker's clock"), "{message}");
     let members: Api<Member> = Api::namespaced(admin().await, BROKER);
     assert!(members.get_opt("attack-late").await.unwrap().is_none());
     // Signed like this, one that has not expired is as good as the original.
-    late.give_token(&aged(&token, 1, token.expires)).await;
+    late.give_token(&aged(broker(), &token, 1, token.expires)).await;
     late.wait_for("attack-late", "Joined", "True", "Joined").await;
     late.stop().await;
 }

@@ -1,0 +1,108 @@
+//! Members as large as their kind allows. A policy that costs more than an API server spends refuses whatever it is asked:
+//! then who is large could join nobody, or keep others out.
+
+use controller::api::{Gateway, Member, VirtualCidr};
+use data_encoding::BASE64;
+use kube::api::DeleteParams;
+use kube::config::{KubeConfigOptions, Kubeconfig};
+use kube::{Api, Client, Config};
+
+use super::{Attack, NOTICED, assert_refused, key};
+use crate::support::{BROKER, apply, broker, member, refusal};
+
+/// As many prefixes, gateways and endpoints as a Member may have, each as long as can be; `which` tells two apart.
+fn largest(cluster: &str, number: u8, which: u8) -> Member {
+    let mut member = member(cluster, &format!("10.{number}.{which}.0/24"), &key(number, which));
+    let net = |kind: u16, i: u16| format!("fd21:{kind:04x}:aaaa:bbbb:cccc:{number:02x}{which:02x}:{i:04x}:0/112");
+    member.spec.pod_cidrs.extend((1..256).map(|i| net(0x1000, i)));
+    // Of the pool that all have.
+    let known = |i: u16| format!("fd92:e500:6daa:bbbb:cccc:{number:02x}{which:02x}:{i:04x}:0/112");
+    let block = |i: u16| VirtualCidr { pods: net(0x2000, i), r#virtual: known(i) };
+    member.spec.virtual_cidrs = (0..256).map(block).collect();
+    let gateway = |at: u8| {
+        let address = |i: u8| format!("[fd22:aaaa:bbbb:cccc:dddd:{number:02x}{which:02x}:{at:04x}:{i:04x}]:51820");
+        let mut bytes = [9; 32];
+        (bytes[0], bytes[1], bytes[2]) = (number, which, at);
+        Gateway {
+            node: format!("node-{at}"),
+            public_key: BASE64.encode(&bytes),
+            endpoints: (0..8).map(address).collect(),
+            lanes: 1,
+            active: at == 0,
+        }
+    };
+    member.spec.gateways = (0..32).map(gateway).collect();
+    member
+}
+
+/// The Members as the broker's API server gives them to a cluster that waits as long as it takes: on a machine with much to
+/// do, the largest ones are compared for longer than a controller waits.
+async fn patient(cluster: &str) -> Api<Member> {
+    let mut kubeconfig = Kubeconfig::from_yaml(broker().kubeconfig()).unwrap();
+    for user in &mut kubeconfig.auth_infos {
+        let user = user.auth_info.as_mut().unwrap();
+        user.impersonate = Some(format!("system:serviceaccount:{BROKER}:member-{cluster}"));
+        let groups = ["system:serviceaccounts", "system:serviceaccounts:linkspan-broker", "system:authenticated"];
+        user.impersonate_groups = Some(groups.map(str::to_owned).to_vec());
+    }
+    let config = Config::from_custom_kubeconfig(kubeconfig, &KubeConfigOptions::default()).await.unwrap();
+    Api::namespaced(Client::try_from(config).unwrap(), BROKER)
+}
+
+#[tokio::test]
+async fn two_of_the_largest_members_are_compared_in_full() {
+    let attack = Attack::begin("largest", 170).await;
+    let (victims, members) = (patient(&attack.victim_id).await, patient(&attack.mallory_id).await);
+    let theirs = largest(&attack.victim_id, 170, 3);
+    apply(&victims, &theirs).await.unwrap();
+    tokio::time::sleep(NOTICED).await;
+    let own = largest(&attack.mallory_id, 170, 4);
+    let refused = async |change: fn(&mut Member, &Member), part: &str| {
+        let mut thief = own.clone();
+        change(&mut thief, &theirs);
+        let part = format!("{part} of cluster {}", attack.victim_id);
+        assert_refused(refusal(apply(&members, &thief).await), &part);
+    };
+    // What is compared last, so that everything before has been.
+    let overlaps = "a prefix that was added overlaps one";
+    refused(|it, theirs| it.spec.virtual_cidrs[255] = theirs.spec.virtual_cidrs[255].clone(), overlaps).await;
+    refused(|it, _| it.spec.virtual_cidrs[255].r#virtual = "fd22:aaaa:bbbb:cccc:dddd:aa03::/96".into(), {
+        "a prefix that was added holds a gateway address"
+    })
+    .await;
+    let inside = |it: &mut Member, _: &Member| {
+        it.spec.gateways[31].endpoints[7] = "[fd92:e500:6daa:bbbb:cccc:aa03:00ff:7]:51820".to_owned();
+    };
+    refused(inside, "a gateway address that was added is inside a prefix").await;
+    refused(
+        |it, theirs| it.spec.gateways[31] = theirs.spec.gateways[31].clone(),
+        "a gateway key that was added is one",
+    )
+    .await;
+    apply(&members, &own).await.unwrap();
+    // All of it is old now, and one that is new is still compared.
+    refused(|it, theirs| it.spec.pod_cidrs[255] = theirs.spec.pod_cidrs[255].clone(), overlaps).await;
+    // Nobody else is compared with them.
+    for (api, id) in [(&victims, &attack.victim_id), (&members, &attack.mallory_id)] {
+        api.delete(id, &DeleteParams::default()).await.unwrap();
+    }
+}
+
+#[tokio::test]
+async fn a_member_has_so_many_prefixes_and_no_more() {
+    let attack = Attack::begin("crowd", 171).await;
+    let members = attack.members(&attack.mallory);
+    let mut greedy = largest(&attack.mallory_id, 171, 4);
+    greedy.spec.pod_cidrs.push("10.171.9.0/24".to_owned());
+    assert_refused(
+        refusal(apply(&members, &greedy).await),
+        "spec.podCIDRs: Too many: 257: must have at most 256 items",
+    );
+    greedy.spec.pod_cidrs.pop();
+    let more = VirtualCidr { pods: "10.171.4.0/24".to_owned(), r#virtual: "100.64.171.0/24".to_owned() };
+    greedy.spec.virtual_cidrs.push(more);
+    assert_refused(
+        refusal(apply(&members, &greedy).await),
+        "spec.virtualCIDRs: Too many: 257: must have at most 256 items",
+    );
+}
