@@ -88,14 +88,14 @@ pub fn rules_for_pods_of_another_cluster_see_their_addresses(joined: &mut Joined
     let clients = ["paris-1", "paris-2"];
     for allowed in clients {
         let rule = format!(
-            "table ip policy {{ chain forward {{ type filter hook forward priority 0; \
+            "table ip enforcer {{ chain forward {{ type filter hook forward priority 0; \
              ip daddr {} ip saddr != {} tcp dport 80 ct state new drop; }}; }}",
             pods::address(berlin, "berlin-2")?,
             pods::address(paris, allowed)?
         );
         server.inside(Run::new("nft", ["-f", "-"]))?.input(rule).done()?;
         let tried = clients.map(|client| (client, pods::read(paris, client, &url)));
-        server.inside(Run::new("nft", ["delete", "table", "ip", "policy"]))?.done()?;
+        server.inside(Run::new("nft", ["delete", "table", "ip", "enforcer"]))?.done()?;
         for (client, said) in tried {
             let is_right = said.is_ok() == (client == allowed);
             ensure!(is_right, "{allowed} alone is let in, and {client} got {said:?}");

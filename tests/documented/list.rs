@@ -160,6 +160,7 @@ pub const LIST: &[Documented] = &[
     never("make cluster-down", MAKE),
     never("make faults", MAKE),
     never("make fuzz TIME=600", MAKE),
+    never("make reproducible", MAKE),
     never("make lint", MAKE),
     never("make skew PREVIOUS=COMMIT", MAKE),
     never("make build && PATH=$PWD/target/release:$PATH", MAKE),
