@@ -23,21 +23,15 @@ pub fn faults_are_named(joined: &mut Joined) -> Result<()> {
 /// With the roles that are shipped for it, and no others, a person is told that nothing is wrong; without the one in
 /// `linkspan-system`, which right is missing.
 pub fn diagnosing_takes_its_roles_and_no_others(joined: &mut Joined) -> Result<()> {
-    let folder = tempfile::tempdir()?;
-    let mut files = Vec::new();
     for name in CLUSTERS {
         let cluster = joined.cluster(name)?;
         for role in ["linkspan-viewer", "linkspan-diagnose"] {
             let bind = ["create", "clusterrolebinding", &format!("ada-{role}"), "--clusterrole", role, "--user=ada"];
             cluster.kubectl(bind)?.done()?;
         }
-        let path = folder.path().join(name);
-        std::fs::write(&path, cluster.kubeconfig_of("ada", None)?)?;
-        files.extend(["--kubeconfig".to_owned(), path.display().to_string()]);
     }
-    let diagnose =
-        || Run::new(env!("CARGO_BIN_EXE_linkspan"), ["diagnose".to_owned()].into_iter().chain(files.clone()));
-    let (code, said) = ended(&diagnose())?;
+    let diagnose = everywhere(joined, &["diagnose", "--as", "ada"]);
+    let (code, said) = ended(&diagnose)?;
     let missing = "missing permission: get pods/exec in namespace linkspan-system";
     ensure!(code == Some(3) && said.contains(missing), "{code:?}: {said}");
     for name in CLUSTERS {
@@ -45,7 +39,7 @@ pub fn diagnosing_takes_its_roles_and_no_others(joined: &mut Joined) -> Result<(
         joined.cluster(name)?.kubectl(bind)?.done()?;
     }
     eventually(|| {
-        let (code, said) = ended(&diagnose())?;
+        let (code, said) = ended(&diagnose)?;
         ensure!(code == Some(0), "{code:?}: {said}");
         Ok(())
     })?;
