@@ -41,8 +41,9 @@ use facts::Facts;
 
 /// Name of the DaemonSet in `deploy/member`.
 const DAEMON_SET: &str = "linkspan-node";
-/// How long a process that stops asks the API server about its end.
-const LAST_WORDS: Duration = Duration::from_secs(4);
+/// How long a process that stops asks the API server about its end: what it does not hear stays behind. The pod has 20 s to
+/// stop in.
+const LAST_WORDS: Duration = Duration::from_secs(8);
 /// How often it asks whether its rights are gone, and how long it waits in between: an API server that has just started
 /// refuses everybody for a moment, before it knows its roles.
 const DOUBTS: usize = 3;
