@@ -150,7 +150,10 @@ fn departed(world: &World, copies: &BTreeMap<String, Member>, own: &str, now: Ti
         let copy = copies.get(name);
         let gone = copy.is_none_or(|copy| down::is_of_an_earlier(had, copy));
         let has: Vec<IpNet> = copy.into_iter().flat_map(|copy| held(&copy.spec, now)).collect();
-        held(&had.spec, now).filter(move |net| gone && !has.contains(net))
+        // What this cluster tells of itself does not begin to rest anew.
+        let told = world.members.get(own).into_iter().flat_map(|own| told_to_rest(&own.spec, now));
+        let known: Vec<IpNet> = has.into_iter().chain(told).collect();
+        held(&had.spec, now).filter(move |net| gone && !known.contains(net))
     });
     lost.collect()
 }

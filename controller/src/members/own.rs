@@ -113,7 +113,7 @@ pub fn own(seen: &Discovery<'_>) -> OwnMember {
     };
     let parts = if pods.is_ok() { parts(seen) } else { parts_before(seen) };
     let had = |list: fn(&MemberSpec) -> &Vec<String>| {
-        seen.before.into_iter().flat_map(list).filter_map(|text| prefixes::claimed(text)).collect()
+        seen.before.into_iter().flat_map(list).filter_map(|text| prefixes::claimed(text)).take(MAX_POD_CIDRS).collect()
     };
     let known = |nets: Result<(Vec<IpNet>, String), Problem>, list| nets.map_or_else(|_| had(list), |(nets, _)| nets);
     let (pods, services) = (known(pods, |spec| &spec.pod_cidrs), known(services, |spec| &spec.service_cidrs));

@@ -144,18 +144,23 @@ impl Index {
         let own = self.config.cluster.as_str();
         let member = self.known().find(|(name, _)| *name == own).map(|(_, known)| &known.member);
         let is_known = member.is_some_and(|member| Claim::check(member).is_ok_and(|own| !own.pod_cidrs.is_empty()));
-        if !is_known && (self.judged || member.is_none()) {
-            return;
-        }
-        self.judged = is_known;
+        let keeps = !is_known && (self.judged || member.is_none());
         let verdicts = judge(&self.config.cluster, self.known().map(|(_, known)| &known.member), &[]);
-        let view = |verdict: &Verdict| verdict.accepted().filter(|_| is_known).map(|admitted| admitted.view.clone());
+        let view =
+            |verdict: &Verdict| verdict.accepted().filter(|_| is_known || keeps).map(|admitted| admitted.view.clone());
         // Who is refused is known by nothing.
         let views = verdicts.iter().map(|(name, verdict)| (name, view(verdict).unwrap_or(View::Virtual(Vec::new()))));
         let views: BTreeMap<String, View> = views
             .filter(|(name, view)| *name != own && view.is_virtual())
             .map(|(name, view)| (name.clone(), view))
             .collect();
+        let views = if keeps {
+            // Who is virtual to all is so whatever this cluster has.
+            views.into_iter().chain(self.views.clone()).collect()
+        } else {
+            self.judged = is_known;
+            views
+        };
         let before = std::mem::replace(&mut self.views, views);
         let names: BTreeSet<String> = before.keys().chain(self.views.keys()).cloned().collect();
         let changed = names.into_iter().filter(|name| before.get(name) != self.views.get(name)).collect();
