@@ -198,15 +198,18 @@ fn a_third_one_joins(joined: &mut Joined) -> Result<()> {
 fn nodes_meet(joined: &mut Joined) -> Result<()> {
     for near in EVERYBODY {
         for far in EVERYBODY.into_iter().filter(|far| *far != near) {
-            let ips = ["get", "serviceimport", &format!("at-{far}"), "-o", "jsonpath={.spec.ips[*]}"];
-            let ips = joined.cluster(near)?.kubectl(ips)?.stdout()?;
-            let ips: Vec<IpAddr> = ips.split_whitespace().map(str::parse).collect::<Result<_, _>>()?;
-            ensure!(ips.len() == 2, "at-{far} has {ips:?} for both families in {near}");
+            let ips = sources::clusterset_ips(joined.cluster(near)?, &format!("at-{far}"))?;
             let (servers, clients) = (known_as(joined, near, far)?, known_as(joined, far, near)?);
             let blocks = blocks(joined, far, near)?;
             for client in &joined.cluster(near)?.nodes {
+                for (server, address) in servers.iter().flat_map(|(server, at)| at.iter().map(move |at| (server, *at)))
+                {
+                    let said = eventually(|| sources::read_from_node(client, address, ""))?;
+                    ensure!(said == pods::name(server), "{address} said {said:?} to node {}", client.name);
+                }
                 for address in servers.values().flatten().chain(&ips) {
-                    let seen = eventually(|| sources::seen_from_node(client, *address))?;
+                    let seen: IpAddr =
+                        eventually(|| sources::read_from_node(client, *address, "cgi-bin/from"))?.parse()?;
                     let is_its = |(_, net): &&(IpNet, IpNet)| clients[&client.name].iter().any(|pod| net.contains(pod));
                     let is_known = blocks.iter().filter(is_its).any(|(_, net)| net.contains(&seen));
                     ensure!(is_known, "{address} in {far} saw node {} as {seen}; blocks: {blocks:?}", client.name);

@@ -25,9 +25,9 @@ pub fn nodes_and_host_pods_reach_services(joined: &mut Joined) -> Result<()> {
     joined.linkspan("berlin", &["export", BOTH, "-n", "default"])?.done()?;
     for name in CLUSTERS {
         let cluster = joined.cluster(name)?;
-        let ips = eventually(|| clusterset_ips(cluster))?;
+        let ips = eventually(|| clusterset_ips(cluster, BOTH))?;
         for (client, ip) in cluster.nodes.iter().flat_map(|client| ips.iter().map(move |ip| (client, *ip))) {
-            let seen = eventually(|| seen_from_node(client, ip))?;
+            let seen = eventually(|| read_from_node(client, ip, "cgi-bin/from"))?.parse()?;
             among_pods(cluster, &client.name, seen)?;
         }
     }
@@ -41,18 +41,19 @@ pub fn nodes_and_host_pods_reach_services(joined: &mut Joined) -> Result<()> {
     paris.kubectl(["delete", "pod", HOST, "--now"])?.done()
 }
 
-fn clusterset_ips(cluster: &Cluster) -> Result<Vec<IpAddr>> {
-    let said = cluster.kubectl(["get", "serviceimport", BOTH, "-o", "jsonpath={.spec.ips[*]}"])?.stdout()?;
+/// The clusterset IPs of a service of both families.
+pub fn clusterset_ips(cluster: &Cluster, service: &str) -> Result<Vec<IpAddr>> {
+    let said = cluster.kubectl(["get", "serviceimport", service, "-o", "jsonpath={.spec.ips[*]}"])?.stdout()?;
     let ips: Vec<IpAddr> = said.split_whitespace().map(str::parse).collect::<Result<_, _>>()?;
-    ensure!(ips.len() == 2, "{BOTH} has {ips:?} for both families in {}", cluster.spec.name);
+    ensure!(ips.len() == 2, "{service} has {ips:?} for both families in {}", cluster.spec.name);
     Ok(ips)
 }
 
-/// What a server behind an address sees a node as.
-pub fn seen_from_node(node: &Node, address: IpAddr) -> Result<IpAddr> {
-    let url = format!("http://{}/cgi-bin/from", pods::host(address));
-    let said = node.inside(Run::new("curl", ["-sS", "--fail", "--max-time", "5", &url]))?.stdout()?;
-    said.trim().parse().with_context(|| format!("{url} said {said:?} to node {}", node.name))
+/// What a node reads from a pod of the test, without the line end.
+pub fn read_from_node(node: &Node, address: IpAddr, path: &str) -> Result<String> {
+    let url = format!("http://{}/{path}", pods::host(address));
+    let said = node.inside(Run::new("curl", ["-sS", "--fail", "--max-time", "5", &url]))?.stdout();
+    Ok(said.with_context(|| format!("node {} reads {url}", node.name))?.trim().to_owned())
 }
 
 /// Whether an address is of the prefixes of a node's pods.
