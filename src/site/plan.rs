@@ -76,11 +76,12 @@ pub fn plan(site: &Site, secrets: &Secrets, node: &str, machine: Machine) -> Res
         server_addresses: dns_listen.iter().map(SocketAddr::ip).filter(|ip| !ip.is_unspecified()).collect(),
         ..Default::default()
     };
-    let desired = desired(site, node, tunnel.as_ref());
+    let desired = desired(site, node, tunnel.as_ref(), u32::from(mtu(site, machine)));
     Ok(NodePlan { node: node.clone(), desired, tunnel, dns_listen, zone, services: services(site) })
 }
 
-fn desired(site: &Site, node: &Node, tunnel: Option<&Config>) -> Desired {
+/// `mtu` is that of the gateway's tunnel, as far as another node can tell: its own underlay is the only one that it knows.
+fn desired(site: &Site, node: &Node, tunnel: Option<&Config>, mtu: u32) -> Desired {
     let gateways = site.nodes.iter().filter(|node| node.gateway).map(|node| node.name.clone());
     let gateways: Vec<String> = gateways.collect();
     let nodes = site.nodes.iter().map(|node| controller::node::Node {
@@ -99,7 +100,7 @@ fn desired(site: &Site, node: &Node, tunnel: Option<&Config>) -> Desired {
         local: site.pod_cidrs.iter().chain(&site.service_cidrs).copied().collect(),
         remote: site.peers.iter().map(|peer| (peer.cluster.clone(), peer.allowed_ips.clone())).collect(),
         own_virtual: site.translation.iter().map(|pair| pair.r#virtual).collect(),
-        vxlan: Vxlan::default(),
+        vxlan: Vxlan { most: Some(mtu), ..Vxlan::default() },
         sources: Vec::new(),
         stale_tunnels: Vec::new(),
     }
@@ -171,6 +172,7 @@ fn tunnel_config(site: &Site, secrets: &Secrets, node: &Node, machine: Machine) 
         dscp: site.tunnel.dscp,
         offloads: site.tunnel.offloads,
         translation: site.translation.clone(),
+        families_together: site.of_members,
         peers: peers.collect(),
     })
 }

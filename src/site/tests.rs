@@ -55,6 +55,7 @@ fn the_example_is_planned_for_its_gateway() {
     assert_eq!(tunnel.link, "linkspan0");
     assert_eq!((tunnel.listen_port, tunnel.vanilla_port), (51820, None));
     assert_eq!((tunnel.lanes.get(), tunnel.mtu), (4, 1420));
+    assert_eq!(plan.desired.vxlan.most, Some(1420), "nor does the link between the nodes take more");
     assert_eq!(tunnel.peers.len(), 1);
     assert_eq!(tunnel.peers[0].name, "berlin");
     assert_eq!(tunnel.peers[0].public_key.to_string(), BERLIN);
@@ -312,6 +313,7 @@ fn virtual_prefixes_are_planned_and_each_peer_knows_one_kind() {
     let tunnel = planned(&text);
     assert_eq!(tunnel.translation[0].to_string(), "10.42.0.0/16 as 100.64.0.0/16");
     assert_eq!(tunnel.peers[0].knows_us_by, tunnel::Addresses::Virtual);
+    assert!(!tunnel.families_together, "the file says nothing of IPv6");
     let tunnel = planned(&text.replacen("    lanes: 2\n", "    lanes: 2\n    knowsUsByVirtual: false\n", 1));
     assert_eq!(tunnel.peers[0].knows_us_by, tunnel::Addresses::Native);
     assert_eq!(planned(PARIS).peers[0].knows_us_by, tunnel::Addresses::Native);

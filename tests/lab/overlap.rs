@@ -179,6 +179,25 @@ fn ones_own_virtual_addresses_lead_nowhere_and_do_no_harm() {
 }
 
 #[test]
+fn fragments_are_translated_each_by_itself_and_answered() {
+    let lab = overlapping("lstof-", 2, 2, Spec { family: Family::Dual, ..Spec::default() });
+    let pairs = [
+        ("paris/pod-1", ["100.66.0.2", "fd64:0:0:100::2"]),
+        // Both behind a worker.
+        ("paris/pod-2", ["100.66.1.2", "fd64:0:0:101::2"]),
+    ];
+    for (from, to) in pairs.into_iter().flat_map(|(from, addresses)| addresses.map(|to| (from, to))) {
+        let before = translated(&lab, "paris/gw");
+        // In IPv6 the first ones are lost: each place where less passes tells the sender so, there and back.
+        let said = output(&lab, from, &["ping", "-n", "-c", "10", "-i", "0.2", "-W", "2", "-s", "3000", to]);
+        let answers = said.matches(&format!("3008 bytes from {to}")).count() as u64;
+        assert!(answers > 0, "{said}");
+        let sent = translated(&lab, "paris/gw") - before;
+        assert!(sent >= 3 * answers, "{answers} of 3008 bytes went from {from} to {to} in {sent} packets: {said}");
+    }
+}
+
+#[test]
 fn a_narrow_path_is_told_to_a_pod_by_an_address_that_it_knows() {
     let lab = overlapping("lstop-", 2, 2, Spec { nodes: 1, ..Spec::default() });
     // The other site's bridge takes less than the tunnel: its gateway answers, and quotes the packet that it saw.

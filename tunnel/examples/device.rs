@@ -23,6 +23,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         dscp: tunnel::config::Dscp::Zero,
         offloads: tunnel::config::Offloads::default(),
         translation: Vec::new(),
+        families_together: false,
         peers: vec![Peer {
             name: "peer".to_owned(),
             public_key: peer_key.parse()?,

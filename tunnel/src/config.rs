@@ -44,6 +44,9 @@ pub struct Config {
     /// Prefixes of this cluster that others know by virtual addresses. Neither the native nor the virtual ones overlap
     /// each other. Empty where nobody has the same addresses.
     pub translation: Vec<Translation>,
+    /// Whether who knows this cluster by virtual addresses does so in both families. If not, a family without any leaves from
+    /// native ones.
+    pub families_together: bool,
     /// Peers, in any order; keys are unique.
     pub peers: Vec<Peer>,
 }
@@ -100,8 +103,8 @@ pub enum Addresses {
     /// Its own. What the peer sends to virtual ones arrives, but is answered from native ones.
     #[default]
     Native,
-    /// Those of [`Config::translation`]. What has a source in none of its prefixes, while the family has any, is dropped:
-    /// it could not be answered. A family without any is known by native addresses.
+    /// Those of [`Config::translation`]. What has a source in none of its prefixes is dropped: it could not be answered. Where
+    /// families do not go together ([`Config::families_together`]), one without any prefix is known by native addresses.
     Virtual,
 }
 

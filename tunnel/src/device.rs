@@ -276,6 +276,7 @@ impl Control {
             routes: AllowedIps::build(prefixes),
             outward: Table::build(translation.iter().map(|pair| (pair.native, pair.r#virtual))),
             inward: Table::build(translation.iter().map(|pair| (pair.r#virtual, pair.native))),
+            families_together: self.config.families_together,
             peers: self.config.peers.iter().map(order).collect(),
             dscp: self.config.dscp,
         }

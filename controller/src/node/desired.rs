@@ -74,14 +74,18 @@ pub struct Vxlan {
     pub id: u32,
     /// UDP port, equal on all nodes of the cluster.
     pub port: u16,
-    /// MTU in bytes. `None`: that of the link which holds this node's address, less the encapsulation.
+    /// MTU in bytes. `None`: that of the link which holds this node's address, less the encapsulation, and at most `most`.
     pub mtu: Option<u32>,
+    /// Largest packet in bytes that the tunnel of the gateway takes. What is larger, pods are told here: the kernel puts
+    /// fragments of bridged pods together (br_netfilter), and cuts them anew by this link's MTU, so that an IPv6 sender that
+    /// the gateway tells of a smaller one would be told so for ever.
+    pub most: Option<u32>,
 }
 
 impl Default for Vxlan {
     fn default() -> Self {
         // 4790 is VXLAN-GPE's port (IANA); it does not collide with flannel's 8472 or with the 4789 of plain VXLAN.
-        Self { link: "linkspan-nodes".into(), id: 10_810, port: 4790, mtu: None }
+        Self { link: "linkspan-nodes".into(), id: 10_810, port: 4790, mtu: None, most: None }
     }
 }
 
@@ -182,7 +186,8 @@ impl Desired {
             return Err(DesiredError::Vxlan { id: self.vxlan.id, port: self.vxlan.port });
         }
         let mtus = tunnel.map(|tunnel| (&tunnel.link, tunnel.mtu)).into_iter();
-        for (link, mtu) in mtus.chain(self.vxlan.mtu.map(|mtu| (&self.vxlan.link, mtu))) {
+        let of_vxlan = self.vxlan.mtu.into_iter().chain(self.vxlan.most);
+        for (link, mtu) in mtus.chain(of_vxlan.map(|mtu| (&self.vxlan.link, mtu))) {
             if !(1280..=65_455).contains(&mtu) {
                 return Err(DesiredError::Mtu { link: link.clone(), mtu });
             }

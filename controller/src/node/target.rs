@@ -190,7 +190,8 @@ fn vxlan(
         obstacles.insert(Obstacle::PortTaken { port, link: other.name.clone() });
         return None;
     }
-    let mtu = desired.vxlan.mtu.unwrap_or_else(|| vxlan_mtu(this.address, observed, tunnel));
+    let most = desired.vxlan.most.unwrap_or(u32::MAX);
+    let mtu = desired.vxlan.mtu.unwrap_or_else(|| vxlan_mtu(this.address, observed, tunnel).min(most));
     Some(VxlanTarget { settings: LinkSettings { link, mtu }, port })
 }
 

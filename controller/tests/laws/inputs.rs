@@ -61,8 +61,9 @@ fn tunnel() -> impl Strategy<Value = TunnelLink> {
 }
 
 fn vxlan() -> impl Strategy<Value = Vxlan> {
-    (select(&VXLANS[..]), select(vec![7, 8]), select(&PORTS[..]), select(vec![None, Some(1400)]))
-        .prop_map(|(link, id, port, mtu)| Vxlan { link: link.into(), id, port, mtu })
+    let (mtu, most) = (select(vec![None, Some(1400)]), select(vec![None, Some(1420)]));
+    (select(&VXLANS[..]), select(vec![7, 8]), select(&PORTS[..]), mtu, most)
+        .prop_map(|(link, id, port, mtu, most)| Vxlan { link: link.into(), id, port, mtu, most })
 }
 
 fn remote() -> impl Strategy<Value = BTreeMap<String, Vec<IpNet>>> {

@@ -275,6 +275,13 @@ fn a_worker_changes_to_another_gateway_in_place() {
     );
     // The link's MTU is that of eth0 less 36 bytes of outer IPv4, UDP and VXLAN.
     assert!(node.run("ip link show linkspan-nodes").contains("mtu 1464"));
+    // Where the gateway's tunnel takes less, so does it.
+    worker.vxlan.most = Some(1420);
+    assert_eq!(
+        node.pass(&worker),
+        "set link linkspan-nodes alias linkspan mtu 1420 rp_filter loose addrgenmode none up\n"
+    );
+    assert!(node.run("ip link show linkspan-nodes").contains("mtu 1420"));
 }
 
 #[test]

@@ -54,6 +54,7 @@ impl DryLane {
             routes: AllowedIps::build(any),
             outward: Table::build(pairs.map(|[foreign, native]| (native, foreign))),
             inward: Table::build(pairs.map(|[foreign, native]| (foreign, native))),
+            families_together: false,
             peers: vec![order],
             dscp: Dscp::Zero,
         };

@@ -21,6 +21,8 @@ pub(crate) struct Orders {
     pub(crate) outward: Table,
     /// Virtual prefixes to native ones.
     pub(crate) inward: Table,
+    /// Whether a family without prefixes is unknown to who knows this cluster by virtual addresses.
+    pub(crate) families_together: bool,
     pub(crate) peers: Vec<PeerOrder>,
     pub(crate) dscp: Dscp,
 }

@@ -15,6 +15,7 @@ use super::*;
 use crate::config::Addresses;
 use crate::drops::Reason;
 use crate::io::poll::{Announcer, Bell};
+use crate::packet::translate::Table;
 use crate::routes::AllowedIps;
 use crate::shared::SharedPeer;
 use crate::status::PeerState;
@@ -118,6 +119,10 @@ impl End {
 
     /// Orders to send what goes to `prefix` to the other end, and keepalives.
     fn order(&self, prefix: Option<ipnet::IpNet>, persistent_keepalive: Option<NonZeroU16>) {
+        self.lane.mailbox.post(Arc::new(self.orders(prefix, persistent_keepalive)));
+    }
+
+    fn orders(&self, prefix: Option<ipnet::IpNet>, persistent_keepalive: Option<NonZeroU16>) -> Orders {
         let order = PeerOrder {
             identity: self.identity.clone(),
             lanes: self.lanes,
@@ -125,11 +130,7 @@ impl End {
             knows_us_by: Addresses::Native,
             persistent_keepalive,
         };
-        self.lane.mailbox.post(Arc::new(Orders {
-            routes: AllowedIps::build(prefix.map(|prefix| (prefix, 0))),
-            peers: vec![order],
-            ..Orders::default()
-        }));
+        Orders { routes: AllowedIps::build(prefix.map(|prefix| (prefix, 0))), peers: vec![order], ..Orders::default() }
     }
 
     /// Lets the lane do all that it can do now.
@@ -483,4 +484,31 @@ fn a_peer_whose_endpoint_is_taken_back_is_called_no_more() {
     let calls = simulation.calls;
     simulation.pass(60 * SECOND);
     assert_eq!((simulation.calls, simulation.ends[0].state()), (calls, PeerState::Idle));
+}
+
+/// Sizes of what arrives, and the number of packets without a virtual source, when a packet of IPv4 goes to an end that knows
+/// the other one by virtual addresses, of which there are some in IPv6 only.
+fn without_a_virtual_prefix(families_together: bool) -> (Vec<usize>, u64) {
+    let mut simulation = Simulation::new(1);
+    assert!(simulation.until(3 * SECOND, Simulation::both_up), "{}", simulation.show());
+    let mut orders = simulation.ends[0].orders(Some("10.0.1.0/24".parse().expect("a prefix")), None);
+    let pair: [ipnet::IpNet; 2] = ["fd42::/64", "fd64::/64"].map(|net| net.parse().expect("a prefix"));
+    orders.outward = Table::build([(pair[0], pair[1])]);
+    orders.peers[0].knows_us_by = Addresses::Virtual;
+    orders.families_together = families_together;
+    simulation.ends[0].lane.mailbox.post(Arc::new(orders));
+    simulation.pass(MS);
+    simulation.send(0, 100);
+    simulation.pass(100 * MS);
+    (simulation.ends[1].delivered(), simulation.ends[0].drops(Reason::NoVirtualSource))
+}
+
+#[test]
+fn a_family_without_virtual_prefixes_leaves_from_native_addresses() {
+    assert_eq!(without_a_virtual_prefix(false), (vec![100], 0));
+}
+
+#[test]
+fn a_family_without_virtual_prefixes_does_not_leave_where_families_go_together() {
+    assert_eq!(without_a_virtual_prefix(true), (Vec::new(), 1));
 }

@@ -154,7 +154,7 @@ impl Tx {
         let (header, table) = (self.header(), &orders.outward);
         let packet = &mut self.buffer[header..length];
         if !translate::translate(packet, view, vnet, Direction::Outward, table, &mut self.translated) {
-            return !table.has(view.version);
+            return !orders.families_together && !table.has(view.version);
         }
         links.wire.shared.translated.outward.add(1);
         true

@@ -77,6 +77,7 @@ pub fn config(peer: Peer) -> Config {
         dscp: Dscp::Zero,
         offloads: Offloads::default(),
         translation: Vec::new(),
+        families_together: false,
         peers: vec![peer],
     }
 }

@@ -133,7 +133,8 @@ fn only_the_active_gateway_calls_and_the_others_send_through_it() {
     let plan_of = |name: &str, secrets: &Secrets| crate::site::plan(&site, secrets, name, machine).expect("planned");
     let (active, standby, worker) =
         (plan_of("a", &with_key), plan_of("b", &with_key), plan_of("c", &Secrets::default()));
-    assert_eq!(active.tunnel.expect("a device").peers.len(), 2);
+    let device = active.tunnel.expect("a device");
+    assert_eq!((device.peers.len(), device.families_together), (2, true));
     assert_eq!(standby.tunnel.expect("a device").peers, []);
     assert_eq!(worker.tunnel, None);
     for desired in [&active.desired, &standby.desired, &worker.desired] {
