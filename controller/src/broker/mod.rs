@@ -17,6 +17,7 @@ mod credential;
 mod down;
 pub mod join;
 mod join_token;
+mod kept;
 mod lease;
 mod leave;
 mod liveness;

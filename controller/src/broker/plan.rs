@@ -9,10 +9,12 @@ use k8s_openapi::jiff::Timestamp;
 use kube::ResourceExt as _;
 
 use super::action::Action;
+use super::apply::Outcome;
 use super::config::BrokerConfig;
 use super::connect;
 use super::connection::{Connection, Joined};
 use super::down::{self, Other};
+use super::store::Store;
 use super::up;
 use super::world::{Key, World};
 use crate::api::{Member, MemberSpec};
@@ -35,6 +37,10 @@ pub(super) struct Pass<'a> {
 ///
 /// `court` is kept from pass to pass; it sits again when a Member may have changed.
 pub(super) fn plan(world: &mut World, court: &mut Option<Court>, pass: &Pass<'_>) -> Vec<(Key, Vec<Action>)> {
+    if world.dirty.contains(&Key::Members) {
+        // Who goes is forgotten when the own Member tells what rests after it.
+        world.mark([Key::Own]);
+    }
     let stale = [Key::Own, Key::Members].iter().any(|key| world.dirty.contains(key));
     let court = match court {
         Some(court) if !stale => court,
@@ -121,6 +127,15 @@ impl Court {
         let rest_ends = resting.filter(|until| *until > pass.now).min();
         Self { copies, verdicts, own, follows, forgets, rest_ends }
     }
+
+    /// Whether the own Member of this name tells here what must rest after those who go, after these writes: it is the one
+    /// memory of what they had. As long as this cluster does not know itself, nothing does.
+    pub fn remembers(&self, own: &str, members: &Store<Member>, outcomes: &[Outcome]) -> bool {
+        let Some(wanted) = self.own.as_ref().map(|own| &own.spec) else { return false };
+        let is_own = |action: &Action| matches!(action, Action::CopyMember(member) if member.name_any() == own);
+        members.get(own).is_some_and(|have| have.spec == *wanted)
+            || outcomes.iter().any(|outcome| is_own(&outcome.action) && outcome.result.is_ok())
+    }
 }
 
 /// A Member that cannot be read keeps its last copy, which is refused.
@@ -187,7 +202,7 @@ fn describe(world: &World, pass: &Pass<'_>, copies: &BTreeMap<String, Member>, m
     let own = pass.config.cluster.as_str();
     let published = published(world, own);
     let joined = metadata.annotations.as_ref().is_some_and(|all| all.contains_key(ANNOTATION_JOINED_AT));
-    fn all<T: Clone>(store: &super::store::Store<T>) -> Vec<T> {
+    fn all<T: Clone>(store: &Store<T>) -> Vec<T> {
         store.iter().map(|(_, object)| object.clone()).collect()
     }
     describe_itself(&Discovery {
@@ -262,10 +277,20 @@ fn publish(world: &World, pass: &Pass<'_>, court: &Court) -> Vec<Action> {
     match world.members.get(own.as_str()).filter(is_current) {
         Some(local) if world.remote.members.is_synced() && local.spec.cluster_uid == pass.config.cluster_uid => {
             let refused = pass.connection.refused.is_some();
-            up::member(own, namespace, local, &world.remote.members, refused)
+            up::member(own, namespace, &outward(world, Some(court), local), &world.remote.members, refused)
         }
         _ => Vec::new(),
     }
+}
+
+/// The own Member as the broker is to have it. That it is virtual to all the broker has first, and this cluster's nodes when
+/// it does: until the others hear of it, they know its pods by their own addresses, and take all else for spoofed.
+pub(super) fn outward(world: &World, court: Option<&Court>, local: &Member) -> Member {
+    let turns = court.and_then(|court| court.own.as_ref()).is_some_and(|own| own.turns_virtual);
+    let is_known = published(world, &local.name_any()).is_some_and(|published| published.virtual_only);
+    let mut outward = local.clone();
+    outward.spec.virtual_only |= turns || is_known;
+    outward
 }
 
 fn members(world: &World, pass: &Pass<'_>, court: &Court) -> Vec<Action> {

@@ -7,7 +7,7 @@ use std::time::SystemTime;
 use futures::StreamExt as _;
 use k8s_openapi::api::core::v1::ObjectReference;
 use k8s_openapi::jiff::Timestamp;
-use kube::{Client, Resource as _, ResourceExt as _};
+use kube::{Client, Resource as _};
 use tokio::time::Instant;
 use tracing::Instrument as _;
 
@@ -17,7 +17,7 @@ use super::config::BrokerConfig;
 use super::connection::Refusal;
 use super::down;
 use super::news::news;
-use super::plan::{Pass, plan};
+use super::plan::{Pass, outward, plan};
 use super::retry::Attempt;
 use super::session::confirm;
 use super::shell::{Now, Shell};
@@ -68,6 +68,11 @@ pub async fn run(local: Client, config: BrokerConfig, shutdown: impl Future<Outp
 fn now() -> Now {
     let wall = Timestamp::try_from(SystemTime::now()).expect("the system clock is within the years 1 to 9999");
     Now { wall, monotonic: Instant::now() }
+}
+
+/// What is not done, and why.
+fn withheld((key, action): (Key, Action), why: &str) -> Outcome {
+    Outcome { key, action, result: Err(ApplyError::Withheld(why.to_owned())) }
 }
 
 async fn sleep_until(at: Option<Instant>) {
@@ -143,35 +148,37 @@ impl Shell {
     async fn write(&mut self, actions: Vec<(Key, Action)>, now: Now) -> Vec<Outcome> {
         let (forgets, others): (Vec<_>, Vec<_>) = actions.into_iter().partition(|(_, action)| action.forgets());
         let mut outcomes = self.apply(others, now).await;
+        let remembers = self.remembers(&outcomes);
+        if remembers {
+            self.kept.clear();
+        }
+        let (kept, forgets): (Vec<_>, Vec<_>) =
+            forgets.into_iter().partition(|(_, action)| !remembers && self.kept.keeps(action, now.wall));
+        let why = "the own Member, which tells what must rest after it, is not written yet";
+        outcomes.extend(kept.into_iter().map(|planned| withheld(planned, why)));
         if forgets.is_empty() {
             return outcomes;
         }
-        match self.may_forget(&outcomes).await {
+        match self.confirmed().await {
             Ok(()) => outcomes.extend(self.apply(forgets, now).await),
-            Err(why) => outcomes.extend(forgets.into_iter().map(|(key, action)| Outcome {
-                key,
-                action,
-                result: Err(ApplyError::Withheld(why.clone())),
-            })),
+            Err(why) => outcomes.extend(forgets.into_iter().map(|planned| withheld(planned, &why))),
         }
         outcomes
     }
 
-    /// Whether what is known of others may go now, after these writes; if not, why.
-    async fn may_forget(&mut self, outcomes: &[Outcome]) -> Result<(), String> {
-        // It is the one memory of what those who go had, and what must rest.
-        if outcomes.iter().any(|outcome| self.is_own_copy(&outcome.action) && outcome.result.is_err()) {
-            return Err("the own Member, which tells what must rest after it, is not written yet".to_owned());
-        }
+    /// Whether the own Member tells what must rest after those who go, now that this was written.
+    fn remembers(&self, outcomes: &[Outcome]) -> bool {
+        let own = self.config.cluster.as_str();
+        self.court.as_ref().is_some_and(|court| court.remembers(own, &self.world.members, outcomes))
+    }
+
+    /// Whether what is gone from the broker is gone; if that is not sure, why.
+    async fn confirmed(&mut self) -> Result<(), String> {
         let confirmed = match &self.session {
             Some(session) => confirm(&session.client, session.namespace(), &self.config.cluster).await,
             None => Err("not joined".to_owned()),
         };
         confirmed.map_err(|error| format!("the broker does not confirm that it still is one: {error}"))
-    }
-
-    fn is_own_copy(&self, action: &Action) -> bool {
-        matches!(action, Action::CopyMember(member) if member.name_any() == self.config.cluster.as_str())
     }
 
     async fn apply(&mut self, actions: Vec<(Key, Action)>, now: Now) -> Vec<Outcome> {
@@ -223,7 +230,8 @@ impl Shell {
             Action::PublishMember(member) => {
                 let local = self.world.members.get(self.config.cluster.as_str());
                 // What went through without its new prefixes is still refused as it is.
-                let whole = refusal.is_some() || local.is_none_or(|local| local.spec == member.spec);
+                let is_whole = |local| outward(&self.world, self.court.as_ref(), local).spec == member.spec;
+                let whole = refusal.is_some() || local.is_none_or(is_whole);
                 if whole && self.connection.refused != refusal {
                     self.connection.refused = refusal;
                     self.world.mark([Key::Own, Key::Publish]);

@@ -13,6 +13,7 @@ use super::connection::{Connection, Hold, Joined, Told};
 use super::credential::Credential;
 use super::join::{self, JoinError};
 use super::join_token::JoinToken;
+use super::kept::Kept;
 use super::lease::Beater;
 use super::leave::{Leaver, leave};
 use super::plan::Court;
@@ -42,6 +43,7 @@ pub(super) struct Shell {
     pub connection: Connection,
     pub session: Option<Session>,
     pub court: Option<Court>,
+    pub kept: Kept,
     pub retry: Retry,
     pub contact: Contact,
     pub work: WorkCounts,
@@ -69,6 +71,7 @@ impl Shell {
             connection: Connection::new(),
             session: None,
             court: None,
+            kept: Kept::default(),
             retry: Retry::default(),
             contact: Contact::default(),
             work: WorkCounts::default(),

@@ -11,7 +11,7 @@ use tunnel::config::PublicKey;
 
 use super::claim::{Claim, Stakes, check_protocol};
 use super::id::ClusterId;
-use super::prefixes::Holders;
+use super::prefixes::{self, Holders};
 use super::view::View;
 use crate::api::Member;
 
@@ -124,6 +124,8 @@ struct Court<'a> {
     /// Where prefixes of others have to be; anywhere, if nothing is said.
     allowed: Option<Vec<IpNet>>,
     prefixes: Holders<String>,
+    /// Those of `prefixes` that are virtual.
+    blocks: Holders<()>,
     endpoints: Holders<String>,
     keys: BTreeMap<PublicKey, String>,
     services: Holders<()>,
@@ -143,9 +145,17 @@ impl<'a> Court<'a> {
         for net in claim.iter().flat_map(Claim::prefixes) {
             reserved.insert(net, "this cluster's pods or services");
         }
-        let (prefixes, endpoints) = (Holders::new(), Holders::new());
-        let allowed = object.and_then(|own| allowed(own.annotations().get(ANNOTATION_ALLOWED_PREFIXES)?));
-        Self { own, claim, reserved, allowed, prefixes, endpoints, keys: BTreeMap::new(), services: Holders::new() }
+        Self {
+            own,
+            claim,
+            reserved,
+            allowed: object.and_then(|own| allowed(own.annotations().get(ANNOTATION_ALLOWED_PREFIXES)?)),
+            prefixes: Holders::new(),
+            blocks: Holders::new(),
+            endpoints: Holders::new(),
+            keys: BTreeMap::new(),
+            services: Holders::new(),
+        }
     }
 
     fn hear(&mut self, member: &Member) -> Verdict {
@@ -172,6 +182,9 @@ impl<'a> Court<'a> {
         let (stakes, holder) = (Stakes::of(member), member.name_any());
         for net in stakes.prefixes {
             self.prefixes.insert(net, holder.clone());
+        }
+        for net in member.spec.virtual_cidrs.iter().filter_map(|block| prefixes::claimed(&block.r#virtual)) {
+            self.blocks.insert(net, ());
         }
         for endpoint in stakes.endpoints {
             self.endpoints.insert(endpoint.into(), holder.clone());
@@ -225,7 +238,8 @@ impl<'a> Court<'a> {
             .or_else(|| self.key_objection(claim))
     }
 
-    /// What is said alike everywhere: the pods' own prefixes are an older Member's, or there is nothing in their place.
+    /// What is said alike everywhere, but for what the others have not heard of yet: the pods' own prefixes are an older
+    /// Member's, or there is nothing in their place.
     fn pods_objection(&self, claim: &Claim) -> Option<Refusal> {
         if claim.virtual_only {
             return Self::lacks_blocks(claim);
@@ -233,7 +247,8 @@ impl<'a> Court<'a> {
         let fix = "its controller takes virtual addresses instead where it can; see condition Virtual of its own Member \
                    there";
         for net in &claim.pod_cidrs {
-            if let Some((other, holder)) = self.prefixes.overlapping(*net) {
+            let held = self.prefixes.overlapping(*net).filter(|_| !self.is_unheard(claim, *net));
+            if let Some((other, holder)) = held {
                 return overlap(format!("{net} overlaps {other} of cluster {holder}, which was here first; {fix}"));
             }
             if let Some((endpoint, holder)) = self.endpoints.overlapping(*net) {
@@ -243,6 +258,12 @@ impl<'a> Court<'a> {
             }
         }
         None
+    }
+
+    /// Whether this cluster's own prefix is an older Member's, too, and has virtual addresses in its place. The others know
+    /// this cluster by what it had until they hear that it is virtual to all, and so do its nodes: they lose no other one.
+    fn is_unheard(&self, claim: &Claim, net: IpNet) -> bool {
+        claim.cluster == *self.own && !claim.blocks.is_empty() && self.blocks.overlapping(net).is_none()
     }
 
     /// What concerns this cluster: its own addresses are nobody else's.
@@ -383,6 +404,28 @@ mod tests {
         ageless.annotations_mut().clear();
         let verdicts = judge(&own(), &[ageless, member("b", 900, "10.42.0.0/16", GATEWAY_KEYS[1])], &[]);
         assert_eq!(refusal(&verdicts, "a").0, "Overlap");
+    }
+
+    #[test]
+    fn a_cluster_that_has_got_an_older_ones_prefix_and_has_a_block_for_it_is_refused_by_others_and_not_at_home() {
+        let block =
+            |pods: &str, r#virtual: &str| VirtualCidr { pods: pods.to_owned(), r#virtual: r#virtual.to_owned() };
+        let mut berlin = member("berlin", 100, "10.42.0.0/16", GATEWAY_KEYS[0]);
+        berlin.spec.virtual_cidrs = vec![block("10.42.0.0/24", "100.64.0.0/24")];
+        let rome = member("rome", 150, "10.62.0.0/16", GATEWAY_KEYS[1]);
+        let mut paris = member("paris", 200, "10.42.7.0/24", GATEWAY_KEYS[2]);
+        let accepted = |viewer: &str, paris: &Member| -> Vec<String> {
+            let verdicts = judge(&viewer.parse().unwrap(), [&berlin, &rome, paris], &[]);
+            verdicts.into_iter().filter(|(_, verdict)| verdict.accepted().is_some()).map(|(name, _)| name).collect()
+        };
+        assert_eq!(accepted("paris", &paris), ["berlin", "rome"], "nothing is in its place");
+        paris.spec.virtual_cidrs = vec![block("10.42.7.0/24", "100.64.7.0/24")];
+        assert_eq!(accepted("paris", &paris), ["berlin", "paris", "rome"]);
+        assert_eq!(accepted("rome", &paris), ["berlin", "rome"]);
+        // Who has pods inside of an older one's block does not become virtual by that.
+        paris.spec.pod_cidrs = vec!["100.64.0.0/24".to_owned()];
+        paris.spec.virtual_cidrs = vec![block("100.64.0.0/24", "100.64.7.0/24")];
+        assert_eq!(accepted("paris", &paris), ["berlin", "rome"]);
     }
 
     #[test]

@@ -28,7 +28,7 @@ pub use judge::{
     judge,
 };
 pub use own::{Discovery, Overrides, OwnMember, addresses, own};
-pub(crate) use resting::told as told_to_rest;
+pub(crate) use resting::{REST, told as told_to_rest};
 pub use selector::Selector;
 pub use view::View;
 pub use virtuals::{Neighbour, default_pool};

@@ -90,6 +90,8 @@ pub struct Discovery<'a> {
 pub struct OwnMember {
     /// What the others get to know.
     pub spec: MemberSpec,
+    /// Whether it becomes virtual to all. The broker is to have that first; it is in `spec` when the broker has it.
+    pub turns_virtual: bool,
     /// Conditions `Networks`, `Virtual` and `Gateways`.
     pub findings: Vec<Finding>,
 }
@@ -135,7 +137,7 @@ pub fn own(seen: &Discovery<'_>) -> OwnMember {
         // Only where it says more: a broker of an older version does not know the field.
         min_protocol: (OLDEST_PROTOCOL < PROTOCOL).then_some(OLDEST_PROTOCOL),
     };
-    OwnMember { spec, findings: vec![networks, virtuals.finding, gateway_finding] }
+    OwnMember { spec, turns_virtual: virtuals.turns, findings: vec![networks, virtuals.finding, gateway_finding] }
 }
 
 /// The blocks by which others have known this cluster, and which it gives up now.

@@ -12,7 +12,7 @@ use super::prefixes;
 use crate::api::{MemberSpec, RestingCidr};
 
 /// How long they rest: longer than names are kept anywhere, and than connections without an answer live.
-const REST: SignedDuration = SignedDuration::from_hours(1);
+pub(crate) const REST: SignedDuration = SignedDuration::from_hours(1);
 /// What is freed again so soon is the same end, seen twice, and not told anew.
 const SOON: SignedDuration = SignedDuration::from_mins(1);
 /// Most that a Member may tell, as its CRD says.

@@ -99,21 +99,27 @@ pub(super) struct Natives<'a> {
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct Virtuals {
     pub blocks: Vec<VirtualCidr>,
+    /// Whether all others use them.
     pub only: bool,
+    /// Whether all others are to, as soon as they hear of it.
+    pub turns: bool,
     /// Condition `Virtual`.
     pub finding: Finding,
 }
 
 /// Decides what the own Member says.
 pub(super) fn choose(seen: &Discovery<'_>, natives: &Natives<'_>) -> Virtuals {
-    let only = must_be_virtual(seen, natives);
+    let must = must_be_virtual(seen, natives);
+    // What the others know decides what nodes do here: where they know this cluster, the broker has to have it first.
+    let only = must && (seen.published.is_none() || is_virtual(seen));
+    let turns = must && !only;
     let hosts: Vec<IpNet> = natives.nodes.iter().map(|address| IpNet::from(*address)).collect();
     let own = [natives.pods, natives.services, &hosts].concat();
     let shared = seen.neighbours.iter().any(|neighbour| neighbour.shares(natives.pods));
-    if !only && !shared {
+    if !must && !shared {
         let good = || Finding::good("Virtual", "NotNeeded", "no other cluster has the addresses of its pods");
         let finding = inside_anothers(seen.neighbours, &own).unwrap_or_else(good);
-        return Virtuals { blocks: Vec::new(), only, finding };
+        return Virtuals { blocks: Vec::new(), only, turns, finding };
     }
     let of = |older: bool| {
         seen.neighbours.iter().filter(move |neighbour| neighbour.older == older).flat_map(Neighbour::claimed)
@@ -123,8 +129,9 @@ pub(super) fn choose(seen: &Discovery<'_>, natives: &Natives<'_>) -> Virtuals {
     let avoided: Vec<IpNet> = of(false).chain(natives_of_all).collect();
     let held = held(seen, &avoided);
     let resting = seen.neighbours.iter().flat_map(|neighbour| &neighbour.resting).copied();
-    let resting: Vec<IpNet> =
-        resting.chain(seen.before.into_iter().flat_map(|own| resting::told(own, seen.now))).collect();
+    let told = seen.before.into_iter().flat_map(|own| resting::told(own, seen.now));
+    // What those had who have just left rests from now on.
+    let resting: Vec<IpNet> = resting.chain(told).chain(seen.departed.iter().copied()).collect();
     let pool = &seen.overrides.virtual_pool;
     let rested = [avoided.clone(), resting].concat();
     let (blocks, failures) = match allocate(seen.cluster, natives.parts, &held, &taken, &rested, pool) {
@@ -140,7 +147,7 @@ pub(super) fn choose(seen: &Discovery<'_>, natives: &Natives<'_>) -> Virtuals {
         Some(differs) if finding.holds == Holds::True => differs,
         _ => finding,
     };
-    Virtuals { blocks: blocks.iter().map(text).collect(), only, finding }
+    Virtuals { blocks: blocks.iter().map(text).collect(), only, turns, finding }
 }
 
 /// The blocks that this cluster has. One that the broker does not have yet yields to whoever was faster: there is no other
@@ -187,13 +194,17 @@ fn must_be_virtual(seen: &Discovery<'_>, natives: &Natives<'_>) -> bool {
         .collect();
     let is_new = |net: &&IpNet| !before.iter().any(|old| old.contains(*net));
     let new: Vec<IpNet> = natives.parts.iter().filter(is_new).copied().collect();
-    let was = seen.before.is_some_and(|before| before.virtual_only);
     let gives_way = |neighbour: &Neighbour| match neighbour.virtual_only {
         true => false,
         false if neighbour.older => neighbour.shares(natives.pods),
         false => neighbour.shares_pods(&new) && !neighbour.shares_pods(&before),
     };
-    was || (seen.heard && seen.neighbours.iter().any(gives_way))
+    is_virtual(seen) || (seen.heard && seen.neighbours.iter().any(gives_way))
+}
+
+/// Whether all others use virtual addresses already, as far as is known.
+fn is_virtual(seen: &Discovery<'_>) -> bool {
+    seen.before.into_iter().chain(seen.published).any(|spec| spec.virtual_only)
 }
 
 /// An address of this cluster by which another one is known: neither can reach the other.

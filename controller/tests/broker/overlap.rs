@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use controller::api::{Member, VirtualCidr};
 use controller::broker::ask_to_leave;
+use controller::members::{View, judge};
 use kube::api::{DeleteParams, ListParams};
 use kube::{Api, ResourceExt as _};
 
@@ -139,4 +140,51 @@ async fn a_member_that_comes_again_natively_while_a_cluster_is_cut_off_is_anothe
     paris.wait_for("cut-berlin", "Ready", "True", "Ready").await;
     eventually("what the first one had rests", async || resting("cut-paris").await.contains(&had)).await;
     paris.stop().await;
+}
+
+/// By which addresses the nodes of `viewer` reach a Member, and over which prefixes; `None` while they do not.
+async fn reached(viewer: &Cluster, member: &str) -> Option<(View, Vec<String>)> {
+    let copies = viewer.members().list(&ListParams::default()).await.unwrap().items;
+    let verdicts = judge(&viewer.config.cluster, &copies, &[]);
+    let admitted = verdicts.get(member)?.accepted()?;
+    let pods = admitted.view.pods(&admitted.claim);
+    Some((admitted.view.clone(), pods.iter().map(ToString::to_string).collect()))
+}
+
+#[tokio::test]
+async fn a_newcomer_with_the_prefixes_of_one_changes_nothing_between_the_others() {
+    // In the order of their IDs as well, which is that of their ages when all join within one second.
+    let ids = ["calm-1-paris", "calm-2-rome", "calm-3-berlin"];
+    let mut paris = Cluster::new(ids[0], "10.174.0.0/24").await;
+    let mut rome = Cluster::new(ids[1], "10.175.0.0/24").await;
+    let mut berlin = Cluster::new(ids[2], "10.174.0.0/24").await;
+    publish(&mut paris).await;
+    publish(&mut rome).await;
+    let native = |pods: &str| Some((View::Native, vec![pods.to_owned()]));
+    let is_calm = async || {
+        reached(&rome, ids[0]).await == native("10.174.0.0/24")
+            && reached(&paris, ids[1]).await == native("10.175.0.0/24")
+    };
+    eventually("paris and rome know each other", async || is_calm().await).await;
+    publish(&mut berlin).await;
+    eventually("both have blocks for each other, and rome knows them", async || {
+        assert!(is_calm().await, "what was between paris and rome has changed");
+        let known = rome.members().list(&ListParams::default()).await.unwrap().items;
+        let translated =
+            |id: &str| known.iter().any(|copy| copy.name_any() == id && !copy.spec.virtual_cidrs.is_empty());
+        translated(ids[0]) && translated(ids[2])
+    })
+    .await;
+    let members = published("calm-").await;
+    let said = |id: &str| (members[id].spec.pod_cidrs.join(" "), members[id].spec.virtual_only);
+    assert_eq!(said(ids[0]), ("10.174.0.0/24".to_owned(), false));
+    assert_eq!(said(ids[1]), ("10.175.0.0/24".to_owned(), false));
+    assert_eq!(said(ids[2]), ("10.174.0.0/24".to_owned(), true));
+    assert!(members[ids[1]].spec.virtual_cidrs.is_empty(), "it shares nothing");
+    let is_virtual = async || reached(&rome, ids[2]).await.is_some_and(|(view, _)| view.is_virtual());
+    eventually("rome reaches berlin by its virtual addresses", is_virtual).await;
+    assert!(is_calm().await, "{members:#?}");
+    for mut cluster in [paris, rome, berlin] {
+        cluster.stop().await;
+    }
 }

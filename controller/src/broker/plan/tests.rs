@@ -6,8 +6,8 @@ use kube::core::DynamicObject;
 use kube::runtime::watcher::Event;
 use serde_json::{Value, json};
 
-use super::super::apply::Written;
-use super::super::connection::Hold;
+use super::super::apply::{ApplyError, Written};
+use super::super::connection::{Hold, Refusal as NotTaken};
 use super::super::world::Input;
 use super::*;
 use crate::api::ServiceRecord;
@@ -62,9 +62,13 @@ fn world(members: &[Value], records: &[Value]) -> World {
 
 /// What is written in the next pass.
 fn planned(world: &mut World, court: &mut Option<Court>) -> Vec<Action> {
+    planned_over(&connection(), world, court)
+}
+
+/// What is written in the next pass, over such a connection.
+fn planned_over(connection: &Connection, world: &mut World, court: &mut Option<Court>) -> Vec<Action> {
     let config = BrokerConfig::new("paris".parse().unwrap(), "uid-paris".to_owned());
-    let connection = connection();
-    let pass = Pass { config: &config, connection: &connection, broker: Some("linkspan-broker"), now: at(100) };
+    let pass = Pass { config: &config, connection, broker: Some("linkspan-broker"), now: at(100) };
     plan(world, court, &pass).into_iter().flat_map(|(_, actions)| actions).collect()
 }
 
@@ -187,7 +191,8 @@ fn gives_way_to_rome(answered: Option<Timestamp>, shown: Option<&str>) -> bool {
     }
     let mut court = None;
     planned(&mut world, &mut court);
-    court.unwrap().own.unwrap().spec.virtual_only
+    let own = court.unwrap().own.unwrap();
+    own.spec.virtual_only || own.turns_virtual
 }
 
 #[test]
@@ -200,6 +205,106 @@ fn of_two_that_come_at_the_same_time_one_gives_way() {
         "of the same second the first by name stays"
     );
     assert!(!gives_way_to_rome(Some(at(49)), Some("1970-01-01T00:00:49Z")));
+}
+
+/// Whether paris is virtual to all at home after the next pass, and on the broker, if it publishes itself.
+fn is_virtual(world: &mut World, connection: &Connection) -> (bool, Option<bool>) {
+    world.mark_all();
+    let mut published = None;
+    for action in planned_over(connection, world, &mut None) {
+        match action {
+            Action::CopyMember(copy) if copy.metadata.name.as_deref() == Some("paris") => {
+                world.keep(Written::Member(copy));
+            }
+            Action::PublishMember(member) => published = Some(member.spec.virtual_only),
+            _ => {}
+        }
+    }
+    (world.members.get("paris").unwrap().spec.virtual_only, published)
+}
+
+#[test]
+fn who_gets_anothers_prefix_is_virtual_at_home_when_the_broker_has_it_and_not_before() {
+    let with_pods = |cluster: &str, second: i64, pods: &str| {
+        let mut member = member(cluster);
+        member["spec"]["podCIDRs"] = json!([pods]);
+        member["metadata"]["creationTimestamp"] = json!(at(second).to_string());
+        member
+    };
+    let (mut paris, rome) = (with_pods("paris", 10, "10.41.0.0/24"), with_pods("rome", 50, "10.42.0.0/24"));
+    let away = Connection { unreachable: Some((at(99), "no answer".to_owned())), ..connection() };
+    let old = NotTaken { reason: "OldBroker", message: "its CRDs are of an older version".to_owned() };
+    let old = Connection { refused: Some(old), ..connection() };
+    let mut world = at_home(std::slice::from_ref(&paris));
+    list::<DynamicObject>(&mut world, Input::BrokerMember, &[paris.clone(), rome]);
+    for _ in 0..2 {
+        assert_eq!(is_virtual(&mut world, &away), (false, None), "nobody hears it");
+        assert!(!is_virtual(&mut world, &old).0, "the broker does not take it");
+    }
+    let local = world.members.get("paris").unwrap().spec.clone();
+    assert_eq!(local.pod_cidrs, ["10.42.0.0/24"], "at home they are its own");
+    assert_eq!(local.virtual_cidrs.len(), 1, "what stands for them is ready");
+    assert_eq!(is_virtual(&mut world, &connection()), (false, Some(true)), "the broker has it first");
+    paris["spec"]["podCIDRs"] = json!(local.pod_cidrs);
+    paris["spec"]["virtualCIDRs"] = json!(local.virtual_cidrs);
+    paris["spec"]["virtualOnly"] = json!(true);
+    world.take(Input::BrokerMember(Event::Apply(serde_json::from_value(paris).unwrap())), at(100));
+    assert!(is_virtual(&mut world, &connection()).0);
+    assert!(is_virtual(&mut world, &away).0, "it stays so");
+}
+
+/// A world in which paris has a copy of berlin, which had a block and has gone from the broker.
+fn without_berlin() -> World {
+    let mut berlin = member("berlin");
+    berlin["spec"]["virtualCIDRs"] = json!([{ "pods": "10.42.0.0/24", "virtual": "100.64.7.0/24" }]);
+    let mut world = at_home(&[member("paris"), berlin]);
+    list::<DynamicObject>(&mut world, Input::BrokerMember, &[member("paris")]);
+    world
+}
+
+/// Whether the next pass forgets berlin, where its writes to the own API server `arrive` or not; and what paris writes of
+/// itself in it.
+fn forgets_berlin(world: &mut World, arrive: bool) -> (bool, Option<Box<Member>>) {
+    let mut court = None;
+    let actions = planned(world, &mut court);
+    assert!(actions.contains(&Action::DropMember("berlin".to_owned())), "{actions:?}");
+    let own = actions.iter().find_map(|action| match action {
+        Action::CopyMember(copy) if copy.metadata.name.as_deref() == Some("paris") => Some(copy.clone()),
+        _ => None,
+    });
+    let outcome = |action| {
+        let result = if arrive { Ok(Written::Nothing) } else { Err(ApplyError::Timeout) };
+        Outcome { key: Key::Own, action, result }
+    };
+    let others = actions.into_iter().filter(|action| !action.forgets());
+    let outcomes: Vec<Outcome> = others.map(outcome).collect();
+    (court.unwrap().remembers("paris", &world.members, &outcomes), own)
+}
+
+#[test]
+fn a_copy_stays_until_the_own_member_tells_what_rests_after_it() {
+    let mut world = without_berlin();
+    assert!(!forgets_berlin(&mut world, false).0);
+    // Its Lease goes right behind it, and later the deletion is tried again.
+    for _ in 0..2 {
+        world.mark([Key::Members]);
+        assert!(!forgets_berlin(&mut world, false).0, "nobody has told it yet");
+    }
+    world.mark([Key::Members]);
+    let (forgets, own) = forgets_berlin(&mut world, true);
+    assert!(forgets, "it is written in the same pass");
+    let own = own.unwrap();
+    assert_eq!(own.spec.resting_cidrs[0].r#virtual, "100.64.7.0/24");
+    world.keep(Written::Member(own));
+    world.mark([Key::Members]);
+    let (forgets, _) = forgets_berlin(&mut world, false);
+    assert!(forgets, "it was written before");
+}
+
+#[test]
+fn a_copy_stays_while_this_cluster_does_not_know_itself() {
+    let mut seen = world(&[member("paris")], &[]);
+    assert!(!forgets_berlin(&mut seen, true).0, "its nodes are not listed yet");
 }
 
 /// What paris writes of berlin, and what rests, when it has a copy of berlin as it came in second 20, virtual to all, and

@@ -28,6 +28,8 @@ struct Cluster {
     seen: BTreeMap<String, Member>,
     finding: Option<Finding>,
     departed: Vec<IpNet>,
+    /// Whether it has left.
+    away: bool,
 }
 
 /// Clusters and what is on the broker.
@@ -67,6 +69,7 @@ impl Fleet {
             seen: BTreeMap::new(),
             finding: None,
             departed: Vec::new(),
+            away: false,
         });
         number
     }
@@ -95,8 +98,11 @@ impl Fleet {
     /// As [`Fleet::pass`]: it sees the broker as it was so many writes ago, and the policies there see others' Members as
     /// they were `judged` writes ago.
     fn pass_with(&mut self, number: usize, looks: Option<usize>, write: Write, judged: usize) {
+        if self.clusters[number].away {
+            return;
+        }
         if let Some(writes) = looks {
-            self.clusters[number].seen = self.ago(writes).clone();
+            self.look(number, self.ago(writes).clone());
         }
         let spec = self.describe(number);
         if write != Write::Lost {
@@ -104,7 +110,31 @@ impl Fleet {
         }
     }
 
-    /// What a cluster says of itself, from what it has last seen.
+    /// A cluster sees what is on the broker, and who has left.
+    fn look(&mut self, number: usize, seen: BTreeMap<String, Member>) {
+        let cluster = &mut self.clusters[number];
+        let before = std::mem::replace(&mut cluster.seen, seen);
+        let gone = before.iter().filter(|(name, _)| {
+            let stays = self.broker.contains_key(*name) || cluster.seen.contains_key(*name);
+            !stays && name.as_str() != cluster.id.as_str()
+        });
+        let had = gone.flat_map(|(_, member)| {
+            let blocks = member.spec.virtual_cidrs.iter().map(|block| block.r#virtual.parse::<IpNet>().unwrap());
+            blocks.chain(resting::told(&member.spec, NOW))
+        });
+        cluster.departed = had.collect();
+    }
+
+    /// A cluster leaves, and begins anew when it comes again.
+    fn leave(&mut self, number: usize) {
+        self.earlier.push(self.broker.clone());
+        let cluster = &mut self.clusters[number];
+        self.broker.remove(cluster.id.as_str());
+        (cluster.local, cluster.joined, cluster.away) = (None, None, true);
+        cluster.seen.clear();
+    }
+
+    /// What a cluster says of itself, from what it has last seen. It is virtual to all on the broker before it is so at home.
     fn describe(&mut self, number: usize) -> MemberSpec {
         let cluster = &mut self.clusters[number];
         let name = cluster.id.to_string();
@@ -147,6 +177,7 @@ impl Fleet {
         }];
         cluster.finding = own.findings.iter().find(|finding| finding.kind == "Virtual").cloned();
         cluster.local = Some(own.spec.clone());
+        own.spec.virtual_only |= own.turns_virtual;
         own.spec
     }
 
@@ -169,9 +200,13 @@ impl Fleet {
         }
     }
 
-    /// What `deploy/broker/policy-claims.yaml` says, without keys and endpoints. It sees the `others` some time later.
+    /// What `deploy/broker/policy-claims.yaml` says, without keys and endpoints, and that who is virtual stays so. It sees the
+    /// `others` some time later.
     fn refuses(&self, member: &Member, others: &BTreeMap<String, Member>) -> bool {
         let old = self.broker.get(&member.name_any());
+        if old.is_some_and(|old| old.spec.virtual_only && !member.spec.virtual_only) {
+            return true;
+        }
         let natives = |member: &Member| -> Vec<IpNet> {
             let spec = &member.spec;
             spec.pod_cidrs.iter().filter(|_| !spec.virtual_only).map(|net| net.parse().unwrap()).collect()
@@ -316,6 +351,38 @@ fn a_member_that_is_not_heard_stays_what_the_others_know() {
 }
 
 #[test]
+fn who_gets_anothers_prefix_while_the_broker_is_away_stays_what_the_others_know_and_keeps_all_but_that_one() {
+    let prefixes: [&'static [&'static str]; 3] = [&["10.42.0.0/24"], OTHER.0, &["10.62.0.0/24"]];
+    // Whether it is the older or the younger one of those that collide.
+    for [paris, rome, oslo] in [[0, 1, 2], [1, 0, 2]] {
+        let mut names = [""; 3];
+        (names[paris], names[rome], names[oslo]) = ("paris", "rome", "oslo");
+        let mut pods = prefixes;
+        (pods[paris], pods[rome], pods[oslo]) = (prefixes[0], prefixes[1], prefixes[2]);
+        let services = ["10.43.0.0/16", "10.53.0.0/16", "10.63.0.0/16"];
+        let mut fleet = Fleet::of(&[0, 1, 2].map(|number| (names[number], pods[number], services[number])));
+        fleet.clusters[paris].pods.push("10.52.0.0/24");
+        for _ in 0..3 {
+            fleet.pass(paris, false, false);
+        }
+        let local = fleet.clusters[paris].local.clone().unwrap();
+        assert_eq!((local.virtual_only, local.pod_cidrs.len(), local.virtual_cidrs.len()), (false, 2, 2));
+        // What its nodes make of it, which have its Member as it is at home.
+        let mut members = fleet.broker.clone();
+        members.get_mut("paris").unwrap().spec = local;
+        let verdicts = judge(&fleet.clusters[paris].id, members.values(), &[]);
+        let used = verdicts.into_iter().filter(|(_, verdict)| verdict.accepted().is_some());
+        assert_eq!(used.map(|(name, _)| name).collect::<Vec<_>>(), ["oslo", "paris"]);
+        fleet.pass(paris, true, true);
+        let is_virtual = |fleet: &Fleet| fleet.clusters[paris].local.as_ref().unwrap().virtual_only;
+        assert!(fleet.claim(paris).virtual_only && !is_virtual(&fleet), "the broker has it first");
+        fleet.settle(paris);
+        assert!(is_virtual(&fleet));
+        assert!(fleet.routes(paris, rome).is_ok() && fleet.routes(rome, paris).is_ok());
+    }
+}
+
+#[test]
 fn pods_where_another_has_a_block_are_told() {
     let mut fleet = Fleet::of(&[("paris", K3S.0, K3S.1), ("berlin", K3S.0, K3S.1)]);
     let block = fleet.claim(1).blocks[0].r#virtual.to_string();
@@ -439,12 +506,11 @@ fn a_pool_that_is_of_no_use_is_told_and_the_others_say_what_they_miss() {
 fn who_leaves_frees_the_blocks_and_nobody_takes_them_at_once() {
     let mut fleet = Fleet::of(&[("paris", K3S.0, K3S.1), ("berlin", K3S.0, K3S.1)]);
     let freed: Vec<IpNet> = fleet.claim(1).blocks.iter().map(|block| block.r#virtual).collect();
-    fleet.broker.remove("berlin");
-    fleet.clusters[0].departed = freed.clone();
+    fleet.leave(1);
     fleet.pass(0, true, true);
     assert_eq!(fleet.claim(0).blocks, [], "nobody shares its addresses any more");
     // It begins anew as another cluster: alone, it would choose the same.
-    fleet.clusters[1].local = None;
+    fleet.clusters[1].away = false;
     fleet.settle(1);
     let anew: Vec<IpNet> = fleet.claim(1).blocks.iter().map(|block| block.r#virtual).collect();
     assert!(anew.len() == 2 && anew.iter().all(|net| !freed.contains(net)), "{anew:?}");
@@ -473,6 +539,15 @@ impl Fleet {
     fn blocks(&self) -> Vec<(usize, IpNet)> {
         let of = |number| self.claim(number).blocks.into_iter().map(move |block| (number, block.r#virtual));
         (0..self.clusters.len()).flat_map(of).collect()
+    }
+
+    /// Who has a block of these on the broker.
+    fn holder(&self, nets: &[IpNet]) -> Option<&String> {
+        let mut holders = self.broker.iter().filter(|(_, member)| {
+            let blocks = member.spec.virtual_cidrs.iter().map(|block| block.r#virtual.parse::<IpNet>().unwrap());
+            any_overlap(blocks, nets)
+        });
+        holders.next().map(|(name, _)| name)
     }
 
     /// Passes in which nothing is lost or late, until nothing moves any more.
@@ -536,5 +611,43 @@ proptest! {
                 }
             }
         }
+    }
+
+    /// One of several clusters with equal prefixes leaves. The others get nodes while what they see is old and writes are lost.
+    /// When all have told what rests, it comes again, to which everything is new, and so does another one.
+    #[test]
+    fn what_one_had_that_has_left_is_nobodys_as_long_as_it_rests(
+        count in 3_usize..7,
+        leaver in 0_usize..7,
+        steps in proptest::collection::vec(any_step(), 0..30),
+    ) {
+        let leaver = leaver % count;
+        let mut fleet = Fleet::default();
+        let join = |fleet: &mut Fleet, name: &str| {
+            let number = fleet.add(name, K3S.0, K3S.1);
+            // One window, in which all look for the same slots first; room for all, and for what rests.
+            fleet.clusters[number].pool = vec!["100.64.0.0/17".parse().unwrap()];
+        };
+        (0..count).for_each(|i| join(&mut fleet, &format!("c{i}")));
+        fleet.calm_down()?;
+        // What was before is nobody's view any more.
+        fleet.earlier.clear();
+        let had: Vec<IpNet> = fleet.claim(leaver).blocks.iter().map(|block| block.r#virtual).collect();
+        prop_assert_eq!(had.len(), 2);
+        fleet.leave(leaver);
+        let grown = ["10.42.2.0/24", "10.42.3.0/24"];
+        for (number, looks, write, judged, node) in steps {
+            let number = number % count;
+            let pods = &mut fleet.clusters[number].pods;
+            pods.extend(grown.get(node).filter(|net| !pods.contains(net)));
+            fleet.pass_with(number, looks, write, judged);
+            prop_assert_eq!(fleet.holder(&had), None);
+        }
+        fleet.calm_down()?;
+        fleet.clusters[leaver].away = false;
+        join(&mut fleet, "new");
+        fleet.calm_down()?;
+        prop_assert_eq!(fleet.holder(&had), None);
+        prop_assert_eq!(fleet.broker.len(), count + 1);
     }
 }
