@@ -5,6 +5,8 @@ use kube::{CustomResource, KubeSchema};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::VirtualCidr;
+
 /// A node that can end tunnels; its name is the node's. Written by that node alone.
 #[derive(CustomResource, KubeSchema, Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[kube(
@@ -50,6 +52,11 @@ pub struct GatewayNodeStatus {
     #[serde(default)]
     #[schemars(length(max = 1024))]
     pub peers: Vec<PeerStatus>,
+    /// Prefixes of pods that its tunnel rewrites now, and what others know them by. Blocks that the Member claims and another one
+    /// has are not among them.
+    #[serde(rename = "virtualCIDRs", default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 256))]
+    pub virtual_cidrs: Vec<VirtualCidr>,
     /// When the numbers were read. States are written at once when they change, numbers now and then.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub observed: Option<Time>,

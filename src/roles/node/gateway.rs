@@ -4,13 +4,14 @@ use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
 use controller::api::names::{FIELD_MANAGER, REPORTER_NODE, SYSTEM_NAMESPACE};
-use controller::api::{GatewayNode, GatewayNodeSpec, GatewayNodeStatus, PeerState, PeerStatus};
+use controller::api::{GatewayNode, GatewayNodeSpec, GatewayNodeStatus, PeerState, PeerStatus, VirtualCidr};
 use controller::events::Teller;
 use controller::members::condition::{Finding, conditions};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{OwnerReference, Time};
 use k8s_openapi::jiff::Timestamp;
 use kube::api::{DeleteParams, Patch, PatchParams};
 use kube::{Api, Resource as _, ResourceExt as _};
+use tunnel::config::Translation;
 use tunnel::status::Status;
 
 use super::Shared;
@@ -172,6 +173,7 @@ fn gateway_node(
         active,
         summary: if active { format!("{up}/{} up", peers.len()) } else { "standby".to_owned() },
         peers,
+        virtual_cidrs: device.translation.iter().map(virtual_cidr).collect(),
         observed: Some(Time(now)),
         conditions: conditions(earlier(before), &[ready(because)], now),
     });
@@ -225,13 +227,17 @@ fn peer_status(peer: &tunnel::status::PeerStatus) -> PeerStatus {
     }
 }
 
+fn virtual_cidr(pair: &Translation) -> VirtualCidr {
+    VirtualCidr { pods: pair.native.to_string(), r#virtual: pair.r#virtual.to_string() }
+}
+
 /// Whether two say the same but for numbers, which can wait.
 fn same(a: &GatewayNode, b: &GatewayNode) -> bool {
     let told = |node: &GatewayNode| {
         let status = node.status.clone().unwrap_or_default();
         let peers: Vec<_> = status.peers.into_iter().map(|peer| (peer.cluster, peer.state, peer.down_since)).collect();
         let conditions: Vec<_> = status.conditions.into_iter().map(|c| (c.type_, c.status, c.message)).collect();
-        (status.active, status.summary, peers, conditions)
+        (status.active, status.summary, peers, status.virtual_cidrs, conditions)
     };
     a.spec == b.spec && a.metadata.owner_references == b.metadata.owner_references && told(a) == told(b)
 }
@@ -253,15 +259,34 @@ async fn write(nodes: &Api<GatewayNode>, name: &str, wanted: &Wanted) -> kube::R
     spec.status = None;
     let stored = nodes.patch(&node.name_any(), &how, &Patch::Apply(&spec)).await?;
     // Its own request: the status is a subresource.
-    let status = serde_json::json!({
+    let mut status = serde_json::json!({
         "apiVersion": "linkspan.dev/v1alpha1", "kind": "GatewayNode", "metadata": { "name": node.name_any() },
         "status": node.status,
     });
-    nodes.patch_status(&node.name_any(), &how, &Patch::Apply(&status)).await?;
+    match nodes.patch_status(&node.name_any(), &how, &Patch::Apply(&status)).await {
+        // Others go by the rest of it, so that it is told as an earlier version would.
+        Err(error) if is_of_an_earlier_crd(&error) => {
+            leave_out_what_is_new(&mut status);
+            nodes.patch_status(&node.name_any(), &how, &Patch::Apply(&status)).await?
+        }
+        told => told?,
+    };
     let mut now = (**node).clone();
     // Events are about one object, and not about another one of its name.
     now.metadata.uid = stored.metadata.uid;
     Ok(Some(now))
+}
+
+/// Whether the CRD lacks a field: server-side apply does not drop what it does not know, it fails so.
+fn is_of_an_earlier_crd(error: &kube::Error) -> bool {
+    matches!(error, kube::Error::Api(status) if status.message.contains("field not declared in schema"))
+}
+
+/// Takes the fields out of a status that its CRD did not have from its first version on.
+fn leave_out_what_is_new(object: &mut serde_json::Value) {
+    if let Some(status) = object["status"].as_object_mut() {
+        status.remove("virtualCIDRs");
+    }
 }
 
 #[cfg(test)]
@@ -292,14 +317,8 @@ mod tests {
         }
     }
 
-    fn published(
-        peers: Vec<PathStatus>,
-        active: bool,
-        because: &str,
-        before: Option<&GatewayNode>,
-        at: i64,
-    ) -> GatewayNode {
-        let device = Status {
+    fn device(peers: Vec<PathStatus>) -> Status {
+        Status {
             link: "linkspan0".to_owned(),
             public_key: PublicKey([7; 32]),
             listen_port: 51820,
@@ -311,7 +330,26 @@ mod tests {
             drops: Vec::new(),
             translation: Vec::new(),
             translated: tunnel::status::TranslatedCount::default(),
-        };
+        }
+    }
+
+    fn published(
+        peers: Vec<PathStatus>,
+        active: bool,
+        because: &str,
+        before: Option<&GatewayNode>,
+        at: i64,
+    ) -> GatewayNode {
+        published_by(&device(peers), active, because, before, at)
+    }
+
+    fn published_by(
+        device: &Status,
+        active: bool,
+        because: &str,
+        before: Option<&GatewayNode>,
+        at: i64,
+    ) -> GatewayNode {
         let node = NodeFacts {
             uid: "u1".to_owned(),
             internal: vec!["192.168.7.2".parse().expect("valid")],
@@ -320,7 +358,7 @@ mod tests {
         let now = Timestamp::from_second(at).expect("in range");
         let mut down = DownSince::default();
         before.into_iter().for_each(|before| down.learn(before));
-        let seen = Seen { status: &device, active, because, down: &down };
+        let seen = Seen { status: device, active, because, down: &down };
         gateway_node("a", &node, &seen, before, now)
     }
 
@@ -358,6 +396,24 @@ mod tests {
     }
 
     #[test]
+    fn what_the_tunnel_rewrites_is_told_at_once_and_once() {
+        let net = |text: &str| text.parse().expect("a prefix");
+        let rewriting = |prefix: &str, before: Option<&GatewayNode>, at: i64| {
+            let translation = vec![Translation { native: net("10.42.0.0/24"), r#virtual: net(prefix) }];
+            published_by(&Status { translation, ..device(Vec::new()) }, true, "", before, at)
+        };
+        let status = |node: &GatewayNode| serde_json::to_value(&node.status).expect("JSON");
+        let first = rewriting("100.64.3.0/24", None, 100);
+        let told = serde_json::json!([{ "pods": "10.42.0.0/24", "virtual": "100.64.3.0/24" }]);
+        assert_eq!(status(&first)["virtualCIDRs"], told);
+        assert!(same(&rewriting("100.64.3.0/24", Some(&first), 110), &first));
+        assert!(!same(&rewriting("100.64.4.0/24", Some(&first), 110), &first));
+        let native = published(Vec::new(), true, "", Some(&first), 110);
+        assert!(!same(&native, &first));
+        assert_eq!(status(&native).get("virtualCIDRs"), None);
+    }
+
+    #[test]
     fn since_when_a_cluster_is_down_is_told_by_the_gateway_that_carries_the_traffic() {
         let since = |node: &GatewayNode| {
             let peer = node.status.as_ref().and_then(|status| status.peers.first()).expect("a peer");
@@ -383,5 +439,20 @@ mod tests {
         assert_eq!(status.conditions[0].message, "the tunnel device is not open");
         assert_eq!(status.conditions[0].last_transition_time.0.as_second(), 200);
         assert_eq!(lost.spec, first.spec);
+    }
+
+    #[test]
+    fn what_an_earlier_crd_does_not_know_is_left_out() {
+        let refused = |message: &str| {
+            let status = kube::core::Status::failure(message, "InternalError").with_code(500);
+            is_of_an_earlier_crd(&kube::Error::Api(Box::new(status)))
+        };
+        // In the words of kube-apiserver 1.34.
+        assert!(refused("failed to create typed patch object: .status.virtualCIDRs: field not declared in schema"));
+        assert!(!refused("etcdserver: request timed out"));
+        let mut object =
+            serde_json::json!({ "status": { "active": true, "virtualCIDRs": [{ "pods": "10.42.0.0/24" }] } });
+        leave_out_what_is_new(&mut object);
+        assert_eq!(object, serde_json::json!({ "status": { "active": true } }));
     }
 }
