@@ -16,21 +16,23 @@ pub(super) fn news(before: Option<&GatewayNode>, now: &GatewayNode) -> Vec<News>
     }
     // Who stands by has no paths that matter.
     if is.active {
-        let earlier = |peer: &PeerStatus| was.peers.iter().find(|known| known.cluster == peer.cluster).map(|p| p.state);
-        news.extend(is.peers.iter().filter_map(|peer| change(earlier(peer), peer)));
+        let was_down = |peer: &PeerStatus| {
+            was.peers.iter().any(|known| known.cluster == peer.cluster && known.down_since.is_some())
+        };
+        news.extend(is.peers.iter().filter_map(|peer| change(was_down(peer), peer)));
     }
     news
 }
 
-/// That a path comes up for the first time is what is expected, and so is that it rests.
-fn change(before: Option<PeerState>, peer: &PeerStatus) -> Option<News> {
+/// That a path comes up for the first time is what is expected, and so is that it rests. One that went down is down until it
+/// is up, whatever it is called in between ([`super::down`]).
+fn change(was_down: bool, peer: &PeerStatus) -> Option<News> {
     let PeerStatus { cluster, state, reason, .. } = peer;
-    match (before, state) {
-        (Some(PeerState::Down), PeerState::Up) => {
+    match (was_down, state) {
+        (true, PeerState::Up) => {
             Some(News::new(Weight::Normal, "PeerUp", cluster, &format!("{cluster} is reached again")))
         }
-        (Some(PeerState::Down), _) => None,
-        (_, PeerState::Down) => {
+        (false, PeerState::Down) => {
             Some(News::new(Weight::Warning, "PeerDown", cluster, &format!("{cluster} is not reached: {reason}")))
         }
         _ => None,
@@ -42,7 +44,13 @@ mod tests {
     use super::*;
 
     fn gateway(active: bool, peers: &[(&str, &str)]) -> GatewayNode {
-        let peer = |(cluster, state): &(&str, &str)| serde_json::json!({ "cluster": cluster, "state": state, "reason": "no answer" });
+        let peer = |(cluster, state): &(&str, &str)| {
+            let (state, since) = match state.strip_prefix("still ") {
+                Some(state) => (state, Some("2026-11-01T00:00:00Z")),
+                None => (*state, None),
+            };
+            serde_json::json!({ "cluster": cluster, "state": state, "reason": "no answer", "downSince": since })
+        };
         serde_json::from_value(serde_json::json!({
             "apiVersion": "linkspan.dev/v1alpha1", "kind": "GatewayNode", "metadata": { "name": "a" },
             "spec": { "publicKey": "", "lanes": 1 },
@@ -73,13 +81,17 @@ mod tests {
     fn a_peer_that_goes_and_comes_back_is_told_once_each() {
         let with = |state| gateway(true, &[("berlin", state), ("rome", "Up")]);
         let down = "PeerDown (berlin): berlin is not reached: no answer";
-        assert_eq!(told(Some(&with("Up")), &with("Down")), [down]);
-        assert_eq!(told(Some(&with("Connecting")), &with("Down")), [down], "it never came up");
-        assert_eq!(told(Some(&with("Down")), &with("Down")), [""; 0]);
-        assert_eq!(told(Some(&with("Down")), &with("Connecting")), [""; 0]);
-        assert_eq!(told(Some(&with("Down")), &with("Up")), ["PeerUp (berlin): berlin is reached again"]);
-        assert_eq!(told(Some(&with("Connecting")), &with("Up")), [""; 0]);
+        let up = "PeerUp (berlin): berlin is reached again";
+        assert_eq!(told(Some(&with("Up")), &with("still Down")), [down]);
+        assert_eq!(told(Some(&with("Connecting")), &with("still Down")), [down], "it never came up");
+        assert_eq!(told(Some(&with("still Down")), &with("still Down")), [""; 0]);
+        assert_eq!(told(Some(&with("still Down")), &with("Up")), [up]);
+        // As where another gateway of that cluster takes over.
+        assert_eq!(told(Some(&with("still Down")), &with("still Connecting")), [""; 0]);
+        assert_eq!(told(Some(&with("still Connecting")), &with("still Down")), [""; 0]);
+        assert_eq!(told(Some(&with("still Connecting")), &with("Up")), [up]);
+        assert_eq!(told(Some(&with("Connecting")), &with("Up")), [""; 0], "it comes up for the first time");
         let standby = |state| gateway(false, &[("berlin", state)]);
-        assert_eq!(told(Some(&standby("Up")), &standby("Down")), [""; 0], "it carries nothing");
+        assert_eq!(told(Some(&standby("Up")), &standby("still Down")), [""; 0], "it carries nothing");
     }
 }
