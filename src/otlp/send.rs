@@ -1,5 +1,6 @@
 //! One connection to the collector, over which everything that waits is sent.
 
+use std::pin::pin;
 use std::time::Duration;
 
 use anyhow::Context as _;
@@ -32,17 +33,28 @@ pub(super) struct Outcome {
 /// Sends all batches, the oldest first; those that were taken, or refused for good, are gone from the buffer.
 pub(super) async fn all(collector: &Collector, buffer: &mut Buffer) -> Outcome {
     let mut outcome = Outcome::default();
-    if let Err(error) = try_all(collector, buffer, &mut outcome.refused).await {
-        outcome.error = Some(format!("{error:#}"));
+    loop {
+        let mut taken = 0;
+        match over_one_connection(collector, buffer, &mut taken, &mut outcome.refused).await {
+            Ok(()) => return outcome,
+            // A collector, or a proxy before it, may close after each answer.
+            Err(error) if taken > 0 && error.is::<hyper::Error>() => {}
+            Err(error) => return Outcome { error: Some(format!("{error:#}")), ..outcome },
+        }
     }
-    outcome
 }
 
-async fn try_all(collector: &Collector, buffer: &mut Buffer, refused: &mut u64) -> anyhow::Result<()> {
+/// `taken` counts the batches that are gone from the buffer, `refused` those of them that the collector will not take.
+async fn over_one_connection(
+    collector: &Collector,
+    buffer: &mut Buffer,
+    taken: &mut u64,
+    refused: &mut u64,
+) -> anyhow::Result<()> {
     let endpoint = &collector.endpoint;
     let stream = timeout(PATIENCE, collector.connect()).await.context("no answer")??;
     let (mut sender, connection) = handshake(TokioIo::new(stream)).await.context("failed to begin HTTP")?;
-    let requests = async {
+    let mut requests = pin!(async {
         while let Some((signal, batch)) = buffer.first() {
             let status = timeout(PATIENCE, post(&mut sender, endpoint, signal, batch)).await.context("no answer")??;
             match status {
@@ -58,16 +70,20 @@ async fn try_all(collector: &Collector, buffer: &mut Buffer, refused: &mut u64) 
                 }
             }
             buffer.pop();
+            *taken += 1;
         }
         anyhow::Ok(())
+    });
+    let ended = tokio::select! {
+        biased;
+        sent = &mut requests => return sent,
+        ended = connection => ended,
     };
-    tokio::select! {
-        sent = requests => sent,
-        ended = connection => {
-            ended.context("the connection broke")?;
-            anyhow::bail!("the collector closed the connection")
-        }
-    }
+    // What was answered before the connection ended counts; what comes after has nothing to go over.
+    requests.await.map_err(|error| match ended {
+        Err(why) => anyhow::Error::new(why).context("the connection broke"),
+        Ok(()) => error,
+    })
 }
 
 async fn post(

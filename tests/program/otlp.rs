@@ -30,7 +30,7 @@ current-context: nowhere
 /// What a collector got: path and body.
 type Got = Arc<Mutex<Vec<(String, Vec<u8>)>>>;
 
-/// Listens on a port of the loopback; is busy at the first request, and takes every further one.
+/// Listens on a port of the loopback; is busy at the first request, and takes every further one. It closes after each answer.
 fn collector(port: u16) -> Got {
     let listener = TcpListener::bind(("127.0.0.1", port)).unwrap();
     let got = Got::default();
@@ -38,14 +38,23 @@ fn collector(port: u16) -> Got {
     std::thread::spawn(move || {
         let mut busy = true;
         for stream in listener.incoming() {
-            serve(stream.unwrap(), &told, &mut busy);
+            serve(stream.unwrap(), &told, &mut busy, After::Close);
         }
     });
     got
 }
 
+/// What a collector does after an answer.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum After {
+    /// It waits for the next request.
+    GoOn,
+    /// It closes the connection, as some proxies do.
+    Close,
+}
+
 /// HTTP/1.1 as far as it is needed here: any number of requests with a length.
-fn serve(stream: impl Read + Write, got: &Got, busy: &mut bool) {
+fn serve(stream: impl Read + Write, got: &Got, busy: &mut bool, after: After) {
     let mut stream = BufReader::new(stream);
     loop {
         let mut head = Vec::new();
@@ -69,7 +78,9 @@ fn serve(stream: impl Read + Write, got: &Got, busy: &mut bool) {
             got.lock().unwrap().push((path, body));
         }
         let writer = stream.get_mut();
-        if write!(writer, "HTTP/1.1 {answer}\r\ncontent-length: 0\r\n\r\n").and_then(|()| writer.flush()).is_err() {
+        let close = if after == After::Close { "connection: close\r\n" } else { "" };
+        let head = format!("HTTP/1.1 {answer}\r\n{close}content-length: 0\r\n\r\n");
+        if writer.write_all(head.as_bytes()).and_then(|()| writer.flush()).is_err() || after == After::Close {
             return;
         }
     }
@@ -167,7 +178,7 @@ fn collector_behind_https() -> (Got, u16, String) {
     std::thread::spawn(move || {
         for stream in listener.incoming() {
             let session = rustls::ServerConnection::new(Arc::clone(&config)).unwrap();
-            serve(rustls::StreamOwned::new(session, stream.unwrap()), &told, &mut false);
+            serve(rustls::StreamOwned::new(session, stream.unwrap()), &told, &mut false, After::GoOn);
         }
     });
     (got, port, certificate)
@@ -224,7 +235,7 @@ fn collector_in(netns: &str) -> Got {
         let kind = Some(rustix::thread::LinkNameSpaceType::Network);
         rustix::thread::move_into_link_name_space(namespace.as_fd(), kind).unwrap();
         for stream in TcpListener::bind("127.0.0.1:4318").unwrap().incoming() {
-            serve(stream.unwrap(), &told, &mut false);
+            serve(stream.unwrap(), &told, &mut false, After::GoOn);
         }
     });
     got
