@@ -24,12 +24,14 @@ pub(super) fn check(picture: &Picture) -> Vec<Finding> {
     let mut offsets: Vec<i64> = readings.iter().map(|reading| reading.offset).collect();
     offsets.sort_unstable();
     let right = offsets.get(offsets.len() / 2).copied().unwrap_or_default();
+    // Of two clocks nobody knows which one is wrong.
+    let most = if readings.len() == 2 { "the only other clock" } else { "most other clocks" };
     let mut findings: Vec<Finding> = picture.clusters.iter().filter_map(|cluster| unread(cluster, &readings)).collect();
     for reading in &readings {
         let off = reading.offset - right;
         // The person's own is told once, with the first cluster that tells anything.
         let Some(cluster) = reading.cluster.or_else(|| readings.iter().find_map(|of| of.cluster)) else { continue };
-        let told = if off.abs() < 1000 { "within a second of the others".to_owned() } else { describe(off) };
+        let told = if off.abs() < 1000 { "within a second of the others".to_owned() } else { describe(off, most) };
         if off.abs() < WARNING {
             findings.push(Finding::good(Check::Clock, cluster, &reading.object, told));
             continue;
@@ -40,7 +42,11 @@ pub(super) fn check(picture: &Picture) -> Vec<Finding> {
             evidence: told,
             cause: "certificates and tokens are refused as expired or as not yet valid, and handshakes as old ones"
                 .to_owned(),
-            fix: "set its clock, and keep it with NTP (chrony or systemd-timesyncd)".to_owned(),
+            fix: match readings.len() {
+                2 => "see which of the two is wrong, set it, and keep both with NTP (chrony or systemd-timesyncd)"
+                    .to_owned(),
+                _ => "set its clock, and keep it with NTP (chrony or systemd-timesyncd)".to_owned(),
+            },
         };
         findings.push(Finding::bad(Check::Clock, cluster, &reading.object, fault));
     }
@@ -63,9 +69,9 @@ fn unread(cluster: &ClusterPicture, readings: &[Reading<'_>]) -> Option<Finding>
     Some(Finding::unseen(Check::Clock, cluster, &cluster.server.unseen().cloned().unwrap_or_else(nobody)))
 }
 
-fn describe(off: i64) -> String {
+fn describe(off: i64, most: &str) -> String {
     let (seconds, way) = (off.abs() / 1000, if off > 0 { "ahead of" } else { "behind" });
-    format!("{seconds} s {way} most other clocks")
+    format!("{seconds} s {way} {most}")
 }
 
 fn read(picture: &Picture) -> Vec<Reading<'_>> {

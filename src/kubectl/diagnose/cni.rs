@@ -65,9 +65,9 @@ pub(crate) fn lookup_fault(
     LookupSeen { of, way }: &LookupSeen,
 ) -> Option<Fault> {
     let gateway = cluster.active_gateway()?;
-    // An address of this cluster is the main table's business.
+    // An address of this cluster is the main table's business, and nobody plans a way to a cluster without a gateway.
     let place = cluster.place(of.to)?;
-    if Some(place.cluster.as_str()) == cluster.id() {
+    if Some(place.cluster.as_str()) == cluster.id() || cluster.is_without_gateway(&place.cluster) {
         return None;
     }
     let ours = way.table == mark::TABLE_REMOTE && way.link.as_ref().is_some_and(|link| is_ours(seen, link));

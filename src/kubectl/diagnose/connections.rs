@@ -66,7 +66,7 @@ pub fn trouble(picture: &Picture, near: &ClusterPicture, far: &str) -> Option<Tr
         return None;
     }
     let there = picture.by_id(far);
-    if near.member(far).is_some_and(|member| member.spec.gateways.is_empty()) {
+    if near.is_without_gateway(far) {
         let evidence = format!("Member {far} names no gateway");
         let fix = format!(
             "see that linkspan-node runs on a node of {far} that may be a gateway: `kubectl get gatewaynodes -A` there"

@@ -92,26 +92,47 @@ fn compared<'a>(cluster: &'a ClusterPicture, node: &str) -> Option<impl Iterator
     }))
 }
 
-fn vxlan_works(cluster: &ClusterPicture, node: &str) -> bool {
-    compared(cluster, node).is_some_and(|mut compared| compared.any(|(_, outcome)| outcome == Outcome::Answered))
+/// Whether packets were seen to pass between a node and its gateway: what is in another cluster has answered the node.
+pub(crate) fn vxlan_works(cluster: &ClusterPicture, node: &str) -> bool {
+    let is_far = |to: IpAddr| cluster.place(to).is_some_and(|place| Some(place.cluster.as_str()) != cluster.id());
+    let probes = cluster.inspection(node).into_iter().flat_map(|seen| &seen.probes);
+    let mut answered = probes.filter(|probe| probe.outcome.is_reached()).map(|probe| match probe.of {
+        Probe::Ping { to, .. } => to,
+        Probe::Tcp { to } => to.ip(),
+    });
+    answered.any(is_far)
 }
 
 /// A worker that does not reach what its gateway reaches, although its route is right: the VXLAN between them is blocked.
 pub(crate) fn vxlan_fault(cluster: &ClusterPicture, node: &str) -> Option<Fault> {
     let gateway = cluster.active_gateway()?;
-    let lost: Vec<(IpAddr, Outcome)> = compared(cluster, node)?.collect();
-    let silent = lost.iter().find(|(_, outcome)| *outcome == Outcome::Silent)?;
-    if lost.iter().any(|(_, outcome)| outcome.is_reached()) || cni::way_fault(cluster, node).is_some() {
+    let compared: Vec<(IpAddr, Outcome)> = compared(cluster, node)?.collect();
+    if compared.iter().any(|(_, outcome)| outcome.is_reached()) {
         return None;
     }
     let rule = [node, gateway.as_str()]
         .into_iter()
         .find_map(|node| cni::drop_rule(datagrams(cluster.inspection(node)?, VXLAN_PORT)).map(|hit| told(node, hit)));
+    let silent = |(to, outcome): &&(IpAddr, Outcome)| {
+        *outcome == Outcome::Silent && !is_lost_before(cluster, node, *to, rule.is_some())
+    };
+    let (to, _) = compared.iter().find(silent)?;
     let rule = rule.map_or_else(String::new, |rule| format!("; {rule}"));
-    let evidence = format!("{} answers the gateway {gateway} and not node {node}{rule}", silent.0);
+    let evidence = format!("{to} answers the gateway {gateway} and not node {node}{rule}");
     let cause = format!("UDP port {VXLAN_PORT} (VXLAN) between {node} and the gateway {gateway} is blocked");
     let fix = format!("let UDP port {VXLAN_PORT} through between all nodes of the cluster");
     Some(Fault::failed("VxlanBlocked", evidence, cause, fix))
+}
+
+/// Whether a node's packets to the cluster of an address go astray before any VXLAN, or get no answer since their source is
+/// rewritten. The latter explains nothing where a rule is seen that blocks the VXLAN.
+fn is_lost_before(cluster: &ClusterPicture, node: &str, to: IpAddr, is_blocked: bool) -> bool {
+    let far = |address| cluster.place(address).map(|place| place.cluster);
+    let (Some(seen), Some(there)) = (cluster.inspection(node), far(to)) else { return false };
+    let is_there = |address| far(address).as_ref() == Some(&there);
+    let out = seen.lookups.iter().filter(|lookup| lookup.of.arriving.is_none() && is_there(lookup.of.to));
+    let astray = out.filter_map(|lookup| cni::lookup_fault(cluster, node, seen, lookup)).next().is_some();
+    astray || !is_blocked && cni::masquerade(seen.packets.iter().filter(|packet| is_there(packet.of.to))).is_some()
 }
 
 /// Exported services whose pods no pod of another cluster may reach.

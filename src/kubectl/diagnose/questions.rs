@@ -13,8 +13,8 @@ use super::firewall::VXLAN_PORT;
 use crate::kubectl::inspect::{NameQuestion, Probe, Questions};
 use crate::kubectl::picture::{ClusterPicture, Picture};
 
-/// Clusterset IPs that a node is asked about.
-const SERVICES: usize = 64;
+/// Clusterset IPs that a node is asked about: all of a big clusterset, in one listing of its rules.
+const SERVICES: usize = 20_000;
 /// Names that a node is asked to resolve.
 const NAMES: usize = 2;
 /// Nodes of one other cluster that a gateway is asked to reach.
@@ -28,7 +28,8 @@ pub fn questions(picture: &Picture) -> Vec<BTreeMap<String, Questions>> {
     let natives: BTreeMap<&str, Vec<IpAddr>> =
         picture.clusters.iter().filter_map(|cluster| Some((cluster.id()?, natives(cluster)))).collect();
     let of_cluster = |cluster: &ClusterPicture| {
-        let others = cluster.others().into_iter();
+        // What happens to packets for a cluster that nobody can call tells nothing.
+        let others = cluster.others().into_iter().filter(|far| !cluster.is_without_gateway(far));
         let others = others.map(|far| {
             let targets = targets(cluster, &far, natives.get(far.as_str()).map(Vec::as_slice));
             (far, targets)

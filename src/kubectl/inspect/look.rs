@@ -1,6 +1,8 @@
 //! Looks: at the kernel through `controller::node`, and around with probes.
 
+use std::collections::HashSet;
 use std::net::SocketAddr;
+use std::time::Duration;
 
 use controller::node::filter::Ruleset;
 use controller::node::{Desired, Kernel, Observed, lookup, observe, plan, ruleset};
@@ -14,6 +16,8 @@ use super::{
 
 /// Probes that run at a time: each echo request has a thread of its own.
 const PROBES_AT_ONCE: usize = 256;
+/// kube-proxy writes at most once a second (`minSyncPeriod`): an address that is not there yet may be on its way.
+const WRITTEN: Duration = Duration::from_millis(2500);
 
 /// What is known of this node before looking.
 #[derive(Debug)]
@@ -91,25 +95,36 @@ async fn look_at_rules(questions: &Questions, seen: &mut Inspection) {
         return;
     }
     seen.unseen.extend(legacy(["/proc/net/ip_tables_names", "/proc/net/ip6_tables_names"]));
-    let (ruleset, listing) = match ruleset().await {
+    let (rules, listing) = match ruleset().await {
         Ok(rules) => rules,
         Err(error) => return seen.unseen.push(format!("{FILTER}: {error}")),
     };
-    seen.packets = judge(&ruleset, questions);
-    let services = questions.services.iter().map(|address| service(*address, &listing, &seen.addresses));
-    seen.services = services.collect();
+    seen.packets = judge(&rules, questions);
+    seen.services = services(questions, &listing, &seen.addresses);
+    if seen.services.iter().any(|service| service.programmed == Some(false)) {
+        tokio::time::sleep(WRITTEN).await;
+        if let Ok((_, listing)) = ruleset().await {
+            seen.services = services(questions, &listing, &seen.addresses);
+        }
+    }
 }
 
-/// The tables of iptables-legacy, by the files of the kernel that name them. They have rules of their own, which nft does
-/// not list. There are no such files where the kernel has no such tables.
+fn services(questions: &Questions, listing: &Value, addresses: &[String]) -> Vec<ServiceSeen> {
+    let carried = carried(listing, addresses);
+    questions.services.iter().map(|address| service(*address, &carried)).collect()
+}
+
+/// The tables of iptables-legacy, by the files of the kernel that name them. They may have rules of their own, which nft
+/// does not list. There are no such files where the kernel has no such tables.
 fn legacy(files: [&str; 2]) -> Option<String> {
     let text = files.map(|file| std::fs::read_to_string(file).unwrap_or_default());
     let mut tables: Vec<&str> = text.iter().flat_map(|names| names.split_whitespace()).collect();
     tables.sort_unstable();
     tables.dedup();
-    let (s, has) = if tables.len() == 1 { ("", "has") } else { ("s", "have") };
-    let told =
-        || format!("{FILTER}: table{s} {} of iptables-legacy {has} rules that nft does not show", tables.join(", "));
+    let s = if tables.len() == 1 { "" } else { "s" };
+    let told = || {
+        format!("{FILTER}: table{s} {} of iptables-legacy may have rules, which nft does not show", tables.join(", "))
+    };
     (!tables.is_empty()).then(told)
 }
 
@@ -118,33 +133,54 @@ fn judge(ruleset: &Ruleset, questions: &Questions) -> Vec<PacketSeen> {
     packets.map(|packet| PacketSeen { of: packet.clone(), hits: ruleset.judge(packet) }).collect()
 }
 
-/// Whether kube-proxy has made an address known to the kernel: in nftables mode as an element of its table, in iptables
-/// mode as a rule of chain `KUBE-SERVICES`, in IPVS mode as an address of link `kube-ipvs0`.
-fn service(address: SocketAddr, listing: &Value, addresses: &[String]) -> ServiceSeen {
-    let ip = address.ip().to_string();
+/// All that kube-proxy has written, where it was found: among it are the addresses that it carries.
+struct Carried<'a> {
+    by: &'static str,
+    /// Nothing where it has written nothing that is seen.
+    texts: Option<HashSet<&'a str>>,
+}
+
+/// What kube-proxy has made known to the kernel: in nftables mode as elements of its table, in iptables mode as rules of chain
+/// `KUBE-SERVICES`, in IPVS mode as addresses of link `kube-ipvs0`.
+fn carried<'a>(listing: &'a Value, addresses: &'a [String]) -> Carried<'a> {
     let objects = || listing["nftables"].as_array().into_iter().flatten();
     let of_table = |object: &&Value| object.as_object().is_some_and(|o| o.values().any(|v| v["table"] == "kube-proxy"));
     let of_chain = |object: &&Value| object["rule"]["chain"] == "KUBE-SERVICES";
-    let ipvs: Vec<&String> = addresses.iter().filter(|held| held.ends_with(" dev kube-ipvs0")).collect();
-    let (programmed, by) = if objects().any(|object| of_table(&object)) {
-        (Some(objects().filter(of_table).any(|object| names(object, &ip))), "nftables")
+    let ipvs = addresses.iter().filter_map(|held| held.strip_suffix(" dev kube-ipvs0")?.split('/').next());
+    let ipvs: HashSet<&str> = ipvs.collect();
+    let mut texts = HashSet::new();
+    let by = if objects().any(|object| of_table(&object)) {
+        objects().filter(of_table).for_each(|object| add_texts(object, &mut texts));
+        "nftables"
     } else if !ipvs.is_empty() {
-        (Some(ipvs.iter().any(|held| held.starts_with(&format!("{ip}/")))), "ipvs")
-    } else if objects().any(|object| of_chain(&object)) {
-        (Some(objects().filter(of_chain).any(|object| names(object, &ip))), "iptables")
+        texts = ipvs;
+        "ipvs"
     } else {
-        (None, "no rules of kube-proxy are seen here: it does not run, or writes them where nft does not show them")
+        objects().filter(of_chain).for_each(|object| add_texts(object, &mut texts));
+        "iptables"
     };
-    ServiceSeen { address, programmed, by: by.to_owned() }
+    if texts.is_empty() {
+        let by = "no rules of kube-proxy are seen here: it does not run, or writes them where nft does not show them";
+        return Carried { by, texts: None };
+    }
+    Carried { by, texts: Some(texts) }
 }
 
-/// Whether a text stands anywhere in a value.
-fn names(value: &Value, text: &str) -> bool {
+fn service(address: SocketAddr, carried: &Carried<'_>) -> ServiceSeen {
+    let ip = address.ip().to_string();
+    let programmed = carried.texts.as_ref().map(|texts| texts.contains(ip.as_str()));
+    ServiceSeen { address, programmed, by: carried.by.to_owned() }
+}
+
+/// All texts that stand anywhere in a value.
+fn add_texts<'a>(value: &'a Value, texts: &mut HashSet<&'a str>) {
     match value {
-        Value::String(found) => found == text,
-        Value::Array(parts) => parts.iter().any(|part| names(part, text)),
-        Value::Object(parts) => parts.values().any(|part| names(part, text)),
-        _ => false,
+        Value::String(text) => {
+            texts.insert(text);
+        }
+        Value::Array(parts) => parts.iter().for_each(|part| add_texts(part, texts)),
+        Value::Object(parts) => parts.values().for_each(|part| add_texts(part, texts)),
+        _ => {}
     }
 }
 
@@ -177,7 +213,7 @@ mod tests {
 
     fn programmed(listing: Value, addresses: &[&str]) -> (Option<bool>, String) {
         let addresses: Vec<String> = addresses.iter().map(|text| (*text).to_owned()).collect();
-        let seen = service("10.43.0.9:80".parse().expect("valid"), &listing, &addresses);
+        let seen = service("10.43.0.9:80".parse().expect("valid"), &carried(&listing, &addresses));
         (seen.programmed, seen.by)
     }
 
@@ -206,7 +242,7 @@ mod tests {
         assert_eq!(legacy([&four, &six]), None);
         std::fs::write(&four, "nat\nfilter\n").expect("written");
         std::fs::write(&six, "filter\n").expect("written");
-        let told = "the packet filter: tables filter, nat of iptables-legacy have rules that nft does not show";
+        let told = "the packet filter: tables filter, nat of iptables-legacy may have rules, which nft does not show";
         assert_eq!(legacy([&four, &six]).as_deref(), Some(told));
     }
 

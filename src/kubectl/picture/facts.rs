@@ -118,6 +118,11 @@ impl ClusterPicture {
         named(self.members.all(), id)
     }
 
+    /// Whether another cluster names nobody who could be called. Nodes then plan no routes to it.
+    pub(crate) fn is_without_gateway(&self, id: &str) -> bool {
+        self.member(id).is_some_and(|member| member.spec.gateways.is_empty())
+    }
+
     /// What this cluster says of itself.
     pub fn own_member(&self) -> Option<&Member> {
         self.member(self.id()?)

@@ -132,6 +132,12 @@ pub(super) fn fars(
 /// From the client's node into the tunnel.
 fn near_side(picture: &Picture, from: &Client<'_>, target: &Target, far: &str) -> Vec<Hop> {
     let near = from.cluster;
+    let what = format!("tunnel to {far}");
+    let trouble = connections::trouble(picture, near, far);
+    // Nodes plan no way to it, so that where packets go instead tells nothing.
+    if let Some(trouble) = trouble.as_ref().filter(|_| near.is_without_gateway(far)) {
+        return vec![Hop::bad(near.name(), what, trouble.fault.clone())];
+    }
     let mut hops = Vec::new();
     let gateway = near.active_gateway();
     let way = OnNode { cluster: near, other: far, connection: Connection::near(from, target) };
@@ -140,9 +146,8 @@ fn near_side(picture: &Picture, from: &Client<'_>, target: &Target, far: &str) -
         let further = gateway.as_ref().filter(|gateway| *gateway != node);
         hops.extend(further.map(|gateway| way.filter(gateway)));
     }
-    let what = format!("tunnel to {far}");
     let gateway = gateway.unwrap_or_else(|| "none".to_owned());
-    match connections::trouble(picture, near, far) {
+    match trouble {
         Some(trouble) => hops.push(Hop::bad(near.name(), what, trouble.fault)),
         None => {
             let peer = near.peer(far);
@@ -171,8 +176,7 @@ impl OnNode<'_> {
         let Some(seen) = cluster.inspection(node) else { return vec![self.unseen(node)] };
         let mut hops = vec![route(cluster, node, seen, to), self.filter(node)];
         if cluster.active_gateway().as_deref() != Some(node) {
-            let what = format!("VXLAN from node {node} to the gateway");
-            hops.push(Hop::judged(here, what, firewall::vxlan_fault(cluster, node), "packets pass between them"));
+            hops.push(vxlan(cluster, node));
         }
         let hole = mtu::black_hole(seen.probes.iter().filter(|probe| self.goes_there(probe)));
         hops.extend(hole.map(|fault| Hop::bad(here, format!("MTU from node {node}"), fault)));
@@ -203,6 +207,18 @@ impl OnNode<'_> {
             Probe::Tcp { to } => to.ip(),
         };
         self.cluster.place(to).is_some_and(|place| place.cluster == self.other)
+    }
+}
+
+/// Whether packets pass between a node and its gateway; unseen where nothing of another cluster answered the gateway.
+fn vxlan(cluster: &ClusterPicture, node: &str) -> Hop {
+    let (here, what) = (cluster.name(), format!("VXLAN from node {node} to the gateway"));
+    match firewall::vxlan_fault(cluster, node) {
+        Some(fault) => Hop::bad(here, what, fault),
+        None if firewall::vxlan_works(cluster, node) => Hop::good(here, what, "packets pass between them"),
+        None => {
+            Hop::unseen(here, what, "no packets of this node were seen to pass, and nothing tells that they cannot")
+        }
     }
 }
 

@@ -35,6 +35,19 @@ fn when_all_others_agree_it_is_this_machine_that_is_wrong() {
 }
 
 #[test]
+fn of_two_clocks_neither_is_called_right() {
+    let mut picture = healthy();
+    picture.clusters.truncate(1);
+    let paris = paris(&mut picture);
+    paris.inspections.clear();
+    let Part::Seen(server) = &mut paris.server else { panic!() };
+    server.clock = Some(Clock { before: 100_000, from: 200_000, to: 200_999, after: 100_050 });
+    let finding = found(&picture, "paris", "ClockOff");
+    assert_eq!(finding.evidence, "99 s behind the only other clock");
+    assert!(finding.fix.starts_with("see which of the two is wrong"), "{}", finding.fix);
+}
+
+#[test]
 fn a_few_seconds_and_what_a_slow_answer_hides_are_no_fault() {
     assert_eq!(Clock { before: 1000, from: 900, to: 1899, after: 1100 }.offset(), 0);
     assert_eq!(Clock { before: 1000, from: 4000, to: 4000, after: 9000 }.offset(), 0);

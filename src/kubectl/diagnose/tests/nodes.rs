@@ -48,6 +48,23 @@ fn a_worker_whose_vxlan_is_blocked_is_told_because_its_gateway_gets_answers() {
     assert_eq!(told(&picture), [is(Check::Firewall, "paris", "node/paris-2", State::Failed, "VxlanBlocked")]);
     let finding = found(&picture, "paris", "VxlanBlocked");
     assert_eq!(finding.cause, "UDP port 4790 (VXLAN) between paris-2 and the gateway paris-1 is blocked");
+    // A rule that rewrites the sources of this node's packets explains it.
+    let mut rewritten = picture.clone();
+    alter(paris(&mut rewritten), "paris-2", |node| {
+        let packet = node.inspection.packets.iter_mut().find(|packet| packet.of.protocol == "tcp").unwrap();
+        packet.hits.push(hit(Effect::Masquerade, "inet foreign post", "masquerade", true));
+    });
+    assert_eq!(told(&rewritten), [is(Check::Cni, "paris", "node/paris-2", State::Failed, "Masqueraded")]);
+    // One that rewrites those to others does not.
+    let mut other = picture.clone();
+    alter(paris(&mut other), "paris-2", |node| {
+        let packet = node.inspection.packets.iter().find(|packet| packet.of.protocol == "tcp").unwrap();
+        let mut packet = packet.clone();
+        packet.of.to = "10.62.0.1".parse().unwrap();
+        packet.hits = vec![hit(Effect::Masquerade, "inet foreign post", "masquerade", true)];
+        node.inspection.packets.push(packet);
+    });
+    assert_eq!(found(&other, "paris", "VxlanBlocked").object, "node/paris-2");
     // When the gateway gets none either, it is not the VXLAN.
     alter(paris(&mut picture), "paris-1", |node| {
         node.inspection.probes.iter_mut().for_each(|probe| probe.outcome = Outcome::Silent);

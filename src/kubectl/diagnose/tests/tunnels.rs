@@ -97,6 +97,13 @@ fn a_member_without_a_gateway_is_told() {
     let Part::Seen(members) = &mut paris(&mut picture).members else { panic!() };
     members[1].spec.gateways.clear();
     assert_eq!(found(&picture, "paris", "NoGateway").evidence, "Member berlin names no gateway");
+    // Nobody plans routes to it, so that nothing is said of where packets to it go, and nobody is asked.
+    alter(paris(&mut picture), "paris-2", |node| {
+        node.inspection.lookups[0].way = Way { link: Some("eth0".to_owned()), table: 254, ..Way::default() };
+    });
+    assert!(told(&picture).iter().all(|finding| finding.0 != Check::Cni), "{:?}", told(&picture));
+    let asked = &questions(&picture)[0]["paris-2"];
+    assert_eq!((asked.lookups.len(), asked.packets.iter().filter(|packet| packet.protocol == "tcp").count()), (0, 0));
 }
 
 #[test]

@@ -7,7 +7,8 @@ use super::members::newcomer;
 use super::{alter, berlin, broken, healthy, objects, paris, web};
 use crate::kubectl::diagnose::State;
 use crate::kubectl::inspect::{Outcome, PacketSeen, Probe, ProbeSeen};
-use crate::kubectl::picture::ClusterPicture;
+use crate::kubectl::picture::samples::alter_peer;
+use crate::kubectl::picture::{ClusterPicture, Part, Picture};
 use crate::kubectl::why::Story;
 
 fn hit(effect: Effect, certain: bool) -> Hit {
@@ -41,6 +42,40 @@ fn a_rule_on_any_node_of_the_way_that_takes_this_very_connection_is_told() {
     assert_eq!(broken(&on_arrival), ("berlin", "packet filter of gateway berlin-1", "Masqueraded"));
     let at_the_server = web(|picture| strike(berlin(picture), "berlin-2", "10.52.1.9", &drop));
     assert_eq!(broken(&at_the_server), ("berlin", "packet filter of node berlin-2", "FirewallRule"));
+}
+
+#[test]
+fn a_cluster_that_nobody_can_call_is_told_and_not_where_its_packets_go_instead() {
+    let masquerade = hit(Effect::Masquerade, true);
+    let told = web(|picture| {
+        strike(paris(picture), "paris-2", "10.52.0.9", &masquerade);
+        alter_peer(paris(picture), "berlin", |peer| peer.state = "down".to_owned());
+        let Part::Seen(members) = &mut paris(picture).members else { panic!("no Members") };
+        members[1].spec.gateways.clear();
+    });
+    assert_eq!(broken(&told), ("paris", "tunnel to berlin", "NoGateway"));
+}
+
+#[test]
+fn a_vxlan_that_nobody_saw_work_is_not_called_good() {
+    let state = |story: &Story| {
+        let hop = story.hops.iter().find(|hop| hop.what == "VXLAN from node paris-2 to the gateway");
+        hop.unwrap_or_else(|| panic!("no such hop: {story:#?}")).state
+    };
+    assert_eq!(state(&web(|_| {})), State::Ok);
+    let nothing_tried = web(|picture| alter(paris(picture), "paris-2", |node| node.inspection.probes.clear()));
+    assert_eq!((state(&nothing_tried), nothing_tried.exit_code()), (State::Unknown, 3));
+    let silent = |picture: &mut Picture| {
+        alter(paris(picture), "paris-2", |node| {
+            node.inspection.probes.iter_mut().for_each(|probe| probe.outcome = Outcome::Silent);
+        });
+    };
+    assert_eq!(broken(&web(silent)).2, "VxlanBlocked");
+    let gateway_unasked = web(|picture| {
+        silent(picture);
+        drop(paris(picture).inspections.remove("paris-1"));
+    });
+    assert_eq!(state(&gateway_unasked), State::Unknown);
 }
 
 #[test]
