@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::time::Duration;
 
-use anyhow::{Context as _, Result, ensure};
+use anyhow::{Context as _, Result, bail, ensure};
 use ipnet::IpNet;
 use testbed::{Cluster, Corefile, Spec, wait};
 
@@ -146,7 +146,43 @@ fn meet(joined: &Joined, near: &str, far: &str) -> Result<()> {
             }
         }
     }
+    let client = clients.keys().next().context("no node, no client")?;
+    find_by_srv(here, client, far, &servers)
+}
+
+/// SRV names a target for each address by which a client knows a pod of the headless service, and that pod answers there.
+fn find_by_srv(here: &Cluster, client: &str, far: &str, servers: &BTreeMap<String, Vec<IpAddr>>) -> Result<()> {
+    let name = format!("_http._tcp.pods-{far}.default.svc.clusterset.local");
+    let mut expected: Vec<IpAddr> = servers.values().flatten().copied().collect();
+    expected.sort();
+    let targets = eventually(|| {
+        let targets = srv_targets(here, client, &name)?;
+        let mut found: Vec<IpAddr> = targets.iter().map(|(_, address)| *address).collect();
+        found.sort();
+        ensure!(found == expected, "{client} finds {targets:?} for {name}, and not {expected:?}");
+        Ok(targets)
+    })?;
+    for (host, address) in targets {
+        let said = eventually(|| pods::read(here, client, &format!("http://{host}/")))?;
+        let is_its = |(server, names): (&String, &Vec<IpAddr>)| names.contains(&address) && said == pods::name(server);
+        ensure!(servers.iter().any(is_its), "{host} is {address}, and said {said:?} to {client}");
+    }
     Ok(())
+}
+
+/// The hosts that SRV records of a name lead to, each with its one address.
+fn srv_targets(here: &Cluster, client: &str, name: &str) -> Result<Vec<(String, IpAddr)>> {
+    let mut targets = Vec::new();
+    for record in pods::resolve(here, client, name, "SRV")? {
+        let words: Vec<&str> = record.split_whitespace().collect();
+        let [_priority, _weight, "80", target] = words[..] else { bail!("{name} has {record:?}") };
+        let host = target.trim_end_matches('.').to_owned();
+        let mut addresses = pods::resolve(here, client, &host, "A")?;
+        addresses.extend(pods::resolve(here, client, &host, "AAAA")?);
+        ensure!(addresses.len() == 1, "{host} is {addresses:?} to {client}");
+        targets.push((host, addresses[0].parse()?));
+    }
+    Ok(targets)
 }
 
 /// One calls the other, and is called back: each a cluster, a node with a pod, and what the other knows that pod by.
