@@ -10,6 +10,7 @@ use controller::broker::token::{LIFETIME, Replace};
 use controller::members::ClusterId;
 use zeroize::Zeroizing;
 
+use super::Misuse;
 use super::change::{Change, Trial};
 use super::token::Issue;
 use crate::kubectl::contexts::{Contexts, Target};
@@ -106,7 +107,9 @@ async fn source(args: &Join) -> anyhow::Result<Source> {
         return Ok(Source::Broker(Box::new(broker), Box::new(order)));
     }
     if args.cluster.is_some() && args.token_file.is_none() {
-        bail!("no broker is named: give --broker-context or --broker-kubeconfig, or a join token with --token-file");
+        let wrong =
+            "no broker is named: give --broker-context or --broker-kubeconfig, or a join token with --token-file";
+        return Err(Misuse(wrong.to_owned()).into());
     }
     let token: JoinToken = read_token(args.token_file.as_deref())?.parse()?;
     if let Some(cluster) = args.cluster.as_ref().filter(|cluster| **cluster != token.cluster) {

@@ -2,9 +2,11 @@
 
 use clap::Args as ClapArgs;
 
-use super::change::Change;
+use super::change::Trial;
 use crate::kubectl::contexts::Contexts;
+use crate::kubectl::install::Steps;
 use crate::kubectl::install::leave::{self, Extent};
+use crate::kubectl::output::Format;
 
 const LEAVE: &str = "\
 Examples:
@@ -30,7 +32,7 @@ pub(super) struct Leave {
     #[arg(long)]
     without_broker: bool,
     #[command(flatten)]
-    change: Change,
+    trial: Trial,
     #[command(flatten)]
     contexts: Contexts,
 }
@@ -38,7 +40,7 @@ pub(super) struct Leave {
 pub(super) async fn leave(args: Leave) -> anyhow::Result<()> {
     let extent = if args.without_broker { Extent::HomeOnly } else { Extent::Everywhere };
     super::on_one(&args.contexts, async |target| {
-        let steps = args.change.steps(target);
+        let steps = Steps::new(target, args.trial.dry_run, Format::default());
         match leave::leave(&steps, args.wait, extent).await? {
             Some(left) => steps.say(&format!("it goes on without this command; still there: {left}")),
             None => Ok(()),

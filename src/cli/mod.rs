@@ -44,7 +44,7 @@ use std::process::ExitCode;
 use clap::error::ErrorKind;
 use clap::{CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
 
-use crate::kubectl::contexts::{Contexts, Target};
+use crate::kubectl::contexts::{Contexts, Target, TooMany};
 use crate::kubectl::errors::named;
 use crate::kubectl::output::print;
 use crate::kubectl::speech::Speech;
@@ -255,7 +255,7 @@ fn ended(result: anyhow::Result<ExitCode>, failure: ExitCode, is_plugin: bool) -
         eprintln!("linkspan: {}", speech(is_plugin).spoken(&format!("{error:#}")));
         match error.downcast_ref::<Shortfall>() {
             Some(shortfall) => ExitCode::from(shortfall.code),
-            None if error.is::<Misuse>() => ExitCode::from(EX_USAGE),
+            None if error.is::<Misuse>() || error.is::<TooMany>() => ExitCode::from(EX_USAGE),
             None => failure,
         }
     })

@@ -21,7 +21,7 @@ touched. `linkspan run` must have been stopped: it would make everything anew. -
 
 Of a cluster (--cluster), it lets the cluster leave its clusterset and deletes what deploy/member has applied; each node \
 cleans up behind itself. --broker deletes the broker, --crds the kinds, and with them all objects of these kinds: both \
-refuse while other clusters are Members there. As `kubectl linkspan uninstall`, it means --cluster.";
+refuse while clusters are Members there. As `kubectl linkspan uninstall` without any of the three, it means --cluster.";
 
 const EXAMPLES: &str = "\
 Examples:
@@ -90,7 +90,7 @@ pub(super) fn run(args: Args) -> anyhow::Result<()> {
         return super::runtime()?.block_on(uninstall_cluster(args.of_cluster));
     }
     if args.of_cluster.contexts.is_given() {
-        bail!("to remove Linkspan from a cluster, give --cluster");
+        return Err(Misuse("to remove Linkspan from a cluster, give --cluster".to_owned()).into());
     }
     let OfCluster { change, force, .. } = &args.of_cluster;
     if *force || change.output != Format::default() {

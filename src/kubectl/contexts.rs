@@ -81,6 +81,11 @@ pub struct Target {
     pub config: Config,
 }
 
+/// Several clusters were named for a command that works on one.
+#[derive(Debug, thiserror::Error)]
+#[error("this command works on one cluster at a time, and these were named: {0}")]
+pub struct TooMany(String);
+
 impl Contexts {
     /// Another cluster, for the same person: a context of `file`, or of these files where there is none.
     pub fn elsewhere(&self, file: Option<PathBuf>, context: Option<String>) -> Self {
@@ -108,7 +113,7 @@ impl Contexts {
             (Some(target), 0) => Ok(target),
             (last, _) => {
                 let names: Vec<String> = targets.into_iter().chain(last).map(|target| target.name).collect();
-                bail!("this command works on one cluster at a time, and these were named: {}", names.join(", "))
+                Err(TooMany(names.join(", ")).into())
             }
         }
     }

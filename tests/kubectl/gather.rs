@@ -194,7 +194,8 @@ fn a_cluster_that_is_away_is_told_once_and_no_archive_is_left_of_nothing() {
     let archive = folder.path().join("both.tar.gz");
     let file = archive.to_str().unwrap();
     let ended = linkspan(["gather", "--all-contexts", "--kubeconfig", &both, "--file", file]);
-    assert_eq!(ended.code, Some(0), "{}", ended.error);
+    assert_eq!(ended.code, Some(3), "{}", ended.error);
+    assert!(ended.error.ends_with("linkspan: nothing is in it of away\n"), "{}", ended.error);
     let told: Vec<&str> = ended.error.lines().filter(|line| line.contains("away: ")).collect();
     assert_eq!(told.len(), 1, "{}", ended.error);
     assert!(told[0].starts_with("not gathered: away: everything: ") && told[0].contains("refused"), "{}", ended.error);

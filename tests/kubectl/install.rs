@@ -99,10 +99,37 @@ fn a_cluster_gets_everything_by_one_command() {
     let ours = tokens.as_array().unwrap().iter().find(|token| token["cluster"] == "rome").unwrap();
     assert_eq!(ours["state"], "usable");
 
+    // Its Member says that it is ready, as that of a cluster does whose earlier pods go on.
+    plant_ready(&home, "rome");
+    let watched = |more: &[&str]| {
+        let fixed = ["join", "rome", "--kubeconfig", &file, "--context", "home", "--broker-context", "broker"];
+        linkspan([&fixed[..], &["--server", &url, "--wait", "3"], more].concat())
+    };
+    assert!(watched(&[]).done().contains("rome has joined;"), "nothing was applied");
+    let said = watched(&["--upgrade"]).failed();
+    let (begin, pods) = ("rome is not ready after 3 s: ", " of 2 pods of deployment/linkspan-controller are ");
+    assert!(said.contains(begin) && said.contains(pods), "no node takes the new pods: {said}");
+
     let said = linkspan(["uninstall", "--cluster", "--crds", "--kubeconfig", &file, "--context", "home"]).done();
     assert!(said.contains("daemonset.apps/linkspan-node deleted\n"), "{said}");
     let left = kubectl(&home, &["get", "namespaces,crds,clusterroles,clusterrolebindings", "-o", "name"]);
     assert!(!left.contains("linkspan"), "{left}");
+}
+
+/// A cluster's own Member that is ready.
+fn plant_ready(server: &ApiServer, cluster: &str) {
+    server
+        .apply(&format!(
+            "{{ apiVersion: linkspan.dev/v1alpha1, kind: Member, metadata: {{ name: {cluster}, namespace: linkspan-system }}, \
+             spec: {{ clusterID: {cluster}, clusterUID: x, version: 0.1.0 }} }}"
+        ))
+        .unwrap();
+    let ready = "{ \"type\": \"Ready\", \"status\": \"True\", \"reason\": \"Ready\", \"message\": \"\", \
+                 \"lastTransitionTime\": \"2026-01-01T00:00:00Z\" }";
+    let status = format!("{{ \"status\": {{ \"conditions\": [{ready}] }} }}");
+    let patch =
+        ["patch", "member", cluster, "-n", "linkspan-system", "--subresource=status", "--type=merge", "-p", &status];
+    kubectl(server, &patch);
 }
 
 /// A credential as the controller keeps it.
@@ -187,6 +214,10 @@ fn what_others_need_is_looked_for_before_a_cluster_is_taken_out() {
         let said = run(&[&whole[..], more].concat()).failed();
         assert!(said.contains("the broker here has Members (quito), which would be lost"), "{said}");
     }
+    // As by somebody who takes the broker away without this cluster, which is a Member itself.
+    let said = run(&["uninstall", "--broker"]).failed();
+    let this = "Members (lima, quito), which would be lost: let them leave first (lima is this cluster, and does so with --cluster), or";
+    assert!(said.contains(this), "{said}");
     let node = || kubectl(&server, &["get", "daemonsets", "-n", "linkspan-system", "-o", "name"]);
     assert_eq!(node(), "daemonset.apps/linkspan-node\n");
 

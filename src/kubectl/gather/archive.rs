@@ -4,7 +4,7 @@ use std::fs::File;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
-use anyhow::Context as _;
+use anyhow::{Context as _, bail};
 use flate2::Compression;
 use flate2::write::GzEncoder;
 use tar::{Builder, EntryType, Header};
@@ -47,10 +47,11 @@ impl<W: Write> Archive<W> {
     }
 }
 
-/// The file of an archive, for its owner alone; it goes with this, unless it is kept.
+/// The file of an archive, for its owner alone. Until it is whole it has the further ending `.partial`, which an interrupted
+/// command leaves; it goes with this, unless it is kept.
 pub struct Partial {
     path: PathBuf,
-    is_whole: bool,
+    partial: PathBuf,
 }
 
 impl Partial {
@@ -60,31 +61,41 @@ impl Partial {
     /// It is there already, or cannot be made.
     pub fn create(path: &Path, top: &'static str, time: u64) -> anyhow::Result<(Self, Archive<File>)> {
         use std::os::unix::fs::OpenOptionsExt as _;
-        let opened = std::fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(path);
-        let opened = opened.with_context(|| format!("failed to make {}", path.display()))?;
-        Ok((Self { path: path.to_owned(), is_whole: false }, Archive::new(opened, top, time)))
+        let mut partial = path.as_os_str().to_owned();
+        partial.push(".partial");
+        let this = Self { path: path.to_owned(), partial: partial.into() };
+        refuse_existing(path)?;
+        // What an earlier command left.
+        let _ = std::fs::remove_file(&this.partial);
+        let opened = std::fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(&this.partial);
+        let opened = opened.with_context(|| format!("failed to make {}", this.partial.display()))?;
+        Ok((this, Archive::new(opened, top, time)))
     }
 
-    /// Writes the end of the archive, and keeps the file.
+    /// Writes the end of the archive, and gives the file its name.
     ///
     /// # Errors
-    /// The disk is full, or breaks.
-    pub fn keep(mut self, archive: Archive<File>) -> anyhow::Result<()> {
-        archive
-            .end()
-            .and_then(|file| Ok(file.sync_all()?))
-            .with_context(|| format!("failed to write {}", self.path.display()))?;
-        self.is_whole = true;
-        Ok(())
+    /// The disk is full, or breaks, or there is a file of that name meanwhile.
+    pub fn keep(self, archive: Archive<File>) -> anyhow::Result<()> {
+        let written = archive.end().and_then(|file| Ok(file.sync_all()?));
+        written.with_context(|| format!("failed to write {}", self.partial.display()))?;
+        refuse_existing(&self.path)?;
+        std::fs::rename(&self.partial, &self.path).with_context(|| format!("failed to make {}", self.path.display()))
+    }
+}
+
+fn refuse_existing(path: &Path) -> anyhow::Result<()> {
+    // Links count, wherever they lead.
+    match path.symlink_metadata() {
+        Ok(_) => bail!("failed to make {}: it is there already", path.display()),
+        Err(_) => Ok(()),
     }
 }
 
 impl Drop for Partial {
     fn drop(&mut self) {
-        if !self.is_whole {
-            // Nothing is to be done about a file that cannot be deleted: an error is on its way already.
-            let _ = std::fs::remove_file(&self.path);
-        }
+        // Gone where it was kept. Nothing is to be done about one that cannot be deleted: an error is on its way already.
+        let _ = std::fs::remove_file(&self.partial);
     }
 }
 
@@ -122,11 +133,20 @@ mod tests {
         let path = folder.path().join("x.tar.gz");
         let (partial, mut archive) = Partial::create(&path, "top", 7).unwrap();
         archive.add("a", "b").unwrap();
+        let names = || -> Vec<_> {
+            let entries = folder.path().read_dir().unwrap().map(|entry| entry.unwrap().file_name());
+            entries.map(|name| name.to_string_lossy().into_owned()).collect()
+        };
+        assert_eq!(names(), ["x.tar.gz.partial"]);
         drop(partial);
-        assert!(!path.exists());
+        assert_eq!(names(), [""; 0]);
+        // As a command leaves it that was killed.
+        std::fs::write(folder.path().join("x.tar.gz.partial"), "old").unwrap();
         let (partial, archive) = Partial::create(&path, "top", 7).unwrap();
         partial.keep(archive).unwrap();
-        assert!(path.exists());
+        assert_eq!(names(), ["x.tar.gz"]);
+        let refused = Partial::create(&path, "top", 7).map(drop).unwrap_err().to_string();
+        assert!(refused.ends_with("x.tar.gz: it is there already"), "{refused}");
     }
 
     #[test]

@@ -26,6 +26,7 @@ use crate::kubectl::contexts::Target;
 use crate::kubectl::output::{self, Format, Progress, Screen};
 use crate::kubectl::picture::Answers;
 use crate::kubectl::show::{self, Topic};
+use crate::kubectl::stage::Shortfall;
 use crate::status::VERSION;
 
 /// Folder at the top of the archive.
@@ -38,7 +39,7 @@ const CLUSTER_MAX: usize = 512 << 20;
 /// Gathers from many clusters into `file`.
 ///
 /// # Errors
-/// No cluster gives anything, or the archive cannot be written.
+/// No cluster gives anything, or the archive cannot be written. With a [`Shortfall`], it is written, and lacks a whole cluster.
 pub async fn gather(targets: &[Target], file: &Path, now: Timestamp) -> anyhow::Result<()> {
     let (partial, archive) = Partial::create(file, TOP, now.as_second().unsigned_abs())?;
     let progress = Progress::start(format!("asking {} clusters what is secret", targets.len()));
@@ -77,7 +78,13 @@ pub async fn gather(targets: &[Target], file: &Path, now: Timestamp) -> anyhow::
     output::print(&format!(
         "{} has {files} files; secrets are removed, addresses and names are not: look at it before you give it away\n",
         file.display(),
-    ))
+    ))?;
+    let lost = targets.iter().zip(&refused).filter(|(_, refused)| refused.is_some());
+    let lost: Vec<&str> = lost.map(|(target, _)| target.name.as_str()).collect();
+    match lost.is_empty() {
+        true => Ok(()),
+        false => Err(Shortfall::left_out(format!("nothing is in it of {}", lost.join(", "))).into()),
+    }
 }
 
 /// Gathers from one cluster, piece by piece, and tells what is missing.

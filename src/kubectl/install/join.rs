@@ -1,6 +1,6 @@
 //! `join`: one cluster becomes a Member, with a token that it is given or one that is made for it on the broker.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Debug;
 
 use anyhow::bail;
@@ -107,6 +107,7 @@ pub async fn join(target: Target, order: Order) -> anyhow::Result<()> {
         set_id(&client, &cluster).await?;
     }
     steps.apply(&after).await?;
+    let applied = !after.is_empty();
     steps.finish()?;
     if order.dry_run != DryRun::None {
         return steps.say(&format!("{cluster} would join; no token was made and no setting changed"));
@@ -115,7 +116,7 @@ pub async fn join(target: Target, order: Order) -> anyhow::Result<()> {
     if present && known.as_deref() != Some(cluster.as_str()) {
         restart(&client).await?;
     }
-    watch(&steps, &cluster, order.wait).await
+    watch(&steps, &cluster, order.wait, applied).await
 }
 
 /// The manifests before and after the settings are written, so that the first pods find them.
@@ -248,35 +249,60 @@ fn found<T>(patched: kube::Result<T>, name: &str) -> anyhow::Result<()> {
     }
 }
 
-/// Waits until the cluster's own Member is ready, and tells what it waits for.
-async fn watch(steps: &Steps, cluster: &ClusterId, seconds: u64) -> anyhow::Result<()> {
-    let client = &steps.target.client;
-    let members: Api<Member> = Api::namespaced(client.clone(), SYSTEM_NAMESPACE);
-    let mut told = String::new();
+/// Waits until the cluster's own Member is ready and what was applied runs, and tells what it waits for.
+async fn watch(steps: &Steps, cluster: &ClusterId, seconds: u64, applied: bool) -> anyhow::Result<()> {
+    let mut told = BTreeSet::new();
+    let mut last = None;
     steps.progress.now(format!("waiting for {cluster}"));
     for look in 0..seconds * 2 {
         tokio::time::sleep(wait::LOOK).await;
-        let member = members.get_opt(cluster.as_str()).await.ok().flatten();
-        let conditions = member.and_then(|member| member.status).unwrap_or_default().conditions;
-        let ready = conditions.iter().find(|condition| condition.type_ == "Ready");
-        if ready.is_some_and(|ready| ready.status == "True") {
-            return steps.say(&format!("{cluster} has joined; `kubectl linkspan show` tells how it stands"));
-        }
         // Pods that do not start are asked for now and then only: they are slow to change.
-        let now = match ready {
-            Some(ready) => Some(ready.message.clone()),
-            None if look % 10 == 9 => wait::obstacle(client, SYSTEM_NAMESPACE).await,
-            None => None,
+        let now = match waits_for(&steps.target.client, cluster, applied).await {
+            Waits::Nothing => {
+                return steps.say(&format!("{cluster} has joined; `kubectl linkspan show` tells how it stands"));
+            }
+            Waits::Condition(why) => Some(why),
+            Waits::Pods(why) if look % 10 == 9 => wait::obstacle(&steps.target.client, SYSTEM_NAMESPACE).await.or(why),
+            Waits::Pods(why) => why,
         };
-        if let Some(now) = now.filter(|now| *now != told) {
+        let Some(now) = now else { continue };
+        if told.insert(now.clone()) {
             steps.say(&format!("not yet: {now}"))?;
-            told = now;
         }
+        last = Some(now);
     }
     if seconds == 0 {
         return Ok(());
     }
+    let last = last.map_or_else(String::new, |last| format!(": {last}"));
     bail!(
-        "{cluster} has not joined within {seconds} s; see `kubectl logs -n {SYSTEM_NAMESPACE} deploy/linkspan-controller`"
+        "{cluster} is not ready after {seconds} s{last}; see `kubectl get pods -n {SYSTEM_NAMESPACE}` and `kubectl logs -n \
+         {SYSTEM_NAMESPACE} deploy/linkspan-controller`"
     )
+}
+
+/// What a cluster still waits for.
+enum Waits {
+    Nothing,
+    /// What its Member says.
+    Condition(String),
+    /// Its pods, with what is known of them.
+    Pods(Option<String>),
+}
+
+async fn waits_for(client: &Client, cluster: &ClusterId, applied: bool) -> Waits {
+    let members: Api<Member> = Api::namespaced(client.clone(), SYSTEM_NAMESPACE);
+    let member = members.get_opt(cluster.as_str()).await.ok().flatten();
+    let conditions = member.and_then(|member| member.status).unwrap_or_default().conditions;
+    match conditions.into_iter().find(|condition| condition.type_ == "Ready") {
+        None => Waits::Pods(None),
+        Some(ready) if ready.status != "True" => Waits::Condition(ready.message),
+        // Of a cluster that was ready before an upgrade, the earlier pods say so.
+        Some(_) if applied => match wait::rollout(client).await {
+            Ok(None) => Waits::Nothing,
+            Ok(pending) => Waits::Pods(pending),
+            Err(error) => Waits::Pods(Some(format!("the API server does not tell of Linkspan's pods: {error}"))),
+        },
+        Some(_) => Waits::Nothing,
+    }
 }

@@ -50,7 +50,7 @@ pub async fn uninstall(target: Target, order: Order) -> anyhow::Result<()> {
     let mut steps = Steps::new(target, order.dry_run, order.format);
     let client = steps.target.client.clone();
     // It leaves before its broker goes, so that it is not one of those who lose something.
-    let own = if order.member { own_id(&client).await? } else { None };
+    let own = own_id(&client).await?;
     refuse_loss(&client, order, own.as_deref()).await?;
     if order.member {
         // Whoever forces it does not want it to end here: the broker is asked in earnest before it is done without.
@@ -102,8 +102,9 @@ fn reversed(base: Base) -> anyhow::Result<Vec<Value>> {
     Ok(objects)
 }
 
-/// Clusters that are Members of a broker here, or this one itself, would lose what they have; but for `leaving`.
-async fn refuse_loss(client: &Client, order: Order, leaving: Option<&str>) -> anyhow::Result<()> {
+/// Clusters that are Members of a broker here, or this one itself, would lose what they have; but for this one, where it leaves.
+async fn refuse_loss(client: &Client, order: Order, own: Option<&str>) -> anyhow::Result<()> {
+    let leaving = own.filter(|_| order.member);
     let mut spaces = Vec::new();
     if order.broker || order.crds {
         spaces.push((BROKER_NAMESPACE, "the broker here has Members"));
@@ -119,12 +120,14 @@ async fn refuse_loss(client: &Client, order: Order, leaving: Option<&str>) -> an
         };
         let mut names: Vec<String> =
             members.iter().map(|member| member.name_any()).filter(|name| leaving != Some(name)).collect();
+        let this = own.filter(|own| names.iter().any(|name| name == own));
+        let this = this.map_or_else(String::new, |own| format!(" ({own} is this cluster, and does so with --cluster)"));
         if names.len() > SHOWN {
             names.truncate(SHOWN);
             names.push("...".to_owned());
         }
         if !names.is_empty() {
-            bail!("{what} ({}), which would be lost: let them leave first, or give --force", names.join(", "));
+            bail!("{what} ({}), which would be lost: let them leave first{this}, or give --force", names.join(", "));
         }
     }
     Ok(())

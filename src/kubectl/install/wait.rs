@@ -3,6 +3,8 @@
 use std::time::Duration;
 
 use anyhow::bail;
+use controller::api::names::SYSTEM_NAMESPACE;
+use k8s_openapi::api::apps::v1::{DaemonSet, Deployment};
 use k8s_openapi::api::core::v1::{ContainerStatus, Pod};
 use kube::api::ListParams;
 use kube::{Api, Client, ResourceExt as _};
@@ -46,6 +48,73 @@ pub async fn gone(place: &Place) -> anyhow::Result<()> {
     bail!("{} is still there after 2 minutes; see its finalizers, and run this command again", place.full_name())
 }
 
+/// What of Linkspan's workloads does not run yet as it was applied, for people; none where all do.
+///
+/// # Errors
+/// The API server does not tell, or has none.
+pub async fn rollout(client: &Client) -> kube::Result<Option<String>> {
+    let daemons: Api<DaemonSet> = Api::namespaced(client.clone(), SYSTEM_NAMESPACE);
+    let deployments: Api<Deployment> = Api::namespaced(client.clone(), SYSTEM_NAMESPACE);
+    let mut rollouts = vec![Rollout::of_nodes(&daemons.get("linkspan-node").await?)];
+    for name in ["linkspan-controller", "linkspan-dns"] {
+        rollouts.push(Rollout::of_deployment(&deployments.get(name).await?));
+    }
+    Ok(rollouts.iter().find_map(Rollout::pending))
+}
+
+/// How far a workload is, by the counts that `kubectl rollout status` goes by.
+struct Rollout {
+    name: String,
+    /// Its status is of what was applied last.
+    is_counted: bool,
+    wanted: i32,
+    updated: i32,
+    available: i32,
+    /// Pods of before.
+    earlier: i32,
+}
+
+impl Rollout {
+    fn of_nodes(set: &DaemonSet) -> Self {
+        let status = set.status.clone().unwrap_or_default();
+        Self {
+            name: format!("daemonset/{}", set.name_any()),
+            is_counted: status.observed_generation >= set.metadata.generation,
+            wanted: status.desired_number_scheduled,
+            updated: status.updated_number_scheduled.unwrap_or_default(),
+            available: status.number_available.unwrap_or_default(),
+            earlier: 0,
+        }
+    }
+
+    fn of_deployment(deployment: &Deployment) -> Self {
+        let status = deployment.status.clone().unwrap_or_default();
+        let updated = status.updated_replicas.unwrap_or_default();
+        Self {
+            name: format!("deployment/{}", deployment.name_any()),
+            is_counted: status.observed_generation >= deployment.metadata.generation,
+            wanted: deployment.spec.as_ref().and_then(|spec| spec.replicas).unwrap_or(1),
+            updated,
+            available: status.available_replicas.unwrap_or_default(),
+            earlier: status.replicas.unwrap_or_default() - updated,
+        }
+    }
+
+    fn pending(&self) -> Option<String> {
+        let Self { name, is_counted, wanted, updated, available, earlier } = self;
+        if !is_counted {
+            return Some(format!("nobody has begun with {name}"));
+        }
+        if updated < wanted {
+            return Some(format!("{updated} of {wanted} pods of {name} are new"));
+        }
+        if *earlier > 0 {
+            return Some(format!("{earlier} earlier pods of {name} are still there"));
+        }
+        (available < wanted).then(|| format!("{available} of {wanted} pods of {name} are available"))
+    }
+}
+
 /// Why pods of Linkspan do not start, for people; none where all do, or where nobody may see them.
 pub async fn obstacle(client: &Client, namespace: &str) -> Option<String> {
     let pods: Api<Pod> = Api::namespaced(client.clone(), namespace);
@@ -79,6 +148,42 @@ fn pod_obstacle(pod: &Pod) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn read<T: serde::de::DeserializeOwned>(object: serde_json::Value) -> T {
+        serde_json::from_value(object).expect("an object")
+    }
+
+    #[test]
+    fn a_rollout_is_over_when_all_pods_are_new_and_available_and_none_is_left() {
+        let nodes = |observed, updated, available| {
+            let set: DaemonSet = read(serde_json::json!({
+                "metadata": { "name": "linkspan-node", "generation": 3 },
+                "status": { "observedGeneration": observed, "desiredNumberScheduled": 2, "updatedNumberScheduled": updated,
+                    "numberAvailable": available, "currentNumberScheduled": 2, "numberMisscheduled": 0, "numberReady": 2 },
+            }));
+            Rollout::of_nodes(&set).pending()
+        };
+        assert_eq!(nodes(2, 2, 2).as_deref(), Some("nobody has begun with daemonset/linkspan-node"));
+        assert_eq!(nodes(3, 1, 2).as_deref(), Some("1 of 2 pods of daemonset/linkspan-node are new"));
+        assert_eq!(nodes(3, 2, 1).as_deref(), Some("1 of 2 pods of daemonset/linkspan-node are available"));
+        assert_eq!(nodes(3, 2, 2), None);
+        let unseen: DaemonSet = read(serde_json::json!({ "metadata": { "name": "linkspan-node", "generation": 1 } }));
+        assert!(Rollout::of_nodes(&unseen).pending().is_some(), "it has no status yet");
+
+        let dns = |replicas, updated, available| {
+            let deployment: Deployment = read(serde_json::json!({
+                "metadata": { "name": "linkspan-dns", "generation": 1 },
+                "spec": { "replicas": 2, "selector": {}, "template": {} },
+                "status": { "observedGeneration": 1, "replicas": replicas, "updatedReplicas": updated,
+                    "availableReplicas": available },
+            }));
+            Rollout::of_deployment(&deployment).pending()
+        };
+        assert_eq!(dns(3, 1, 2).as_deref(), Some("1 of 2 pods of deployment/linkspan-dns are new"));
+        assert_eq!(dns(3, 2, 2).as_deref(), Some("1 earlier pods of deployment/linkspan-dns are still there"));
+        assert_eq!(dns(2, 2, 1).as_deref(), Some("1 of 2 pods of deployment/linkspan-dns are available"));
+        assert_eq!(dns(2, 2, 2), None);
+    }
 
     #[test]
     fn why_a_pod_does_not_start_is_told_in_the_kubelets_words() {

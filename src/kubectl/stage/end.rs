@@ -44,6 +44,13 @@ const NOT_REMOVED: u8 = 2;
 /// All is between the clusters that could be used.
 const LEFT_OUT: u8 = 3;
 
+impl Shortfall {
+    /// All is well but for what could not be used.
+    pub fn left_out(text: String) -> Self {
+        Self { text, code: LEFT_OUT }
+    }
+}
+
 impl<T> Done<T> {
     /// Whether all is well. `wrong` is what is not in the outcome.
     ///
