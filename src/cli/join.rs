@@ -27,7 +27,8 @@ kinds and Linkspan itself to the cluster, gives it the token, and waits until it
 --token-file or standard input, made by `linkspan token create` where somebody has rights on the broker.
 
 Linkspan's manifests are applied where it is not there yet; --upgrade and --image apply them in any case, and \
---keep-manifests never, for clusters whose manifests come from Git or Helm.
+--keep-manifests never, for clusters whose manifests come from Git or Helm. After an upgrade it waits for all new pods, too, \
+with --wait counted anew from each step of the rollout.
 
 A cluster that has joined keeps its credential. Where the broker takes it no longer, as after `linkspan member remove`, the \
 command with a broker makes a new token. A cluster that has left may join under another ID.";

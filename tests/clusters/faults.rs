@@ -16,7 +16,7 @@ use serde_json::Value;
 
 use crate::joined::{CLUSTERS, Joined, once_coredns_knows};
 use crate::pods;
-use ask::{ask, bad, diagnose};
+use ask::{ask, bad, diagnose, nothing_else};
 use clock::clock_off;
 use make::{open_gateway, open_worker, open_world, service};
 use members::{
@@ -48,6 +48,8 @@ pub struct Fault {
     make: fn(&Joined) -> Result<()>,
     told: fn(&Joined) -> Result<()>,
     unmake: fn(&Joined) -> Result<()>,
+    /// Reasons of all that `diagnose` may call failed meanwhile: the fault, and what follows from it.
+    failing: &'static [&'static str],
 }
 
 const fn fault(
@@ -56,42 +58,65 @@ const fn fault(
     told: fn(&Joined) -> Result<()>,
     unmake: fn(&Joined) -> Result<()>,
 ) -> Fault {
-    Fault { what, make, told, unmake }
+    Fault { what, make, told, unmake, failing: &[] }
 }
 
-const MASQUERADE: Fault = fault("a rule masquerades", add_masquerade, masqueraded, open_worker);
-const POLICY: Fault = fault("a NetworkPolicy drops", add_policy, policy_drops, remove_policy);
+impl Fault {
+    const fn failing(mut self, reasons: &'static [&'static str]) -> Self {
+        self.failing = reasons;
+        self
+    }
+}
+
+const MASQUERADE: Fault =
+    fault("a rule masquerades", add_masquerade, masqueraded, open_worker).failing(&["Masqueraded"]);
+const POLICY: Fault = fault("a NetworkPolicy drops", add_policy, policy_drops, remove_policy).failing(&["PolicyDrops"]);
 
 /// Those that are made in every run, as long as the client is on `paris-2` and `berlin` exports `web`.
 pub const QUICK: [Fault; 2] = [MASQUERADE, POLICY];
 
 /// In order; the last ones need most time to heal.
 const FAULTS: [Fault; 20] = [
-    fault("UDP is blocked one way", block_one_way, udp_one_way, open_world),
-    fault("UDP is blocked both ways", block_both_ways, udp_both_ways, open_world),
-    fault("a firewall rule on a gateway drops the tunnel", drop_on_gateway, rule_on_a_gateway, open_gateway),
-    fault("a path swallows large packets", swallow_large, mtu_black_hole, widen),
+    fault("UDP is blocked one way", block_one_way, udp_one_way, open_world).failing(&["UdpBlockedOneWay"]),
+    fault("UDP is blocked both ways", block_both_ways, udp_both_ways, open_world).failing(&["UdpBlockedBothWays"]),
+    fault("a firewall rule on a gateway drops the tunnel", drop_on_gateway, rule_on_a_gateway, open_gateway)
+        .failing(&["FirewallRule"]),
+    fault("a path swallows large packets", swallow_large, mtu_black_hole, widen).failing(&["MtuBlackHole"]),
     MASQUERADE,
-    fault("routes are missing on one node", lose_routes, missing_route, restore_routes),
-    fault("a rule of another program goes before ours", divert, diverted, undivert),
-    fault("a worker's VXLAN is blocked", drop_vxlan, vxlan_blocked, open_worker),
-    fault("kube-proxy does not carry a clusterset IP", hang_kube_proxy, vip_not_programmed, resume_kube_proxy),
-    fault("cluster DNS is not wired", unwire_coredns, coredns_not_wired, rewire_coredns),
-    fault("an export has no endpoints", export_empty, without_endpoints, unexport_empty),
-    fault("exports are in conflict", export_torn, in_conflict, unexport_torn),
+    fault("routes are missing on one node", lose_routes, missing_route, restore_routes)
+        .failing(&["MissingRoute", "NotAsPlanned"]),
+    fault("a rule of another program goes before ours", divert, diverted, undivert).failing(&["MissingRoute"]),
+    fault("a worker's VXLAN is blocked", drop_vxlan, vxlan_blocked, open_worker).failing(&["VxlanBlocked"]),
+    fault("kube-proxy does not carry a clusterset IP", hang_kube_proxy, vip_not_programmed, resume_kube_proxy)
+        .failing(&["VipNotProgrammed"]),
+    fault("cluster DNS is not wired", unwire_coredns, coredns_not_wired, rewire_coredns)
+        .failing(&["CoreDnsNotWired", "MissingRoles"]),
+    fault("an export has no endpoints", export_empty, without_endpoints, unexport_empty)
+        .failing(&["ExportWithoutEndpoints", "ImportWithoutEndpoints"]),
+    fault("exports are in conflict", export_torn, in_conflict, unexport_torn).failing(&["ExportConflict"]),
     POLICY,
     fault(
         "Members claim foreign addresses and are of a far version",
         add_strangers,
         strangers_are_refused,
         remove_strangers,
-    ),
+    )
+    .failing(&["NoGateway", "Overlap", "VersionSkew"]),
     fault("a clock is off", nothing, clock_off, nothing),
-    fault("a gateway's pod is dead", lose_gateway, gateway_dead, restore_gateway),
-    fault("a gateway has another key than is known", change_key, wrong_key, tell_key),
-    fault("the broker is away", block_broker, broker_away, open_broker),
-    fault("a credential is refused", revoke, credential_refused, join_again),
-    fault("a credential has expired", expire, credential_expired, renew),
+    fault("a gateway's pod is dead", lose_gateway, gateway_dead, restore_gateway).failing(&[
+        "GatewayPodDead",
+        "NoNodePod",
+        "NodePodNotReady",
+        "PeerGatewayDown",
+    ]),
+    fault("a gateway has another key than is known", change_key, wrong_key, tell_key).failing(&[
+        "NodePodNotReady",
+        "NotRunning",
+        "WrongKey",
+    ]),
+    fault("the broker is away", block_broker, broker_away, open_broker).failing(&["BrokerUnreachable"]),
+    fault("a credential is refused", revoke, credential_refused, join_again).failing(&["CredentialRefused"]),
+    fault("a credential has expired", expire, credential_expired, renew).failing(&["CredentialRefused"]),
 ];
 
 /// Makes every fault, and gives all failures back together.
@@ -111,6 +136,7 @@ pub fn each(joined: &Joined, faults: &[Fault]) -> Vec<String> {
     for fault in faults {
         eprintln!("clusters: {}", fault.what);
         let made = (fault.make)(joined).context("making it").and_then(|()| (fault.told)(joined));
+        let made = made.and_then(|()| nothing_else(joined, fault.failing));
         let healed = (fault.unmake)(joined).context("taking it back").and_then(|()| all_is_well(joined));
         for failure in [made.err(), healed.context("after it was taken back").err()].into_iter().flatten() {
             eprintln!("clusters: FAILED: {failure:#}");

@@ -11,7 +11,7 @@ use tunnel::config::PublicKey;
 
 use super::claim::{Claim, Stakes, check_protocol};
 use super::id::ClusterId;
-use super::prefixes::{self, Holders};
+use super::prefixes::{self, Holders, any_overlap};
 use super::view::View;
 use crate::api::Member;
 
@@ -263,7 +263,19 @@ impl<'a> Court<'a> {
     /// Whether this cluster's own prefix is an older Member's, too, and has virtual addresses in its place. The others know
     /// this cluster by what it had until they hear that it is virtual to all, and so do its nodes: they lose no other one.
     fn is_unheard(&self, claim: &Claim, net: IpNet) -> bool {
-        claim.cluster == *self.own && !claim.blocks.is_empty() && self.blocks.overlapping(net).is_none()
+        let has_block = claim.blocks.iter().any(|block| net.contains(&block.native) || block.native.contains(&net));
+        claim.cluster == *self.own && has_block && self.blocks.overlapping(net).is_none()
+    }
+
+    /// Whoever has an unheard prefix natively, too, still knows this cluster natively, and takes all else for spoofed.
+    fn unheard_objection(&self, claim: &Claim) -> Option<Refusal> {
+        let own = self.claim.as_ref().filter(|own| !own.virtual_only && !claim.virtual_only)?;
+        let is_theirs = |net: &&IpNet| any_overlap([**net], &claim.pod_cidrs) && self.is_unheard(own, **net);
+        let net = own.pod_cidrs.iter().find(is_theirs)?;
+        overlap(format!(
+            "{net} is this cluster's, too; it is reached when the broker has it that this cluster is virtual to all: see \
+             conditions BrokerReachable and Published of the own Member"
+        ))
     }
 
     /// What concerns this cluster: its own addresses are nobody else's.
@@ -277,7 +289,7 @@ impl<'a> Court<'a> {
         {
             return Some(refusal);
         }
-        if let Some(refusal) = self.own_prefix_objection(claim) {
+        if let Some(refusal) = self.unheard_objection(claim).or_else(|| self.own_prefix_objection(claim)) {
             return Some(refusal);
         }
         let fix = match admitted.view {
@@ -419,8 +431,10 @@ mod tests {
             verdicts.into_iter().filter(|(_, verdict)| verdict.accepted().is_some()).map(|(name, _)| name).collect()
         };
         assert_eq!(accepted("paris", &paris), ["berlin", "rome"], "nothing is in its place");
+        paris.spec.virtual_cidrs = vec![block("10.41.0.0/24", "100.64.6.0/24")];
+        assert_eq!(accepted("paris", &paris), ["berlin", "rome"], "what it has stands for something else");
         paris.spec.virtual_cidrs = vec![block("10.42.7.0/24", "100.64.7.0/24")];
-        assert_eq!(accepted("paris", &paris), ["berlin", "paris", "rome"]);
+        assert_eq!(accepted("paris", &paris), ["paris", "rome"], "to berlin it is native, and is taken for spoofed");
         assert_eq!(accepted("rome", &paris), ["berlin", "rome"]);
         // Who has pods inside of an older one's block does not become virtual by that.
         paris.spec.pod_cidrs = vec!["100.64.0.0/24".to_owned()];

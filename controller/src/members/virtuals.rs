@@ -143,8 +143,8 @@ pub(super) fn choose(seen: &Discovery<'_>, natives: &Natives<'_>) -> Virtuals {
     let finding = too_many
         .or_else(|| inside_anothers(seen.neighbours, &own).filter(|_| failures.is_empty()))
         .unwrap_or_else(|| finding(&blocks, &failures, shared, &own, pool));
-    let finding = match of_another_pool(seen.neighbours, pool) {
-        Some(differs) if finding.holds == Holds::True => differs,
+    let finding = match of_another_pool(seen.neighbours, pool).or_else(|| unheard(seen, natives).filter(|_| turns)) {
+        Some(worse) if finding.holds == Holds::True => worse,
         _ => finding,
     };
     Virtuals { blocks: blocks.iter().map(text).collect(), only, turns, finding }
@@ -236,6 +236,18 @@ fn of_another_pool(neighbours: &[Neighbour], pool: &[IpNet]) -> Option<Finding> 
         list(pool)
     );
     Some(Finding::bad("Virtual", "PoolDiffers", message))
+}
+
+/// Another cluster has the same pods, and the broker does not have it yet that this one is virtual to all.
+fn unheard(seen: &Discovery<'_>, natives: &Natives<'_>) -> Option<Finding> {
+    let shares = |neighbour: &&Neighbour| !neighbour.virtual_only && neighbour.shares(natives.pods);
+    let other = &seen.neighbours.iter().find(shares)?.name;
+    let message = format!(
+        "it has got addresses of cluster {other}, and is virtual to all as soon as the broker has that, which conditions \
+         BrokerReachable and Published tell of; until then it does not reach {other}, and its pods of these addresses reach \
+         no other cluster"
+    );
+    Some(Finding::bad("Virtual", "Unheard", message))
 }
 
 fn finding(blocks: &[Translation], failures: &[NoBlock], shared: bool, own: &[IpNet], pool: &[IpNet]) -> Finding {

@@ -92,8 +92,11 @@ fn compared<'a>(cluster: &'a ClusterPicture, node: &str) -> Option<impl Iterator
     }))
 }
 
-/// Whether packets were seen to pass between a node and its gateway: what is in another cluster has answered the node.
+/// Whether packets were seen to pass between a node and the gateway, another one: what is in another cluster has answered it.
 pub(crate) fn vxlan_works(cluster: &ClusterPicture, node: &str) -> bool {
+    if cluster.active_gateway().is_none_or(|gateway| gateway == node) {
+        return false;
+    }
     let is_far = |to: IpAddr| cluster.place(to).is_some_and(|place| Some(place.cluster.as_str()) != cluster.id());
     let probes = cluster.inspection(node).into_iter().flat_map(|seen| &seen.probes);
     let mut answered = probes.filter(|probe| probe.outcome.is_reached()).map(|probe| match probe.of {

@@ -81,13 +81,17 @@ fn own_virtuals(cluster: &ClusterPicture) -> Option<Finding> {
     let cause = match bad.reason.as_str() {
         "PoolOverlaps" => "addresses of this cluster are where virtual ones of clusters are",
         "PoolDiffers" => "another cluster takes its virtual addresses from a pool that is not this cluster's",
+        "Unheard" => {
+            "a node has got addresses of another cluster, and the others cannot hear yet that this one is virtual"
+        }
         _ => "this cluster shares addresses with another one, and cannot have virtual ones for all its pods",
     };
-    let fault = Fault::failed(
-        "Overlap",
-        evidence,
-        cause,
-        "set LINKSPAN_VIRTUAL_POOL in ConfigMap linkspan, alike in all clusters",
-    );
+    let fix = match bad.reason.as_str() {
+        "Unheard" => {
+            "see `kubectl linkspan diagnose broker` for this cluster: the broker is away, or of an older version"
+        }
+        _ => "set LINKSPAN_VIRTUAL_POOL in ConfigMap linkspan, alike in all clusters",
+    };
+    let fault = Fault::failed("Overlap", evidence, cause, fix);
     Some(Finding::bad(Check::Overlap, cluster, "cluster", fault))
 }

@@ -8,6 +8,7 @@ use anyhow::{Context as _, bail};
 use flate2::Compression;
 use flate2::write::GzEncoder;
 use tar::{Builder, EntryType, Header};
+use tempfile::TempPath;
 
 /// An archive that is being written.
 pub struct Archive<W: Write> {
@@ -47,11 +48,11 @@ impl<W: Write> Archive<W> {
     }
 }
 
-/// The file of an archive, for its owner alone. Until it is whole it has the further ending `.partial`, which an interrupted
-/// command leaves; it goes with this, unless it is kept.
+/// The file of an archive, for its owner alone. It has its name when it is whole; until then, it is a hidden one beside it,
+/// which goes with this, and which only a command that is killed leaves.
 pub struct Partial {
     path: PathBuf,
-    partial: PathBuf,
+    hidden: TempPath,
 }
 
 impl Partial {
@@ -60,16 +61,15 @@ impl Partial {
     /// # Errors
     /// It is there already, or cannot be made.
     pub fn create(path: &Path, top: &'static str, time: u64) -> anyhow::Result<(Self, Archive<File>)> {
-        use std::os::unix::fs::OpenOptionsExt as _;
-        let mut partial = path.as_os_str().to_owned();
-        partial.push(".partial");
-        let this = Self { path: path.to_owned(), partial: partial.into() };
-        refuse_existing(path)?;
-        // What an earlier command left.
-        let _ = std::fs::remove_file(&this.partial);
-        let opened = std::fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(&this.partial);
-        let opened = opened.with_context(|| format!("failed to make {}", this.partial.display()))?;
-        Ok((this, Archive::new(opened, top, time)))
+        // Looked for now, and not only when all has been gathered; links count, wherever they lead.
+        if path.symlink_metadata().is_ok() {
+            bail!("failed to make {}: it is there already", path.display());
+        }
+        let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+        let name = path.file_name().unwrap_or_default().to_string_lossy();
+        let hidden = tempfile::Builder::new().prefix(&format!(".{name}.")).suffix(".partial").tempfile_in(folder);
+        let (file, hidden) = hidden.with_context(|| format!("failed to make {}", path.display()))?.into_parts();
+        Ok((Self { path: path.to_owned(), hidden }, Archive::new(file, top, time)))
     }
 
     /// Writes the end of the archive, and gives the file its name.
@@ -77,25 +77,10 @@ impl Partial {
     /// # Errors
     /// The disk is full, or breaks, or there is a file of that name meanwhile.
     pub fn keep(self, archive: Archive<File>) -> anyhow::Result<()> {
+        let Self { path, hidden } = self;
         let written = archive.end().and_then(|file| Ok(file.sync_all()?));
-        written.with_context(|| format!("failed to write {}", self.partial.display()))?;
-        refuse_existing(&self.path)?;
-        std::fs::rename(&self.partial, &self.path).with_context(|| format!("failed to make {}", self.path.display()))
-    }
-}
-
-fn refuse_existing(path: &Path) -> anyhow::Result<()> {
-    // Links count, wherever they lead.
-    match path.symlink_metadata() {
-        Ok(_) => bail!("failed to make {}: it is there already", path.display()),
-        Err(_) => Ok(()),
-    }
-}
-
-impl Drop for Partial {
-    fn drop(&mut self) {
-        // Gone where it was kept. Nothing is to be done about one that cannot be deleted: an error is on its way already.
-        let _ = std::fs::remove_file(&self.partial);
+        written.with_context(|| format!("failed to write {}", path.display()))?;
+        hidden.persist_noclobber(&path).with_context(|| format!("failed to make {}", path.display()))
     }
 }
 
@@ -137,16 +122,21 @@ mod tests {
             let entries = folder.path().read_dir().unwrap().map(|entry| entry.unwrap().file_name());
             entries.map(|name| name.to_string_lossy().into_owned()).collect()
         };
-        assert_eq!(names(), ["x.tar.gz.partial"]);
+        let hidden = names();
+        assert!(
+            hidden.len() == 1 && hidden[0].starts_with(".x.tar.gz.") && hidden[0].ends_with(".partial"),
+            "{hidden:?}"
+        );
         drop(partial);
         assert_eq!(names(), [""; 0]);
-        // As a command leaves it that was killed.
-        std::fs::write(folder.path().join("x.tar.gz.partial"), "old").unwrap();
+        let (late, whole) = Partial::create(&path, "top", 7).unwrap();
         let (partial, archive) = Partial::create(&path, "top", 7).unwrap();
         partial.keep(archive).unwrap();
-        assert_eq!(names(), ["x.tar.gz"]);
+        assert!(path.exists());
         let refused = Partial::create(&path, "top", 7).map(drop).unwrap_err().to_string();
         assert!(refused.ends_with("x.tar.gz: it is there already"), "{refused}");
+        assert!(late.keep(whole).is_err(), "another one was faster");
+        assert_eq!(names(), ["x.tar.gz"]);
     }
 
     #[test]

@@ -41,15 +41,24 @@ pub async fn inspect(here: &Here, questions: &Questions) -> Inspection {
             let connection = tokio::spawn(connection);
             look_at_state(&kernel, here, &mut seen).await;
             look_up(&kernel, questions, &mut seen).await;
+            look_around(Some(&kernel), questions, &mut seen).await;
             connection.abort();
         }
-        Err(error) => seen.unseen.push(format!("links, routes and rules: {error}")),
+        Err(error) => {
+            seen.unseen.push(format!("links, routes and rules: {error}"));
+            look_around(None, questions, &mut seen).await;
+        }
     }
-    look_at_rules(questions, &mut seen).await;
-    let probes = questions.probes.iter().enumerate().map(|(at, one)| probe(*one, identifier(at)));
-    seen.probes = futures::stream::iter(probes).buffered(PROBES_AT_ONCE).collect().await;
-    seen.names = join_all(questions.names.iter().map(resolve)).await;
     seen
+}
+
+/// What takes longest, all at the same time.
+async fn look_around(kernel: Option<&Kernel>, questions: &Questions, seen: &mut Inspection) {
+    let probes = questions.probes.iter().enumerate().map(|(at, one)| probe(*one, identifier(at)));
+    let probes = futures::stream::iter(probes).buffered(PROBES_AT_ONCE).collect();
+    let names = join_all(questions.names.iter().map(resolve));
+    let ((), probes, names) = tokio::join!(look_at_rules(kernel, questions, seen), probes, names);
+    (seen.probes, seen.names) = (probes, names);
 }
 
 /// Tells the echo requests of this process apart from those of others, and from each other.
@@ -90,7 +99,7 @@ async fn look_up(kernel: &Kernel, questions: &Questions, seen: &mut Inspection) 
     }
 }
 
-async fn look_at_rules(questions: &Questions, seen: &mut Inspection) {
+async fn look_at_rules(kernel: Option<&Kernel>, questions: &Questions, seen: &mut Inspection) {
     if questions.packets.is_empty() && questions.services.is_empty() {
         return;
     }
@@ -103,8 +112,11 @@ async fn look_at_rules(questions: &Questions, seen: &mut Inspection) {
     seen.services = services(questions, &listing, &seen.addresses);
     if seen.services.iter().any(|service| service.programmed == Some(false)) {
         tokio::time::sleep(WRITTEN).await;
-        if let Ok((_, listing)) = ruleset().await {
-            seen.services = services(questions, &listing, &seen.addresses);
+        if let Some(kernel) = kernel
+            && let (Ok((_, listing)), Ok(observed)) = tokio::join!(ruleset(), observe(kernel))
+        {
+            let addresses: Vec<String> = observed.addresses.iter().map(ToString::to_string).collect();
+            seen.services = services(questions, &listing, &addresses);
         }
     }
 }

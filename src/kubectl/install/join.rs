@@ -107,7 +107,8 @@ pub async fn join(target: Target, order: Order) -> anyhow::Result<()> {
         set_id(&client, &cluster).await?;
     }
     steps.apply(&after).await?;
-    let applied = !after.is_empty();
+    // Pods of before say that the cluster is ready, whatever becomes of the new ones.
+    let rolls = present && !after.is_empty();
     steps.finish()?;
     if order.dry_run != DryRun::None {
         return steps.say(&format!("{cluster} would join; no token was made and no setting changed"));
@@ -116,7 +117,7 @@ pub async fn join(target: Target, order: Order) -> anyhow::Result<()> {
     if present && known.as_deref() != Some(cluster.as_str()) {
         restart(&client).await?;
     }
-    watch(&steps, &cluster, order.wait, applied).await
+    watch(&steps, &cluster, order.wait, rolls).await
 }
 
 /// The manifests before and after the settings are written, so that the first pods find them.
@@ -249,25 +250,28 @@ fn found<T>(patched: kube::Result<T>, name: &str) -> anyhow::Result<()> {
     }
 }
 
-/// Waits until the cluster's own Member is ready and what was applied runs, and tells what it waits for.
-async fn watch(steps: &Steps, cluster: &ClusterId, seconds: u64, applied: bool) -> anyhow::Result<()> {
+/// Waits until the cluster's own Member is ready and, where one `rolls`, its rollout is over, and tells what it waits for. The
+/// time begins anew with each pod that is new.
+async fn watch(steps: &Steps, cluster: &ClusterId, seconds: u64, rolls: bool) -> anyhow::Result<()> {
     let mut told = BTreeSet::new();
-    let mut last = None;
+    let (mut last, mut look) = (None, 0);
     steps.progress.now(format!("waiting for {cluster}"));
-    for look in 0..seconds * 2 {
+    while look < seconds * 2 {
         tokio::time::sleep(wait::LOOK).await;
+        look += 1;
         // Pods that do not start are asked for now and then only: they are slow to change.
-        let now = match waits_for(&steps.target.client, cluster, applied).await {
+        let now = match waits_for(&steps.target.client, cluster, rolls).await {
             Waits::Nothing => {
                 return steps.say(&format!("{cluster} has joined; `kubectl linkspan show` tells how it stands"));
             }
             Waits::Condition(why) => Some(why),
-            Waits::Pods(why) if look % 10 == 9 => wait::obstacle(&steps.target.client, SYSTEM_NAMESPACE).await.or(why),
+            Waits::Pods(why) if look % 10 == 0 => wait::obstacle(&steps.target.client, SYSTEM_NAMESPACE).await.or(why),
             Waits::Pods(why) => why,
         };
         let Some(now) = now else { continue };
         if told.insert(now.clone()) {
             steps.say(&format!("not yet: {now}"))?;
+            look = if rolls { 0 } else { look };
         }
         last = Some(now);
     }
@@ -276,8 +280,8 @@ async fn watch(steps: &Steps, cluster: &ClusterId, seconds: u64, applied: bool) 
     }
     let last = last.map_or_else(String::new, |last| format!(": {last}"));
     bail!(
-        "{cluster} is not ready after {seconds} s{last}; see `kubectl get pods -n {SYSTEM_NAMESPACE}` and `kubectl logs -n \
-         {SYSTEM_NAMESPACE} deploy/linkspan-controller`"
+        "{cluster} is not ready after {seconds} s{last}; see `kubectl get pods -n {SYSTEM_NAMESPACE} -o wide` and `kubectl \
+         linkspan diagnose`"
     )
 }
 
@@ -290,7 +294,7 @@ enum Waits {
     Pods(Option<String>),
 }
 
-async fn waits_for(client: &Client, cluster: &ClusterId, applied: bool) -> Waits {
+async fn waits_for(client: &Client, cluster: &ClusterId, rolls: bool) -> Waits {
     let members: Api<Member> = Api::namespaced(client.clone(), SYSTEM_NAMESPACE);
     let member = members.get_opt(cluster.as_str()).await.ok().flatten();
     let conditions = member.and_then(|member| member.status).unwrap_or_default().conditions;
@@ -298,7 +302,7 @@ async fn waits_for(client: &Client, cluster: &ClusterId, applied: bool) -> Waits
         None => Waits::Pods(None),
         Some(ready) if ready.status != "True" => Waits::Condition(ready.message),
         // Of a cluster that was ready before an upgrade, the earlier pods say so.
-        Some(_) if applied => match wait::rollout(client).await {
+        Some(_) if rolls => match wait::rollout(client).await {
             Ok(None) => Waits::Nothing,
             Ok(pending) => Waits::Pods(pending),
             Err(error) => Waits::Pods(Some(format!("the API server does not tell of Linkspan's pods: {error}"))),

@@ -50,7 +50,11 @@ pub async fn uninstall(target: Target, order: Order) -> anyhow::Result<()> {
     let mut steps = Steps::new(target, order.dry_run, order.format);
     let client = steps.target.client.clone();
     // It leaves before its broker goes, so that it is not one of those who lose something.
-    let own = own_id(&client).await?;
+    let own = match order.member {
+        true => own_id(&client).await?,
+        // It is named where it may be seen.
+        false => own_id(&client).await.ok().flatten(),
+    };
     refuse_loss(&client, order, own.as_deref()).await?;
     if order.member {
         // Whoever forces it does not want it to end here: the broker is asked in earnest before it is done without.

@@ -210,7 +210,7 @@ impl OnNode<'_> {
     }
 }
 
-/// Whether packets pass between a node and its gateway; unseen where nothing of another cluster answered the gateway.
+/// Whether packets pass between a node and its gateway; unseen where nothing tells of it.
 fn vxlan(cluster: &ClusterPicture, node: &str) -> Hop {
     let (here, what) = (cluster.name(), format!("VXLAN from node {node} to the gateway"));
     match firewall::vxlan_fault(cluster, node) {

@@ -31,10 +31,18 @@ pub(super) fn found(joined: &Joined, cluster: &str, object: &str, reason: &str) 
             finding["cluster"] == cluster && finding["object"] == object && finding["reason"] == reason
         };
         let found = findings.iter().find(is).cloned();
-        let failed = findings.iter().filter(|finding| finding["state"] == "failed" && !is(finding));
-        let failed: Vec<String> = failed.map(|f| format!("{}/{} {}", f["cluster"], f["object"], f["reason"])).collect();
-        eprintln!("clusters: beside {reason}: {}", failed.join(", "));
         found.with_context(|| format!("no {reason} of {object} in {cluster}, but {}", bad(&findings)))
+    })
+}
+
+/// Waits until `diagnose` calls nothing failed but for these reasons.
+pub(super) fn nothing_else(joined: &Joined, reasons: &[&str]) -> Result<()> {
+    let is_of = |finding: &Value| finding["reason"].as_str().is_some_and(|reason| reasons.contains(&reason));
+    eventually(|| {
+        let findings = diagnose(joined)?;
+        let other = findings.iter().find(|finding| finding["state"] == "failed" && !is_of(finding));
+        ensure!(other.is_none(), "this has nothing to do with it: {other:?}");
+        Ok(())
     })
 }
 
