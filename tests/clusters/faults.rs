@@ -114,8 +114,10 @@ const FAULTS: [Fault; 20] = [
         "NotRunning",
         "WrongKey",
     ]),
-    fault("the broker is away", block_broker, broker_away, open_broker).failing(&["BrokerUnreachable"]),
-    fault("a credential is refused", revoke, credential_refused, join_again).failing(&["CredentialRefused"]),
+    fault("the broker is away", block_broker, broker_away, open_broker)
+        .failing(&["BrokerUnreachable", "ExportNotReady"]),
+    fault("a credential is refused", revoke, credential_refused, join_again)
+        .failing(&["CredentialRefused", "ExportNotReady"]),
     fault("a credential has expired", expire, credential_expired, renew).failing(&["CredentialRefused"]),
 ];
 
