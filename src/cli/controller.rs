@@ -37,11 +37,11 @@ pub(super) struct Args {
     #[arg(long, env = "POD_NAME", hide_env = true, value_name = "NAME")]
     name: Option<String>,
     /// Prefixes of all pods, with commas between. Default: found by themselves.
-    #[arg(long, env = "LINKSPAN_POD_CIDRS", hide_env = true, value_name = "PREFIXES", value_parser = super::env::prefixes)]
-    pod_cidrs: Option<super::env::Maybe<Vec<IpNet>>>,
+    #[arg(long, env = "LINKSPAN_POD_CIDRS", hide_env = true, value_name = "PREFIXES", value_parser = super::env::checked_prefixes)]
+    pod_cidrs: Option<super::env::Checked>,
     /// Prefixes of all services, with commas between. Default: found by themselves.
-    #[arg(long, env = "LINKSPAN_SERVICE_CIDRS", hide_env = true, value_name = "PREFIXES", value_parser = super::env::prefixes)]
-    service_cidrs: Option<super::env::Maybe<Vec<IpNet>>>,
+    #[arg(long, env = "LINKSPAN_SERVICE_CIDRS", hide_env = true, value_name = "PREFIXES", value_parser = super::env::checked_prefixes)]
+    service_cidrs: Option<super::env::Checked>,
     /// Prefixes from which virtual addresses are taken, with commas between; the same in all clusters, and used by none.
     /// Default: 100.64.0.0/10,fd92:e500:6d00::/40.
     #[arg(long, env = "LINKSPAN_VIRTUAL_POOL", hide_env = true, value_name = "PREFIXES", value_parser = super::env::prefixes)]
@@ -62,15 +62,15 @@ pub(super) struct Args {
 
 pub(super) fn run(args: Args) -> anyhow::Result<()> {
     let host = || nix::unistd::gethostname().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
-    let nets = |nets: Option<super::env::Maybe<Vec<IpNet>>>| nets.and_then(|nets| nets.0).unwrap_or_default();
+    let checked = |nets: Option<super::env::Checked>| nets.map_or_else(|| Ok(Vec::new()), |nets| nets.0);
     let settings = Settings {
         name: args.name.unwrap_or_else(host),
         cluster: args.cluster.id()?.parse()?,
         overrides: Overrides {
-            pod_cidrs: nets(args.pod_cidrs),
-            service_cidrs: nets(args.service_cidrs),
+            pod_cidrs: checked(args.pod_cidrs),
+            service_cidrs: checked(args.service_cidrs),
             virtual_pool: args.virtual_pool.and_then(|pool| pool.0).unwrap_or_else(default_pool),
-            allowed: nets(args.allowed_prefixes),
+            allowed: args.allowed_prefixes.and_then(|nets| nets.0).unwrap_or_default(),
         },
         gateways: args.gateways.selector,
         policy: args.reserved_namespaces.and_then(|names| names.0).map_or_else(Policy::default, Policy::reserving),

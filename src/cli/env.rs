@@ -1,5 +1,6 @@
 //! Options that a ConfigMap sets through the environment, where an empty value means that nothing is set.
 
+use std::convert::Infallible;
 use std::num::NonZeroU8;
 use std::str::FromStr;
 
@@ -12,6 +13,11 @@ use crate::site::values;
 /// A value, or an empty text.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Maybe<T>(pub(super) Option<T>);
+
+/// Prefixes, none where none are set, or why a text is none. A cluster can do without: the wrong value becomes a condition,
+/// which people read, and does not end a process that keeps all else going.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Checked(pub(super) Result<Vec<IpNet>, String>);
 
 /// Which cluster this is.
 #[derive(Debug, Clone, ClapArgs)]
@@ -80,6 +86,11 @@ pub(super) fn prefixes(text: &str) -> Result<Maybe<Vec<IpNet>>, String> {
     Ok(Maybe(Some(nets).filter(|nets| !nets.is_empty())))
 }
 
+/// As [`prefixes`], of which a wrong value is told later.
+pub(super) fn checked_prefixes(text: &str) -> Result<Checked, Infallible> {
+    Ok(Checked(prefixes(text).map(|nets| nets.0.unwrap_or_default())))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -103,6 +114,10 @@ mod tests {
         assert!(lanes("17").expect_err("too many").contains("1 to 16"));
         assert!(mtu("x").expect_err("no number").contains("whole number"));
         assert!(prefixes("10.42.0.1/16").expect_err("host bits").contains("10.42.0.0/16"));
+        let checked = |text| checked_prefixes(text).expect("never fails").0;
+        assert!(checked("10.42.0.0/16 10.42.0.1/16").expect_err("host bits").contains("10.42.0.1/16"));
+        assert_eq!(checked(" "), Ok(Vec::new()));
+        assert_eq!(checked("fd00:42::/56").map(|nets| nets.len()), Ok(1));
         assert!(namespaces("kube_system").expect_err("no label").contains("RFC 1123"));
         let id = |text: &str| Cluster { cluster_id: Some(text.to_owned()) }.id();
         assert!(id("Paris").expect_err("upper case").to_string().contains("RFC 1123"));

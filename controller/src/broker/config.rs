@@ -46,8 +46,8 @@ impl BrokerConfig {
             namespace: SYSTEM_NAMESPACE.to_owned(),
             version: String::new(),
             overrides: Overrides {
-                pod_cidrs: Vec::new(),
-                service_cidrs: Vec::new(),
+                pod_cidrs: Ok(Vec::new()),
+                service_cidrs: Ok(Vec::new()),
                 virtual_pool: default_pool(),
                 allowed: Vec::new(),
             },

@@ -17,9 +17,11 @@ use super::remove::delete;
 use super::{account, describe, token};
 use crate::members::ClusterId;
 
-/// Tries to get the credential after the token was claimed, and the wait between them: 3 s in all.
-const CLAIM_TRIES: u32 = 30;
-const CLAIM_WAIT: Duration = Duration::from_millis(100);
+/// Waits of one exchange for what the broker does not see yet: 3 s in all.
+const WAITS: u32 = 30;
+const WAIT: Duration = Duration::from_millis(100);
+/// What the broker says where another nonce stands in the claim (`deploy/broker/policy-joining.yaml`).
+const USED: &str = "this join token was used already";
 
 /// Why a join token did not become a credential.
 #[derive(Debug, thiserror::Error)]
@@ -43,12 +45,23 @@ pub enum JoinError {
     },
     /// The broker does not know it.
     #[error(
-        "the broker does not know the join token of cluster {cluster}: it was revoked, replaced by a newer \
-         one, or has expired by the broker's clock"
+        "the broker does not know the join token of cluster {cluster}: it was used, revoked or replaced by a newer one, or \
+         has expired by the broker's clock"
     )]
     Revoked {
         /// The cluster.
         cluster: ClusterId,
+    },
+    /// It has no rights. Whether the broker does not see them yet, or an exchange has ended them, cannot be told from here.
+    #[error(
+        "the broker does not see the rights of the join token of cluster {cluster} yet, or the token was used ({message}); \
+         if that stays so, revoke what it became with `linkspan member remove {cluster}`, and make a new token"
+    )]
+    Refused {
+        /// The cluster.
+        cluster: ClusterId,
+        /// What the broker says.
+        message: String,
     },
     /// It is for another cluster.
     #[error("the join token is for cluster {token}, and this is cluster {own}: correct one of them")]
@@ -74,7 +87,7 @@ pub enum JoinError {
 impl JoinError {
     /// Whether another try with the same token may succeed.
     pub fn is_passing(&self) -> bool {
-        matches!(self, Self::Api { .. })
+        matches!(self, Self::Api { .. } | Self::Refused { .. })
     }
 
     /// One word for a condition.
@@ -83,6 +96,7 @@ impl JoinError {
             Self::Expired { .. } => "TokenExpired",
             Self::Used { .. } => "TokenUsed",
             Self::Revoked { .. } => "TokenRevoked",
+            Self::Refused { .. } => "TokenRefused",
             Self::WrongCluster { .. } => "TokenOfOtherCluster",
             Self::Connect(_) => "InvalidToken",
             Self::Api { .. } => "BrokerUnreachable",
@@ -115,8 +129,9 @@ pub async fn exchange(
     if now >= join.expires {
         return Err(JoinError::Expired { cluster: own.clone(), expires: join.expires });
     }
-    claim(client, &join.broker.namespace, own, nonce).await?;
-    claimed_credential(client, join, own, lifetime, nonce, now).await
+    let mut patience = Patience { waits: WAITS };
+    claim(client, join, nonce, &mut patience).await?;
+    claimed_credential(client, join, lifetime, nonce, now, &mut patience).await
 }
 
 /// Takes the rights of a join token away, which has become a credential that is kept: before, a lost answer would be a
@@ -129,15 +144,38 @@ pub async fn use_up(client: &Client, join: &JoinToken) -> Result<(), kube::Error
     delete(&bindings, &account::join(&join.cluster)).await
 }
 
-/// Writes the nonce, if there is none yet.
-async fn claim(client: &Client, namespace: &str, own: &ClusterId, nonce: &str) -> Result<(), JoinError> {
-    let claims: Api<ConfigMap> = Api::namespaced(client.clone(), namespace);
-    let patch = Patch::Merge(json!({ "data": { NONCE_KEY: nonce } }));
-    match claims.patch(&account::join(own), &PatchParams::default(), &patch).await {
-        Ok(_) => Ok(()),
-        // Whoever used the token has removed what is left of it.
-        Err(kube::Error::Api(status)) if status.is_not_found() => Err(JoinError::Used { cluster: own.clone() }),
-        Err(error) => Err(refused(error, own, "claim the join token")),
+/// What is left of the waits of an exchange.
+struct Patience {
+    waits: u32,
+}
+
+impl Patience {
+    /// Waits for another try, where the broker may just not have seen what was written a moment ago.
+    async fn wait(&mut self, error: kube::Error, join: &JoinToken, action: &'static str) -> Result<(), JoinError> {
+        let is_early = matches!(&error, kube::Error::Api(status) if status.code == 403);
+        if !is_early || self.waits == 0 {
+            return Err(refused(error, &join.cluster, action));
+        }
+        self.waits -= 1;
+        tokio::time::sleep(WAIT).await;
+        Ok(())
+    }
+}
+
+/// Writes the nonce, if there is none yet. API servers see RoleBindings a moment after they were written, or after they
+/// were started themselves.
+async fn claim(client: &Client, join: &JoinToken, nonce: &str, patience: &mut Patience) -> Result<(), JoinError> {
+    let claims: Api<ConfigMap> = Api::namespaced(client.clone(), &join.broker.namespace);
+    let (name, patch) = (account::join(&join.cluster), Patch::Merge(json!({ "data": { NONCE_KEY: nonce } })));
+    loop {
+        match claims.patch(&name, &PatchParams::default(), &patch).await {
+            Ok(_) => return Ok(()),
+            // Somebody else's nonce is there; or whoever used the token has removed what is left of it.
+            Err(kube::Error::Api(status)) if status.message.contains(USED) || status.is_not_found() => {
+                return Err(JoinError::Used { cluster: join.cluster.clone() });
+            }
+            Err(error) => patience.wait(error, join, "claim the join token").await?,
+        }
     }
 }
 
@@ -145,22 +183,17 @@ async fn claim(client: &Client, namespace: &str, own: &ClusterId, nonce: &str) -
 async fn claimed_credential(
     client: &Client,
     join: &JoinToken,
-    own: &ClusterId,
     lifetime: Duration,
     nonce: &str,
     now: Timestamp,
+    patience: &mut Patience,
 ) -> Result<Credential, JoinError> {
-    let mut tries = 0;
     loop {
         let joined_with = join.fingerprint();
-        let issue = Issue { broker: &join.broker, cluster: own, joined_with, lifetime, now };
-        tries += 1;
+        let issue = Issue { broker: &join.broker, cluster: &join.cluster, joined_with, lifetime, now };
         match issue.credential(client, Some(nonce)).await {
             Ok(credential) => return Ok(credential),
-            Err(kube::Error::Api(status)) if status.code == 403 && tries < CLAIM_TRIES => {
-                tokio::time::sleep(CLAIM_WAIT).await;
-            }
-            Err(error) => return Err(refused(error, own, "exchange the join token")),
+            Err(error) => patience.wait(error, join, "exchange the join token").await?,
         }
     }
 }
@@ -221,11 +254,40 @@ impl Issue<'_> {
     }
 }
 
-/// What an answer says about a join token: 401 that nobody knows it, 403 that its rights are gone.
+/// What an answer says about a join token: 401 that nobody knows it, 403 that its rights are not there.
 fn refused(error: kube::Error, cluster: &ClusterId, action: &'static str) -> JoinError {
+    let cluster = cluster.clone();
     match &error {
-        kube::Error::Api(status) if status.code == 401 => JoinError::Revoked { cluster: cluster.clone() },
-        kube::Error::Api(status) if status.code == 403 => JoinError::Used { cluster: cluster.clone() },
+        kube::Error::Api(status) if status.code == 401 => JoinError::Revoked { cluster },
+        kube::Error::Api(status) if status.code == 403 => {
+            JoinError::Refused { cluster, message: status.message.clone() }
+        }
         _ => JoinError::Api { action, source: Box::new(error) },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_broker_says_that_a_token_was_used_in_the_words_that_are_looked_for() {
+        let policy = include_str!("../../../deploy/broker/policy-joining.yaml");
+        assert!(policy.contains(&format!("message: {USED}\n")));
+    }
+
+    #[test]
+    fn who_has_no_rights_yet_tries_again_and_who_was_late_does_not() {
+        let cluster: ClusterId = "paris".parse().unwrap();
+        let answer = |code| {
+            let status = kube::core::Status::failure("rolebinding not found", "Refused").with_code(code);
+            let error = refused(kube::Error::Api(Box::new(status)), &cluster, "claim the join token");
+            (error.reason(), error.is_passing())
+        };
+        assert_eq!(answer(403), ("TokenRefused", true));
+        assert_eq!(answer(500), ("BrokerUnreachable", true));
+        assert_eq!(answer(401), ("TokenRevoked", false));
+        let used = JoinError::Used { cluster };
+        assert_eq!((used.reason(), used.is_passing()), ("TokenUsed", false));
     }
 }

@@ -196,7 +196,7 @@ impl Shell {
             Ok(Err(error)) => self.join_failed(token, &error, now),
             Err(_) => {
                 let message = format!("the broker did not answer within {} s", TIMEOUT.as_secs());
-                self.not_joined_yet(message, now);
+                self.not_joined_yet("BrokerUnreachable", &message, now);
             }
         }
     }
@@ -204,7 +204,7 @@ impl Shell {
     fn join_failed(&mut self, token: &JoinToken, error: &JoinError, now: Now) {
         tracing::warn!("failed to join: {error}");
         if error.is_passing() {
-            return self.not_joined_yet(error.to_string(), now);
+            return self.not_joined_yet(error.reason(), &error.to_string(), now);
         }
         // A credential that is refused may be taken again one day.
         if self.refused.is_none() {
@@ -216,10 +216,9 @@ impl Shell {
         self.connection.joined = Joined::No { reason, message };
     }
 
-    fn not_joined_yet(&mut self, message: String, now: Now) {
+    fn not_joined_yet(&mut self, reason: &'static str, message: &str, now: Now) {
         self.not_before = Some(now.monotonic + self.config.heartbeat);
-        self.connection.joined =
-            Joined::No { reason: "BrokerUnreachable", message: format!("{message}; trying again") };
+        self.connection.joined = Joined::No { reason, message: format!("{message}; trying again") };
     }
 
     /// Stores a credential, and goes on with it. While it cannot be stored, it is kept in memory.

@@ -16,6 +16,7 @@ use super::store::Store;
 use super::tally::{Load, Tally};
 use crate::api::names::{LEASE_GATEWAY, MEMBER_ACCOUNT_PREFIX};
 use crate::api::{GatewayNode, Member, MemberSpec, ServiceRecord, ServiceRecordSpec};
+use crate::members::CNI_CONDITION;
 
 /// Something that a watch has shown.
 #[derive(Debug)]
@@ -274,7 +275,9 @@ fn slim(node: &mut Node) {
     node.metadata.managed_fields = None;
     if let Some(status) = &mut node.status {
         let addresses = status.addresses.take();
-        *status = k8s_openapi::api::core::v1::NodeStatus { addresses, ..Default::default() };
+        let conditions = status.conditions.take().into_iter().flatten();
+        let conditions = Some(conditions.filter(|condition| condition.type_ == CNI_CONDITION).collect());
+        *status = k8s_openapi::api::core::v1::NodeStatus { addresses, conditions, ..Default::default() };
     }
 }
 

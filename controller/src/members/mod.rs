@@ -10,6 +10,7 @@ mod claim;
 pub mod condition;
 mod id;
 mod judge;
+mod networks;
 mod own;
 mod prefixes;
 mod resting;
@@ -27,6 +28,7 @@ pub use judge::{
     ANNOTATION_ALLOWED_PREFIXES, ANNOTATION_BROKER_ADDRESS, ANNOTATION_JOINED_AT, Admitted, Refusal, Verdict, Verdicts,
     judge,
 };
+pub(crate) use networks::CNI_CONDITION;
 pub use own::{Discovery, Overrides, OwnMember, addresses, own};
 pub(crate) use resting::{REST, told as told_to_rest};
 pub use selector::Selector;

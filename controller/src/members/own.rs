@@ -13,36 +13,25 @@ use kube::ResourceExt as _;
 use super::claim::{OLDEST_PROTOCOL, PROTOCOL};
 use super::condition::Finding;
 use super::id::ClusterId;
+use super::networks::{self, Found, MAX_POD_CIDRS, Problem};
 use super::prefixes;
 use super::resting::{resting, told};
 use super::selector::Selector;
 use super::virtuals::{self, Neighbour};
 use crate::api::{Gateway, GatewayNode, MemberSpec, VirtualCidr};
 
-/// Most prefixes and gateways that a Member may have, as its CRD says. What two Members have is compared each with each, and
-/// the broker's API server spends no more on that: see `deploy/broker/policy-claims.yaml`.
-const MAX_POD_CIDRS: usize = 256;
-const MAX_SERVICE_CIDRS: usize = 16;
+/// Most gateways that a Member may have, as its CRD says.
 const MAX_GATEWAYS: usize = 32;
 /// Endpoints of a gateway. The best ones come first.
 const MAX_ENDPOINTS: usize = 8;
-/// Prefix of flannel's annotations on nodes. It takes its prefixes from `spec.podCIDRs`.
-const FLANNEL: &str = "flannel.alpha.coreos.com/";
-/// Annotations by which CNIs tell that they may give pods other prefixes than `spec.podCIDRs`, and their names.
-const OWN_IPAM: [(&str, &str); 4] = [
-    ("projectcalico.org/", "Calico"),
-    ("network.cilium.io/", "Cilium"),
-    ("io.cilium.", "Cilium"),
-    ("k8s.ovn.org/", "OVN-Kubernetes"),
-];
 
 /// What is set by hand, and who this cluster is.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Overrides {
-    /// Prefixes of all pods; empty: found.
-    pub pod_cidrs: Vec<IpNet>,
-    /// Prefixes of all services; empty: found.
-    pub service_cidrs: Vec<IpNet>,
+    /// Prefixes of all pods, or why what is set is of no use; empty: found.
+    pub pod_cidrs: Result<Vec<IpNet>, String>,
+    /// Prefixes of all services, likewise.
+    pub service_cidrs: Result<Vec<IpNet>, String>,
     /// Where virtual addresses are taken from; see [`default_pool`](super::default_pool).
     pub virtual_pool: Vec<IpNet>,
     /// Where prefixes of other clusters have to be; anywhere, if it is empty.
@@ -102,22 +91,14 @@ pub struct OwnMember {
 /// whose prefixes are known no more, as its last node has gone or what is set by hand is wrong, keeps those that it had: its
 /// pods, and what others know them by, have not changed by that.
 pub fn own(seen: &Discovery<'_>) -> OwnMember {
-    let pods = pods(seen);
-    let services = services(seen);
+    let (pods, services) = (networks::pods(seen), networks::services(seen));
     let (gateways, gateway_finding) = gateways(seen);
-    let networks = match (&pods, &services) {
-        (Err(problem), _) | (_, Err(problem)) => Finding::bad("Networks", problem.0, problem.1.clone()),
-        (Ok((pods, from)), Ok((services, service_from))) => Finding::good(
-            "Networks",
-            "Found",
-            format!("pods {} {from}; services {} {service_from}", list(pods), list(services)),
-        ),
-    };
-    let parts = if pods.is_ok() { parts(seen) } else { parts_before(seen) };
+    let network_finding = networks::finding(&pods, &services);
+    let parts = if pods.is_ok() { networks::parts(seen) } else { parts_before(seen) };
     let had = |list: fn(&MemberSpec) -> &Vec<String>| {
         seen.before.into_iter().flat_map(list).filter_map(|text| prefixes::claimed(text)).take(MAX_POD_CIDRS).collect()
     };
-    let known = |nets: Result<(Vec<IpNet>, String), Problem>, list| nets.map_or_else(|_| had(list), |(nets, _)| nets);
+    let known = |nets: Result<Found, Problem>, list| nets.map_or_else(|_| had(list), |found| found.nets);
     let (pods, services) = (known(pods, |spec| &spec.pod_cidrs), known(services, |spec| &spec.service_cidrs));
     let natives = virtuals::Natives { pods: &pods, services: &services, parts: &parts, nodes: &node_addresses(seen) };
     let virtuals = virtuals::choose(seen, &natives);
@@ -137,7 +118,11 @@ pub fn own(seen: &Discovery<'_>) -> OwnMember {
         // Only where it says more: a broker of an older version does not know the field.
         min_protocol: (OLDEST_PROTOCOL < PROTOCOL).then_some(OLDEST_PROTOCOL),
     };
-    OwnMember { spec, turns_virtual: virtuals.turns, findings: vec![networks, virtuals.finding, gateway_finding] }
+    OwnMember {
+        spec,
+        turns_virtual: virtuals.turns,
+        findings: vec![network_finding, virtuals.finding, gateway_finding],
+    }
 }
 
 /// The blocks by which others have known this cluster, and which it gives up now.
@@ -146,55 +131,6 @@ fn given_up(seen: &Discovery<'_>, kept: &[VirtualCidr]) -> Vec<IpNet> {
     let gone = known.filter(|known| !kept.iter().any(|kept| kept.r#virtual == known.r#virtual));
     let resting: Vec<IpNet> = seen.before.into_iter().flat_map(|own| told(own, seen.now)).collect();
     gone.filter_map(|cidr| prefixes::claimed(&cidr.r#virtual)).filter(|net| !resting.contains(net)).collect()
-}
-
-/// Reason and message of a condition.
-struct Problem(&'static str, String);
-
-fn pods(seen: &Discovery<'_>) -> Result<(Vec<IpNet>, String), Problem> {
-    let fix = "set LINKSPAN_POD_CIDRS to the prefixes of all pods, such as 10.42.0.0/16";
-    if !seen.overrides.pod_cidrs.is_empty() {
-        return Ok((IpNet::aggregate(&seen.overrides.pod_cidrs), "as set by hand".to_owned()));
-    }
-    if let Some(cni) = own_ipam(seen.nodes) {
-        let message = format!("{cni} may give pods other prefixes than the nodes' spec.podCIDRs; {fix}");
-        return Err(Problem("UnknownPodCIDRs", message));
-    }
-    let mut nets = BTreeSet::new();
-    for node in seen.nodes {
-        for text in pod_cidrs_of(node) {
-            let net = prefixes::routed(text)
-                .map_err(|reason| Problem("InvalidPodCIDR", format!("node {}: {reason}; {fix}", node.name_any())))?;
-            nets.insert(net);
-        }
-    }
-    // One that has just come: its prefixes follow, and it shall not take those of all others along.
-    let without = seen.nodes.iter().find(|node| pod_cidrs_of(node).is_empty());
-    if let Some(node) = without.filter(|_| nets.is_empty()) {
-        let message = format!("node {} has no spec.podCIDRs: nobody allocates them; {fix}", node.name_any());
-        return Err(Problem("NoPodCIDRs", message));
-    }
-    let nets = IpNet::aggregate(&nets.into_iter().collect());
-    if nets.is_empty() {
-        return Err(Problem("NoPodCIDRs", format!("no node has prefixes for pods yet; {fix}")));
-    }
-    if nets.len() > MAX_POD_CIDRS {
-        return Err(Problem(
-            "TooManyPodCIDRs",
-            format!("{} prefixes are more than {MAX_POD_CIDRS}; {fix}", nets.len()),
-        ));
-    }
-    let from = if has_annotation(seen.nodes, FLANNEL) { "of the nodes (flannel)" } else { "of the nodes" };
-    let waiting = without.map(|node| format!(", but for node {}, which has none yet", node.name_any()));
-    Ok((nets, format!("{from}{}", waiting.unwrap_or_default())))
-}
-
-/// The prefixes of pods node by node, or as set by hand: each of them has a block of its own.
-fn parts(seen: &Discovery<'_>) -> Vec<IpNet> {
-    if !seen.overrides.pod_cidrs.is_empty() {
-        return seen.overrides.pod_cidrs.clone();
-    }
-    seen.nodes.iter().flat_map(pod_cidrs_of).filter_map(|text| prefixes::routed(text).ok()).collect()
 }
 
 /// The prefixes that had blocks.
@@ -211,50 +147,6 @@ fn node_addresses(seen: &Discovery<'_>) -> Vec<IpAddr> {
 pub fn addresses(node: &Node) -> impl Iterator<Item = IpAddr> {
     let addresses = node.status.iter().flat_map(|status| status.addresses.iter().flatten());
     addresses.filter(|address| address.type_.ends_with("IP")).filter_map(|address| address.address.parse().ok())
-}
-
-fn pod_cidrs_of(node: &Node) -> Vec<&str> {
-    let Some(spec) = &node.spec else { return Vec::new() };
-    match spec.pod_cidrs.as_deref() {
-        Some(list) if !list.is_empty() => list.iter().map(String::as_str).collect(),
-        _ => spec.pod_cidr.as_deref().into_iter().collect(),
-    }
-}
-
-fn own_ipam(nodes: &[Node]) -> Option<&'static str> {
-    if has_annotation(nodes, FLANNEL) {
-        return None;
-    }
-    OWN_IPAM.iter().find(|(prefix, _)| has_annotation(nodes, prefix)).map(|(_, name)| *name)
-}
-
-fn has_annotation(nodes: &[Node], prefix: &str) -> bool {
-    nodes.iter().any(|node| node.annotations().keys().any(|key| key.starts_with(prefix)))
-}
-
-fn services(seen: &Discovery<'_>) -> Result<(Vec<IpNet>, String), Problem> {
-    let fix = "set LINKSPAN_SERVICE_CIDRS to the prefixes of all services, such as 10.43.0.0/16";
-    if !seen.overrides.service_cidrs.is_empty() {
-        return Ok((IpNet::aggregate(&seen.overrides.service_cidrs), "as set by hand".to_owned()));
-    }
-    let mut nets = BTreeSet::new();
-    for object in seen.service_cidrs {
-        for text in object.spec.iter().flat_map(|spec| spec.cidrs.iter().flatten()) {
-            let net = prefixes::routed(text).map_err(|reason| {
-                Problem("InvalidServiceCIDR", format!("ServiceCIDR {}: {reason}; {fix}", object.name_any()))
-            })?;
-            nets.insert(net);
-        }
-    }
-    let nets = IpNet::aggregate(&nets.into_iter().collect());
-    if nets.is_empty() {
-        return Err(Problem("NoServiceCIDRs", format!("the API server has no ServiceCIDR objects; {fix}")));
-    }
-    if nets.len() > MAX_SERVICE_CIDRS {
-        let message = format!("{} prefixes are more than {MAX_SERVICE_CIDRS}; {fix}", nets.len());
-        return Err(Problem("TooManyServiceCIDRs", message));
-    }
-    Ok((nets, "of the ServiceCIDRs".to_owned()))
 }
 
 fn gateways(seen: &Discovery<'_>) -> (Vec<Gateway>, Finding) {
@@ -311,13 +203,6 @@ fn gateway_finding(gateways: &[Gateway], holder: &str) -> Finding {
     Finding::good("Gateways", "Active", format!("{} is active, of {}", gateways[0].node, gateways.len()))
 }
 
-pub(super) fn list(nets: &[IpNet]) -> String {
-    const SHOWN: usize = 4;
-    let shown: Vec<String> = nets.iter().take(SHOWN).map(IpNet::to_string).collect();
-    let more = nets.len().saturating_sub(SHOWN);
-    if more == 0 { shown.join(" ") } else { format!("{} and {more} more", shown.join(" ")) }
-}
-
 #[cfg(test)]
 mod tests {
     use kube::core::ObjectMeta;
@@ -348,6 +233,10 @@ mod tests {
         Lease { metadata: ObjectMeta::default(), spec: serde_json::from_value(spec).unwrap() }
     }
 
+    fn by_hand(texts: &[&str]) -> Result<Vec<IpNet>, String> {
+        Ok(texts.iter().map(|text| text.parse().unwrap()).collect())
+    }
+
     struct Cluster {
         nodes: Vec<Node>,
         service_cidrs: Vec<ServiceCIDR>,
@@ -367,8 +256,8 @@ mod tests {
                 gateways: vec![gateway("one", GATEWAY_KEYS[0]), gateway("two", GATEWAY_KEYS[1])],
                 lease: Some(lease("two")),
                 overrides: Overrides {
-                    pod_cidrs: Vec::new(),
-                    service_cidrs: Vec::new(),
+                    pod_cidrs: Ok(Vec::new()),
+                    service_cidrs: Ok(Vec::new()),
                     virtual_pool: super::super::default_pool(),
                     allowed: Vec::new(),
                 },
@@ -440,14 +329,88 @@ mod tests {
         cluster.nodes = vec![node("one", &[], &["projectcalico.org/IPv4Address"])];
         cluster.service_cidrs.clear();
         cluster.lease = Some(lease("one"));
-        cluster.overrides.pod_cidrs = vec!["10.200.0.0/16".parse().unwrap()];
-        cluster.overrides.service_cidrs = vec!["10.201.0.0/16".parse().unwrap()];
+        cluster.overrides.pod_cidrs = by_hand(&["10.200.0.0/16"]);
+        cluster.overrides.service_cidrs = by_hand(&["10.201.0.0/16"]);
         let own = cluster.own();
         assert_eq!(
             (own.spec.pod_cidrs[0].as_str(), own.spec.service_cidrs[0].as_str()),
             ("10.200.0.0/16", "10.201.0.0/16")
         );
         assert!(own.findings.iter().all(|finding| finding.holds == Holds::True), "{:?}", own.findings);
+    }
+
+    #[test]
+    fn what_is_set_by_hand_is_used_and_told_where_it_leaves_something_out() {
+        let wrong = |pods: &[&str], services: &[&str]| {
+            let mut cluster = Cluster::k3s();
+            (cluster.overrides.pod_cidrs, cluster.overrides.service_cidrs) = (by_hand(pods), by_hand(services));
+            let own = cluster.own();
+            let told = [&own.spec.pod_cidrs, &own.spec.service_cidrs].map(|texts| texts.join(" "));
+            (told, cluster.problem())
+        };
+        let (told, (reason, message)) = wrong(&["10.99.0.0/16"], &["10.43.0.0/16"]);
+        assert_eq!((told[0].as_str(), reason), ("10.99.0.0/16", "WrongPodCIDRs"));
+        assert!(message.starts_with("node one has 10.42.0.0/24, which LINKSPAN_POD_CIDRS (10.99.0.0/16)"), "{message}");
+        let (_, (reason, message)) = wrong(&["10.42.0.0/24"], &[]);
+        assert!(reason == "WrongPodCIDRs" && message.starts_with("node two has 10.42.1.0/24"), "{message}");
+        let (told, (reason, message)) = wrong(&[], &["10.99.0.0/16"]);
+        assert_eq!((told[1].as_str(), reason), ("10.99.0.0/16", "WrongServiceCIDRs"));
+        assert!(
+            message.starts_with("ServiceCIDR kubernetes has 10.43.0.0/16, which LINKSPAN_SERVICE_CIDRS"),
+            "{message}"
+        );
+        let (_, (reason, message)) = wrong(&["10.99.0.0/16"], &["10.99.0.0/16"]);
+        assert!(reason == "WrongPodCIDRs" && message.contains("; ServiceCIDR kubernetes has"), "{message}");
+    }
+
+    #[test]
+    fn what_is_set_by_hand_may_be_wider_and_need_not_hold_what_the_cni_does_not_use() {
+        let good = |cluster: &Cluster| {
+            let own = cluster.own();
+            assert!(own.findings.iter().all(|finding| finding.holds == Holds::True), "{:?}", own.findings);
+        };
+        let mut cluster = Cluster::k3s();
+        cluster.overrides.service_cidrs = by_hand(&["10.43.0.0/17", "10.43.128.0/17"]);
+        for wide in [&["10.0.0.0/8"][..], &["10.42.0.0/25", "10.42.0.128/25", "10.42.1.0/24"], &["10.42.0.0/23"]] {
+            cluster.overrides.pod_cidrs = by_hand(wide);
+            good(&cluster);
+        }
+        cluster.overrides.pod_cidrs = by_hand(&["10.99.0.0/16"]);
+        let cilium = json!({ "type": "NetworkUnavailable", "status": "False", "reason": "CiliumIsUp" });
+        cluster.nodes = vec![node("one", &["10.42.0.0/24"], &[]), node("two", &["10.42.1.0/24"], &[])];
+        assert_eq!(cluster.problem().0, "WrongPodCIDRs");
+        cluster.nodes[0].status = Some(serde_json::from_value(json!({ "conditions": [cilium] })).unwrap());
+        good(&cluster);
+        cluster.nodes[0] = node("one", &["10.42.0.0/24"], &["projectcalico.org/IPv4Address"]);
+        good(&cluster);
+    }
+
+    #[test]
+    fn what_is_set_by_hand_and_cannot_be_used_leaves_the_cluster_what_it_was() {
+        let mut cluster = Cluster::k3s();
+        let before = cluster.own().spec;
+        let many = |count: usize| {
+            let nets: Vec<String> = (0..count).map(|i| format!("10.{}.{}.0/32", i / 128, i % 128 * 2)).collect();
+            by_hand(&nets.iter().map(String::as_str).collect::<Vec<_>>())
+        };
+        let malformed =
+            || -> Result<Vec<IpNet>, String> { Err("10.42.0.1/16 has bits set behind its length".to_owned()) };
+        for (pods, services, expected, part) in [
+            (malformed(), Ok(Vec::new()), "InvalidCIDRs", "LINKSPAN_POD_CIDRS cannot be used"),
+            (Ok(Vec::new()), malformed(), "InvalidCIDRs", "LINKSPAN_SERVICE_CIDRS cannot be used"),
+            (by_hand(&["10.0.0.0/7"]), Ok(Vec::new()), "InvalidCIDRs", "10.0.0.0/7 is too wide"),
+            (many(257), Ok(Vec::new()), "TooManyPodCIDRs", "257 prefixes are more than the 256"),
+            (Ok(Vec::new()), many(17), "TooManyServiceCIDRs", "set LINKSPAN_SERVICE_CIDRS to wider ones"),
+        ] {
+            (cluster.overrides.pod_cidrs, cluster.overrides.service_cidrs) = (pods, services);
+            let (reason, message) = cluster.problem();
+            assert!(reason == expected && message.contains(part), "{reason}: {message}");
+            let (new, known) = (cluster.own().spec, cluster.own_after(Some(&before)).spec);
+            assert!(new.pod_cidrs.is_empty() || new.service_cidrs.is_empty(), "nothing was known of one of them");
+            assert_eq!((&known.pod_cidrs, &known.service_cidrs), (&before.pod_cidrs, &before.service_cidrs));
+        }
+        (cluster.overrides.pod_cidrs, cluster.overrides.service_cidrs) = (many(256), Ok(Vec::new()));
+        assert_eq!(cluster.own().spec.pod_cidrs.len(), 256);
     }
 
     #[test]

@@ -12,6 +12,11 @@ const SHORTEST: (u8, u8) = (8, 16);
 pub(super) fn routed(text: &str) -> Result<IpNet, String> {
     let net: IpNet =
         text.parse().map_err(|_| format!("{text:?} is not a prefix; write it such as 10.42.0.0/16 or fd00:42::/56"))?;
+    routable(net)
+}
+
+/// The prefix, if it may be routed between clusters.
+pub(super) fn routable(net: IpNet) -> Result<IpNet, String> {
     if net != net.trunc() {
         return Err(format!("{net} has bits set behind its length; write {}", net.trunc()));
     }

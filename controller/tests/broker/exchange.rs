@@ -1,13 +1,16 @@
 //! Join tokens whose exchange is cut short: the cluster that has claimed one goes on, and nobody else does.
 
-use controller::broker::Credential;
+use std::time::Duration;
+
+use controller::broker::join::JoinError;
+use controller::broker::{Credential, JoinToken, join};
 use k8s_openapi::api::core::v1::{ConfigMap, ServiceAccount};
 use k8s_openapi::api::rbac::v1::{Role, RoleBinding};
 use kube::Api;
-use kube::api::{Patch, PatchParams};
+use kube::api::{DeleteParams, Patch, PatchParams, PostParams};
 use serde_json::json;
 
-use super::support::{BROKER, Cluster, admin, client, eventually, home, new_token};
+use super::support::{BROKER, Cluster, NONCE, admin, client, eventually, home, id, new_token, now};
 
 /// Rights of a controller that cannot store its credential.
 const FORGETFUL: &str = "
@@ -80,4 +83,58 @@ async fn a_token_that_cannot_be_used_up_joins_all_the_same_and_goes_later() {
     eventually("what is left of the token goes", async || accounts.get_opt("join-lingering").await.unwrap().is_none())
         .await;
     cluster.stop().await;
+}
+
+#[tokio::test]
+async fn rights_that_the_broker_does_not_see_yet_are_waited_for_and_a_used_token_is_told_at_once() {
+    let (token, own) = (new_token("early").await, id("early"));
+    let binding = unbound(&token).await;
+    let (joining, lifetime) = (token.client().unwrap(), Duration::from_secs(3600));
+    let (exchanged, ()) = tokio::join!(join::exchange(&joining, &token, &own, lifetime, NONCE, now()), async {
+        tokio::time::sleep(Duration::from_millis(300)).await;
+        bind(&binding).await;
+    });
+    assert_eq!(exchanged.unwrap().joined_with, token.fingerprint());
+    let other = "f".repeat(64);
+    let late = join::exchange(&joining, &token, &own, lifetime, &other, now()).await.unwrap_err();
+    assert!(matches!(late, JoinError::Used { .. }), "{late}");
+}
+
+#[tokio::test]
+async fn a_token_whose_rights_come_late_is_tried_until_they_are_there() {
+    let token = new_token("late-rights").await;
+    let binding = unbound(&token).await;
+    let mut cluster = Cluster::new("late-rights", "10.176.0.0/24").await;
+    cluster.give_token(&token).await;
+    cluster.start();
+    let message = cluster.wait_for("late-rights", "Joined", "False", "TokenRefused").await;
+    assert!(message.contains("`linkspan member remove late-rights`"), "{message}");
+    assert!(message.ends_with("; trying again"), "{message}");
+    bind(&binding).await;
+    cluster.wait_for("late-rights", "Joined", "True", "Joined").await;
+    cluster.stop().await;
+}
+
+/// Takes a token's rights away, and waits until the broker sees that. The RoleBinding that was there.
+async fn unbound(token: &JoinToken) -> RoleBinding {
+    let name = format!("join-{}", token.cluster);
+    let bindings: Api<RoleBinding> = Api::namespaced(admin().await, BROKER);
+    let mut binding = bindings.get(&name).await.unwrap();
+    bindings.delete(&name, &DeleteParams::default()).await.unwrap();
+    let claims: Api<ConfigMap> = Api::namespaced(token.client().unwrap(), BROKER);
+    let dry_run = PatchParams { dry_run: true, ..PatchParams::default() };
+    let claim = Patch::Merge(json!({ "data": { "nonce": NONCE } }));
+    eventually("the rights are gone", async || {
+        let claimed = claims.patch(&name, &dry_run, &claim).await;
+        matches!(claimed, Err(kube::Error::Api(status)) if status.code == 403)
+    })
+    .await;
+    let metadata = &mut binding.metadata;
+    (metadata.uid, metadata.resource_version, metadata.managed_fields) = (None, None, None);
+    binding
+}
+
+async fn bind(binding: &RoleBinding) {
+    let bindings: Api<RoleBinding> = Api::namespaced(admin().await, BROKER);
+    bindings.create(&PostParams::default(), binding).await.unwrap();
 }

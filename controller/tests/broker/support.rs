@@ -307,10 +307,11 @@ impl Cluster {
         let mut config = BrokerConfig::new(id(cluster), uid.to_owned());
         config.namespace = namespace.to_owned();
         config.version = "test".to_owned();
-        config.overrides.pod_cidrs = vec![pods.parse().unwrap()];
+        config.overrides.pod_cidrs = Ok(vec![pods.parse().unwrap()]);
         // Clusters that share an API server share its ServiceCIDR, so each is told another one.
         let octets: Vec<&str> = pods.split('.').collect();
-        config.overrides.service_cidrs = vec![format!("fd00:{}:{}::/112", octets[1], octets[2]).parse().unwrap()];
+        let services = format!("fd00:{}:{}::/112", octets[1], octets[2]);
+        config.overrides.service_cidrs = Ok(vec![services.parse().unwrap()]);
         config.heartbeat = Duration::from_millis(500);
         config.lease_duration = Duration::from_secs(3);
         Self { client, config, running: None }

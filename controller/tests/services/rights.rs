@@ -1,13 +1,14 @@
-//! What a token of the controller is good for, by the roles and policies of `deploy/member`.
+//! What tokens of the controller and of a node are good for, by the roles and policies of `deploy/member`.
 
-use k8s_openapi::api::core::v1::Service;
+use controller::api::{GatewayNode, Member};
+use k8s_openapi::api::core::v1::{ConfigMap, Node, Secret, Service};
 use k8s_openapi::api::discovery::v1::EndpointSlice;
-use kube::api::{DeleteParams, Patch, PatchParams, PostParams};
+use kube::api::{DeleteParams, ListParams, Patch, PatchParams, PostParams};
 use kube::core::{ApiResource, DynamicObject, GroupVersionKind};
 use kube::{Api, Client};
 use serde_json::{Value, json};
 
-use super::support::{client, installed, pod, until};
+use super::support::{SYSTEM, client, installed, pod, until};
 
 const OWN: &str = "linkspan.dev";
 
@@ -125,4 +126,55 @@ async fn says_who_this_cluster_is_and_nothing_else(admin: &Client, thief: &Clien
         apply(thief, name, "c2").await.unwrap();
         properties(thief).delete(name, &DeleteParams::default()).await.unwrap();
     }
+}
+
+/// Leases are a matter of their own: see `lease`.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_stolen_token_of_a_node_speaks_for_that_node_only() {
+    const OTHERS: &str = "node a may write the GatewayNode of its own name only";
+    let server = installed().await;
+    let admin = client(server.kubeconfig()).await;
+    let thief = pod(&server, "linkspan-node", "a").await;
+    let gateways = |client: &Client| Api::<GatewayNode>::namespaced(client.clone(), SYSTEM);
+    let gateway = |name: &str, lanes: u8| {
+        json!({
+            "apiVersion": "linkspan.dev/v1alpha1", "kind": "GatewayNode", "metadata": { "name": name },
+            "spec": { "publicKey": format!("{}A=", "A".repeat(42)), "lanes": lanes },
+        })
+    };
+    let apply = async |client: &Client, name: &str, lanes: u8, params: PatchParams| {
+        gateways(client).patch(name, &params.force(), &Patch::Apply(gateway(name, lanes))).await
+    };
+    let params = || PatchParams::apply("test");
+    let report = async |name: &str| {
+        let status = Patch::Merge(json!({ "status": { "active": true } }));
+        gateways(&thief).patch_status(name, &PatchParams::default(), &status).await
+    };
+    apply(&admin, "b", 1, params()).await.unwrap();
+    // Policies are in force some time after they were written.
+    until("policies are in force", async || {
+        let error = apply(&thief, "c", 1, params().dry_run()).await.err()?;
+        error.to_string().contains(OTHERS).then_some(())
+    })
+    .await;
+    refused(apply(&thief, "b", 2, params()).await, OTHERS);
+    refused(report("b").await, OTHERS);
+    refused(gateways(&thief).delete("b", &DeleteParams::default()).await, OTHERS);
+
+    // What it is there for.
+    apply(&thief, "a", 1, params()).await.unwrap();
+    assert!(report("a").await.unwrap().status.unwrap().active);
+    apply(&thief, "a", 2, params()).await.unwrap();
+    gateways(&thief).delete("a", &DeleteParams::default()).await.unwrap();
+
+    let secrets = Api::<Secret>::namespaced(thief.clone(), SYSTEM);
+    refused(secrets.get("linkspan-broker").await, "cannot get resource \"secrets\"");
+    refused(secrets.list(&ListParams::default()).await, "cannot list resource \"secrets\"");
+    let (none, labels) = (PatchParams::default(), Patch::Merge(json!({ "metadata": { "labels": { "x": "y" } } })));
+    let members = Api::<Member>::namespaced(thief.clone(), SYSTEM);
+    refused(members.patch("c1", &none, &labels).await, "cannot patch resource \"members\"");
+    let coredns = Api::<ConfigMap>::namespaced(thief.clone(), "kube-system");
+    refused(coredns.patch("coredns", &none, &labels).await, "cannot patch resource \"configmaps\"");
+    let nodes = Api::<Node>::all(thief.clone());
+    refused(nodes.patch("a", &none, &labels).await, "cannot patch resource \"nodes\"");
 }

@@ -76,14 +76,35 @@ fn judge(condition: &Condition) -> Option<Fault> {
             "somebody else has made a ClusterProperty, and it says something else than this cluster's ID or clusterset",
             "the message says which; delete it, or correct it, if nobody needs it as it is",
         ),
-        ("Networks", _) => Fault::failed(
+        ("Networks", reason) => networks(reason, evidence),
+        _ => return None,
+    })
+}
+
+/// Prefixes that are not known, or set by hand to something wrong.
+fn networks(reason: &str, evidence: String) -> Fault {
+    let correct = "correct LINKSPAN_POD_CIDRS or LINKSPAN_SERVICE_CIDRS in ConfigMap linkspan, or remove it where prefixes are \
+                   found by themselves, and restart linkspan-controller";
+    match reason {
+        "WrongPodCIDRs" | "WrongServiceCIDRs" => Fault::failed(
+            "WrongNetworks",
+            evidence,
+            "prefixes that are set by hand leave out pods or services of this cluster, which no other one reaches",
+            correct,
+        ),
+        "InvalidCIDRs" => Fault::failed(
+            "WrongNetworks",
+            evidence,
+            "prefixes that are set by hand cannot be used; those that were known before stay",
+            correct,
+        ),
+        _ => Fault::failed(
             "NoNetworks",
             evidence,
             "prefixes of pods or services are not known",
             "set LINKSPAN_POD_CIDRS and LINKSPAN_SERVICE_CIDRS in ConfigMap linkspan",
         ),
-        _ => return None,
-    })
+    }
 }
 
 /// Another Member whose controller has fallen silent.
@@ -114,6 +135,7 @@ mod tests {
             ("ForeignCredential", "CredentialRefused"),
             ("InvalidCredential", "CredentialRefused"),
             ("TokenExpired", "NotJoined"),
+            ("TokenRefused", "NotJoined"),
         ] {
             let condition = Condition {
                 type_: "Joined".to_owned(),

@@ -14,8 +14,8 @@ use crate::kubectl::errors::{Told as _, is_not_found};
 /// the broker does not know it any more.
 pub const LOST_CREDENTIAL: [&str; 4] =
     ["CredentialRefused", "CredentialExpired", "ForeignCredential", "InvalidCredential"];
-/// The same of a token that was to replace it.
-const LOST_TOKEN: [&str; 4] = ["InvalidToken", "TokenExpired", "TokenRevoked", "TokenUsed"];
+/// The same of a token that was to replace it. One that is only refused may be seen later; a new one is safe.
+const LOST_TOKEN: [&str; 5] = ["InvalidToken", "TokenExpired", "TokenRefused", "TokenRevoked", "TokenUsed"];
 
 /// What a cluster has.
 #[derive(Debug, Clone, PartialEq, Eq)]

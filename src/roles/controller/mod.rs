@@ -61,6 +61,12 @@ pub async fn run(settings: Settings) -> anyhow::Result<()> {
         client.context("failed to find the API server: it is told by the pod's environment, or by KUBECONFIG")?;
     let mut process =
         Process::start(Role::Controller, settings.cluster.to_string(), settings.name.clone(), settings.listen)?;
+    let Overrides { pod_cidrs, service_cidrs, .. } = &settings.overrides;
+    for (variable, set) in [("LINKSPAN_POD_CIDRS", pod_cidrs), ("LINKSPAN_SERVICE_CIDRS", service_cidrs)] {
+        if let Err(error) = set {
+            tracing::error!("{variable} cannot be used: {error}");
+        }
+    }
     let (board, settings, stop) = (Arc::clone(&process.board), Arc::new(settings), process.stop.clone());
     board.waiting(Some("the Lease linkspan-controller has not been read yet".to_owned()));
     process.tasks.spawn("lead", move || lead(client.clone(), Arc::clone(&settings), Arc::clone(&board), stop.clone()));

@@ -146,8 +146,8 @@ impl Fleet {
         let neighbours: Vec<Neighbour> =
             others.map(|other| Neighbour::of(other, seniority(&other.metadata) < seniority(&metadata), NOW)).collect();
         let overrides = Overrides {
-            pod_cidrs: cluster.pods.iter().map(|text| text.parse().unwrap()).collect(),
-            service_cidrs: vec![cluster.services.parse().unwrap()],
+            pod_cidrs: Ok(cluster.pods.iter().map(|text| text.parse().unwrap()).collect()),
+            service_cidrs: Ok(vec![cluster.services.parse().unwrap()]),
             virtual_pool: cluster.pool.clone(),
             allowed: Vec::new(),
         };

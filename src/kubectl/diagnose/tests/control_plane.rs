@@ -46,6 +46,24 @@ fn a_cluster_that_gets_no_virtual_addresses_is_told() {
 }
 
 #[test]
+fn prefixes_that_are_not_known_and_those_that_are_set_wrongly_are_told_apart() {
+    for (reason, expected) in [
+        ("NoPodCIDRs", "NoNetworks"),
+        ("TooManyPodCIDRs", "NoNetworks"),
+        ("WrongPodCIDRs", "WrongNetworks"),
+        ("WrongServiceCIDRs", "WrongNetworks"),
+        ("InvalidCIDRs", "WrongNetworks"),
+    ] {
+        let mut picture = healthy();
+        set_condition(paris(&mut picture), "paris", condition("Networks", "False", reason, "why"));
+        assert_eq!(told(&picture), [is(Check::Broker, "paris", "member/paris", State::Failed, expected)]);
+        let finding = found(&picture, "paris", expected);
+        assert_eq!(finding.evidence, format!("{reason}: why"));
+        assert!(finding.fix.contains("in ConfigMap linkspan"), "{}", finding.fix);
+    }
+}
+
+#[test]
 fn versions_that_are_too_far_apart_are_told_and_one_step_is_not() {
     let version = |version: &str, protocol| {
         let mut picture = healthy();
