@@ -110,10 +110,11 @@ soak: ## Carry one full TCP stream for ten minutes, through rekeys: does the rat
 	@$(SETUP) root packages
 	$(CARGO) bench --locked --bench throughput -- --soak 600
 
-bench-micro: ## Measure single stages: cipher, packets, lookups, names, and judging a fleet
+bench-micro: ## Measure single stages: cipher, packets, lookups, names, judging a fleet, and planning its services
 	$(CARGO) bench --locked --bench stages
 	$(CARGO) bench --locked --package linkspan-tunnel --bench packet
 	$(CARGO) bench --locked --bench fleet
+	$(CARGO) bench --locked --package linkspan-controller --bench services
 
 bench-control: ## Measure the time from an export to its name in the other cluster
 	@$(SETUP) root packages $(CLUSTER_STEPS)

@@ -1,7 +1,8 @@
 //! How long after its export a service of one cluster is resolvable in the other, and what that costs: two real API
 //! servers, one of them the broker too, both clusters' controllers, and the second one's name server.
 //!
-//! The last line is `RESULT` and `key=value` pairs; the same goes to `target/bench/control.json`.
+//! The last line is `RESULT` and `key=value` pairs; the same goes to `target/bench/control.json`. It fails where the goal is
+//! missed: a p99 under 1 s with 64 MiB for each controller.
 
 use std::net::Ipv4Addr;
 use std::path::Path;
@@ -9,7 +10,7 @@ use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Context as _, Result, bail, ensure};
 use clap::Parser;
 use controller::api::{Member, ServiceExport};
 use futures::{StreamExt as _, TryStreamExt as _, stream};
@@ -27,6 +28,9 @@ const DNS_PORT: u16 = 5399;
 const LINKSPAN: &str = env!("CARGO_BIN_EXE_linkspan");
 /// How long anything may take before the benchmark gives up.
 const LIMIT: Duration = Duration::from_secs(120);
+/// What 99 of 100 exports may take to be resolvable, and what each controller may take of memory.
+const GOAL_MS: f64 = 1000.0;
+const GOAL_MIB: f64 = 64.0;
 /// Between two questions for a name.
 const PAUSE: Duration = Duration::from_millis(5);
 
@@ -77,7 +81,12 @@ async fn main() -> Result<()> {
         "importing_controller_mib": round(other.rss()?),
         "dns_mib": round(rss(&names)?),
     });
-    save(&figures)
+    save(&figures)?;
+    let goals = [("p99_ms", GOAL_MS), ("exporting_controller_mib", GOAL_MIB), ("importing_controller_mib", GOAL_MIB)];
+    for (key, goal) in goals {
+        ensure!(figures[key].as_f64().is_some_and(|figure| figure < goal), "{key} is not under {goal}");
+    }
+    Ok(())
 }
 
 fn round(value: f64) -> f64 {

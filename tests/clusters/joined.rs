@@ -8,6 +8,7 @@ use testbed::{Cluster, Lifetime, Run, Spec, Testbed};
 
 use crate::documentation::Shell;
 use crate::documentation::list::{self, Test};
+use crate::names;
 use crate::traces::Traces;
 
 /// What the names of this test's namespaces begin with; `make cluster` has others.
@@ -25,6 +26,8 @@ pub struct Joined {
     pub bed: Testbed,
     /// Links, routes, rules and packet filter of every node before.
     pub before: Traces,
+    /// What cluster DNS of each called an address of its own before.
+    pub pointers: Vec<String>,
 }
 
 impl Joined {
@@ -39,7 +42,8 @@ impl Joined {
             cluster.import_image(&archive)?;
         }
         let before = Traces::of(&bed)?;
-        let joined = Self { bed, before };
+        let pointers = names::pointers(&bed)?;
+        let joined = Self { bed, before, pointers };
         joined.linkspan(BROKER, &["deploy-broker"])?.done()?;
         Ok(joined)
     }

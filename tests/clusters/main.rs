@@ -13,6 +13,7 @@ mod documented;
 mod faults;
 mod gather;
 mod joined;
+mod merged;
 mod names;
 mod overlap;
 mod pods;

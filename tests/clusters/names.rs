@@ -1,11 +1,18 @@
 //! What names of the clusterset are to pods of real clusters, beside the addresses that they lead to.
 
+use std::time::Duration;
+
 use anyhow::{Result, ensure};
+use testbed::{Cluster, Run, Testbed, wait};
 
 use crate::joined::{CLUSTERS, Joined, eventually, once_coredns_knows};
 use crate::pods;
 
 const WEB: &str = "web.default.svc.clusterset.local";
+/// A service of berlin that comes and goes.
+const LATER: &str = "later.default.svc.clusterset.local";
+/// Until pods find a name that has come, and no more one that has gone, with what CoreDNS remembers (mcs.md, row 98).
+const SEEN: Duration = Duration::from_secs(10);
 
 /// `web` of berlin has its own address and pods there, and is no service of paris.
 pub fn row_94_names_of_a_cluster_stay_its_own(joined: &mut Joined) -> Result<()> {
@@ -38,9 +45,8 @@ pub fn row_96_answers_are_authoritative_through_cluster_dns(joined: &mut Joined)
     Ok(())
 }
 
-/// No client hangs, and the service is back with its pods.
+/// No client hangs, and the service is back with its pods. Its name comes and goes in time.
 pub fn row_69_a_service_without_ready_endpoints_refuses(joined: &mut Joined) -> Result<()> {
-    const URL: &str = "http://later.default.svc.clusterset.local/";
     let (paris, berlin) = (joined.cluster("paris")?, joined.cluster("berlin")?);
     let select = |app: &str| {
         berlin.apply(&format!(
@@ -49,10 +55,10 @@ pub fn row_69_a_service_without_ready_endpoints_refuses(joined: &mut Joined) -> 
         ))
     };
     // curl says 7 where it was refused, and 28 where it waited in vain.
-    let script = format!("curl -sS --max-time 5 {URL}; echo \" $?\"");
+    let script = format!("curl -sS --max-time 5 http://{LATER}/; echo \" $?\"");
     let call = || paris.exec("default", &pods::name("paris-1"), &["/bin/sh", "-c", &script]);
     select("nobody")?;
-    joined.linkspan("berlin", &["export", "later", "-n", "default"])?.done()?;
+    row_98_a_change_is_seen_in_time(joined, "export")?;
     let refused = || -> Result<()> {
         let said = call()?;
         ensure!(said.trim() == "7", "without endpoints, curl said {said:?}");
@@ -60,9 +66,59 @@ pub fn row_69_a_service_without_ready_endpoints_refuses(joined: &mut Joined) -> 
     };
     once_coredns_knows(&refused)?;
     select("web")?;
-    eventually(|| pods::read(paris, "paris-1", URL))?;
+    eventually(|| pods::read(paris, "paris-1", &format!("http://{LATER}/")))?;
     select("nobody")?;
     eventually(&refused)?;
-    joined.linkspan("berlin", &["unexport", "later", "-n", "default"])?.done()?;
+    row_98_a_change_is_seen_in_time(joined, "unexport")?;
     berlin.kubectl(["delete", "service", "later"])?.done()
+}
+
+/// Exports `later`, or takes it back, while CoreDNS of both clusters remembers the answer of before.
+fn row_98_a_change_is_seen_in_time(joined: &Joined, command: &str) -> Result<()> {
+    let wanted = command == "export";
+    let is_found = |name: &str| -> Result<bool> {
+        let cluster = joined.cluster(name)?;
+        Ok(!pods::resolve(cluster, &format!("{name}-1"), LATER, "A")?.is_empty())
+    };
+    for name in CLUSTERS {
+        ensure!(is_found(name)? != wanted, "{name} has the answer of after {command} before it");
+    }
+    let began = wait::now();
+    joined.linkspan("berlin", &[command, "later", "-n", "default"])?.done()?;
+    for name in CLUSTERS {
+        eventually(|| {
+            ensure!(is_found(name)? == wanted, "{name} has the answer of before {command}");
+            Ok(())
+        })?;
+    }
+    let took = began.elapsed();
+    eprintln!("clusters: names knew of {command} after {:.1} s", took.as_secs_f32());
+    ensure!(took <= SEEN, "pods saw {command} after {took:?}, not within {SEEN:?}");
+    Ok(())
+}
+
+/// Linkspan serves no reverse names, and takes none from who does.
+pub fn row_102_reverse_names_are_as_before(joined: &mut Joined) -> Result<()> {
+    let now = pointers(&joined.bed)?;
+    ensure!(now == joined.pointers, "CoreDNS said {:?}, and says {now:?}", joined.pointers);
+    Ok(())
+}
+
+/// What CoreDNS of each cluster calls the address of its own pod.
+///
+/// # Errors
+/// It has no name for it.
+pub fn pointers(bed: &Testbed) -> Result<Vec<String>> {
+    let of = |cluster: &Cluster| {
+        let pod = ["get", "pods", "-n", "kube-system", "-l", "k8s-app=kube-dns", "-o"];
+        let ip = cluster.kubectl([&pod[..], &["jsonpath={.items[0].status.podIP}"]].concat())?.stdout()?;
+        let dig = Run::new("dig", ["+short", "+time=2", "+tries=2", &format!("@{ip}"), "-x", &ip]);
+        let dig = cluster.nodes[0].inside(dig)?;
+        eventually(|| {
+            let said = dig.stdout()?;
+            ensure!(said.contains(".kube-dns.kube-system.svc.cluster.local."), "CoreDNS calls {ip} {said:?}");
+            Ok(said)
+        })
+    };
+    bed.clusters.iter().map(of).collect()
 }

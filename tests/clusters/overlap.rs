@@ -10,7 +10,7 @@ use ipnet::IpNet;
 use testbed::{Cluster, Corefile, Spec, wait};
 
 use crate::joined::{BROKER, Joined, SYSTEM, deploy, eventually, once_coredns_knows};
-use crate::traces::Traces;
+use crate::traces::{Traces, assert_no_object};
 use crate::{Step, commands, documented, pods, sources};
 
 /// The clusters that join first, and the one that joins while they have connections.
@@ -285,10 +285,6 @@ fn is_clean(joined: &Joined) -> Result<()> {
 }
 
 fn nothing_is_left(joined: &Joined) -> Result<()> {
-    for name in FIRST {
-        let kinds = "namespaces,crds,clusterroles,clusterrolebindings,validatingadmissionpolicies";
-        let left = joined.cluster(name)?.kubectl(["get", kinds, "-o", "name"])?.stdout()?;
-        ensure!(!left.contains("linkspan"), "{name} still has {left}");
-    }
+    FIRST.iter().try_for_each(|name| assert_no_object(joined.cluster(name)?))?;
     wait::retry(Duration::from_secs(120), || Traces::of(&joined.bed)?.assert_as(&joined.before))
 }

@@ -6,13 +6,19 @@ use std::time::Duration;
 use anyhow::{Context as _, Result, ensure};
 use testbed::{Cluster, stock};
 
-/// Serves its own name at `/`, at `/cgi-bin/from` the address that asked, and at `/cgi-bin/slow` a line a second.
+/// Serves its own name at `/`, at `/cgi-bin/from` the address that asked, and at `/cgi-bin/slow` a line a second; at port
+/// 8080 the same, but for [`AT_8080`] behind the name.
 const SERVE: &str = r#"mkdir -p /tmp/www/cgi-bin
 hostname > /tmp/www/index.html
 printf '#!/bin/sh\necho; echo "$REMOTE_ADDR" | sed "s/^\\[//; s/\\]$//; s/^::ffff://"\n' > /tmp/www/cgi-bin/from
 printf '#!/bin/sh\necho; for i in $(seq 300); do echo "$i"; sleep 1; done\n' > /tmp/www/cgi-bin/slow
 chmod +x /tmp/www/cgi-bin/*
+cp -r /tmp/www /tmp/other
+echo "$(hostname) at 8080" > /tmp/other/index.html
+httpd -p [::]:8080 -h /tmp/other
 exec httpd -f -p [::]:80 -h /tmp/www"#;
+/// What is behind a pod's name where it is asked at its other port.
+pub const AT_8080: &str = " at 8080";
 
 /// The pod of a node: `on-paris-1`.
 pub fn name(node: &str) -> String {

@@ -21,7 +21,7 @@ const STUCK: usize = 20;
 const AFFINITY: Duration = Duration::from_secs(10);
 
 /// Who answered, how often.
-type Answers = BTreeMap<String, usize>;
+pub type Answers = BTreeMap<String, usize>;
 
 /// Both families of the clusterset IP, from a pod of either cluster.
 pub fn row_66_connections_are_shared_by_the_pods_of_all_clusters(joined: &mut Joined) -> Result<()> {
@@ -166,7 +166,10 @@ fn change(cluster: &Cluster, patch: &str) -> Result<()> {
 }
 
 /// Who answers so many connections of a node's pod, one after the other. Those that nobody answers are not counted.
-fn answers(cluster: &Cluster, node: &str, host: &str, connections: usize) -> Result<Answers> {
+///
+/// # Errors
+/// There is no such pod.
+pub fn answers(cluster: &Cluster, node: &str, host: &str, connections: usize) -> Result<Answers> {
     // Each answer ends its connection, and curl's own failures are no failure of the shell.
     let urls = format!("http://{host}/?[1-{connections}]");
     let script = format!("curl -sS --fail --max-time 2 -H 'Connection: close' '{urls}'; true");

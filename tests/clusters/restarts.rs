@@ -11,7 +11,7 @@ use crate::pods;
 /// How often all controllers are deleted.
 const ROUNDS: usize = 3;
 /// A service that nobody touches.
-const STEADY: &str = "web.default.svc.clusterset.local";
+pub const STEADY: &str = "web.default.svc.clusterset.local";
 const CONTROLLERS: &str = "app.kubernetes.io/component=controller";
 
 /// Both replicas of both clusters, again and again, while berlin's exports change and pods of both clusters have connections
@@ -20,7 +20,7 @@ pub fn all_controllers_restart_under_load(joined: &mut Joined) -> Result<()> {
     let joined = &*joined;
     let addresses = || CLUSTERS.iter().map(|name| address(joined.cluster(name)?)).collect::<Result<Vec<_>>>();
     let before = addresses()?;
-    under_load(joined, || change_and_restart(joined))?;
+    under_load(joined, STEADY, || change_and_restart(joined))?;
     ensure!(addresses()? == before, "the clusterset IPs were {before:?}");
     let last = ROUNDS - 1;
     for kind in ["serviceexport", "service"] {
@@ -113,12 +113,12 @@ kill $! && lasts=yes
 echo "$calls $(wc -l < /tmp/slow) $lasts"
 "#;
 
-/// Does something while a pod of each cluster has connections to [`STEADY`], none of which may fail.
+/// Does something while a pod of each cluster has connections to a host by its name, none of which may fail.
 ///
 /// # Errors
 /// It fails, or a call does, or the connection that lasts has ended.
-pub fn under_load(joined: &Joined, something: impl FnOnce() -> Result<()>) -> Result<()> {
-    let script = &format!("NAME={STEADY}\n{LOAD}");
+pub fn under_load(joined: &Joined, host: &str, something: impl FnOnce() -> Result<()>) -> Result<()> {
+    let script = &format!("NAME={host}\n{LOAD}");
     let run = &|name: &str, script: &str| {
         joined.cluster(name)?.exec("default", &pods::name(&format!("{name}-1")), &["/bin/sh", "-c", script])
     };

@@ -7,7 +7,7 @@ use testbed::Run;
 
 use crate::Step;
 use crate::joined::{BROKER, CLUSTERS, Joined, SYSTEM, deploy, pack};
-use crate::restarts::under_load;
+use crate::restarts::{STEADY, under_load};
 use crate::steps::{
     exports_are_imported, headless_services_answer, members_are_ready, pods_reach_pods, row_65_services_are_reached,
 };
@@ -90,14 +90,14 @@ fn all_goes_on(joined: &mut Joined) -> Result<()> {
 /// A connection that was there before is there afterwards, and no call meanwhile fails.
 fn upgraded(joined: &mut Joined) -> Result<()> {
     let archive = pack()?;
-    under_load(joined, || change(joined, "berlin", &archive, &["crds", "member"].map(deploy)))?;
+    under_load(joined, STEADY, || change(joined, "berlin", &archive, &["crds", "member"].map(deploy)))?;
     all_goes_on(joined)
 }
 
 fn rolled_back(joined: &mut Joined) -> Result<()> {
     let tree = previous()?;
     let archive = packed(&tree)?;
-    under_load(joined, || change(joined, "paris", &archive, &[base_of(&tree, "member")]))?;
+    under_load(joined, STEADY, || change(joined, "paris", &archive, &[base_of(&tree, "member")]))?;
     all_goes_on(joined)
 }
 

@@ -7,11 +7,15 @@ use anyhow::{Result, bail, ensure};
 use testbed::{Run, wait};
 
 use crate::joined::{BROKER, CLUSTERS, Joined, SYSTEM, deploy, eventually, once_coredns_knows};
-use crate::traces::Traces;
-use crate::{Step, commands, gather, names, pods, policies, questions, restarts, sources};
+use crate::traces::{Traces, assert_no_object};
+use crate::{Step, commands, gather, merged, names, pods, policies, questions, restarts, sources};
+
+/// How long traffic may be away when a gateway's node is lost, and how often that is tried: a busy machine takes longer.
+const TAKEOVER: Duration = Duration::from_secs(5);
+const TAKEOVERS: usize = 3;
 
 /// In order; later ones break what earlier ones need.
-pub const ALL: [Step; 28] = [
+pub const ALL: [Step; 30] = [
     ("every Member is ready in every cluster", members_are_ready),
     ("pods of one cluster reach those of the other with their own addresses", pods_reach_pods),
     ("nodes reach pods of the other cluster", nodes_reach_pods),
@@ -25,6 +29,7 @@ pub const ALL: [Step; 28] = [
     ),
     ("names of a cluster stay its own", names::row_94_names_of_a_cluster_stay_its_own),
     ("answers are authoritative", names::row_96_answers_are_authoritative_through_cluster_dns),
+    ("reverse names are as before", names::row_102_reverse_names_are_as_before),
     ("a service without endpoints refuses", names::row_69_a_service_without_ready_endpoints_refuses),
     ("diagnose and why find nothing wrong, and name what is", questions::faults_are_named),
     ("diagnosing takes its roles and no others", questions::diagnosing_takes_its_roles_and_no_others),
@@ -35,6 +40,10 @@ pub const ALL: [Step; 28] = [
     ),
     ("a client stays with its pod", policies::row_67_a_client_stays_with_its_pod_for_as_long_as_was_asked),
     ("local connections stay local", policies::row_68_local_connections_stay_on_their_node_or_fail),
+    (
+        "exports that come and go disturb no connection",
+        merged::rows_40_51_and_52_who_comes_and_goes_disturbs_no_connection,
+    ),
     ("all controllers restart under load", restarts::all_controllers_restart_under_load),
     ("verify proves all of it, over a restart of gateways too", commands::verify_restarts_gateways),
     ("bench measures it", commands::bench_measures),
@@ -113,6 +122,7 @@ fn clusterset_ip(joined: &Joined, cluster: &str) -> Result<String> {
     joined.cluster(cluster)?.kubectl(["get", "serviceimport", "web", "-o", "jsonpath={.spec.ips[0]}"])?.stdout()
 }
 
+/// Over TCP; that UDP by name gets from each cluster to each other one is proven by `verify` (tests/clusters/commands.rs).
 pub fn row_65_services_are_reached(joined: &mut Joined) -> Result<()> {
     let servers: Vec<String> = joined.cluster("berlin")?.nodes.iter().map(|node| pods::name(&node.name)).collect();
     for name in CLUSTERS {
@@ -217,14 +227,30 @@ fn the_broker_may_be_away(joined: &mut Joined) -> Result<()> {
     read(joined, "paris", "paris-1").map(drop)
 }
 
-/// berlin's gateway becomes its second node, whose power then fails.
 fn gateways_take_over(joined: &mut Joined) -> Result<()> {
+    let mut times = Vec::new();
+    while times.len() < TAKEOVERS {
+        let time = berlin_1_takes_over(joined)?;
+        eprintln!("clusters: traffic was back {:.1} s after the gateway node was lost", time.as_secs_f32());
+        joined.bed.cluster_mut("berlin")?.start_node("berlin-2")?;
+        if time < TAKEOVER {
+            return Ok(());
+        }
+        times.push(time);
+    }
+    bail!("traffic was back after {times:?}, and never within {TAKEOVER:?}")
+}
+
+/// berlin's gateway becomes its second node, whose power then fails. Gives back how long paris had no traffic.
+fn berlin_1_takes_over(joined: &mut Joined) -> Result<Duration> {
     let berlin = joined.cluster("berlin")?;
     let holder = |joined: &Joined| -> Result<String> {
         let args = ["get", "lease", "linkspan-gateway", "-n", SYSTEM, "-o", "jsonpath={.spec.holderIdentity}"];
         joined.cluster("berlin")?.kubectl(args)?.stdout()
     };
-    berlin.kubectl(["label", "node", "berlin-2", "linkspan.dev/gateway=true"])?.done()?;
+    // It has this from an earlier takeover.
+    berlin.kubectl(["label", "node", "berlin-1", "linkspan.dev/gateway-"])?.done()?;
+    berlin.kubectl(["label", "node", "berlin-2", "linkspan.dev/gateway=true", "--overwrite"])?.done()?;
     eventually(|| {
         let found = holder(joined)?;
         ensure!(found == "berlin-2", "the gateway is {found:?}");
@@ -235,8 +261,8 @@ fn gateways_take_over(joined: &mut Joined) -> Result<()> {
     eventually(|| pods::read(joined.cluster("paris")?, "paris-1", &url))?;
     // The standby has to be there before it can take over.
     eventually(|| joined.cluster("berlin")?.kubectl(["get", "gatewaynode", "berlin-1", "-n", SYSTEM])?.done())?;
-    joined.bed.cluster_mut("berlin")?.kill_node("berlin-2")?;
     let lost = wait::now();
+    joined.bed.cluster_mut("berlin")?.kill_node("berlin-2")?;
     let paris = joined.cluster("paris")?;
     let ask = ["curl", "-sS", "--fail", "--max-time", "1", url.as_str()];
     while paris.exec("default", &pods::name("paris-1"), &ask).is_err() {
@@ -244,8 +270,7 @@ fn gateways_take_over(joined: &mut Joined) -> Result<()> {
             bail!("berlin-1 has not taken over after 20 s; the Lease is held by {:?}", holder(joined)?);
         }
     }
-    eprintln!("clusters: traffic was back {:.1} s after the gateway node was lost", lost.elapsed().as_secs_f32());
-    joined.bed.cluster_mut("berlin")?.start_node("berlin-2")
+    Ok(lost.elapsed())
 }
 
 fn exports_end(joined: &mut Joined) -> Result<()> {
@@ -272,6 +297,8 @@ fn leaving_leaves_no_trace(joined: &mut Joined) -> Result<()> {
             ensure!(found.iter().any(|object| object.starts_with(kind)), "{name} has nothing to remove: {found:?}");
         }
     }
+    // Who has just been started again cleans up, too.
+    eventually(|| Traces::of(&joined.bed)?.assert_on_all())?;
     joined.linkspan("berlin", &["leave"])?.done()?;
     let found = derived(joined, "berlin")?;
     ensure!(found.is_empty(), "berlin has left and still has {found:?}");
@@ -306,6 +333,7 @@ fn leaving_leaves_no_trace(joined: &mut Joined) -> Result<()> {
         let kinds = cluster.kubectl(["get", "crds", "-o", "name"])?.stdout()?;
         let ours = kinds.contains("linkspan") || kinds.contains("k8s.io");
         ensure!(!ours, "{name} still has {kinds}");
+        assert_no_object(cluster)?;
     }
     eventually(|| Traces::of(&joined.bed)?.assert_as(&joined.before))
 }

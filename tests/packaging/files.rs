@@ -1,4 +1,4 @@
-//! What lies in `deploy/`, as files: it parses, and holds no secret.
+//! What lies in `deploy/`, as files: it parses, holds no secret, and gives pods no more than they need.
 
 use super::*;
 
@@ -99,4 +99,62 @@ fn secrets_would_be_found() {
         assert!(secret_in(text).is_some(), "{text}");
     }
     assert_eq!(secret_in("kind: ConfigMap\ndata:\n  a: b\n"), None);
+}
+
+/// The one container of a pod, which says what it needs and how it is watched.
+fn container(pod: &Value) -> &Value {
+    let containers = pod["containers"].as_array().unwrap();
+    assert!(containers.len() == 1 && pod["initContainers"].is_null(), "{pod:#}");
+    let container = &containers[0];
+    for what in ["cpu", "memory"] {
+        assert!(container["resources"]["requests"][what].is_string(), "no request for {what}: {container:#}");
+    }
+    for (probe, path) in [("livenessProbe", "/healthz"), ("readinessProbe", "/readyz")] {
+        assert_eq!(container[probe]["httpGet"]["path"], path, "{probe}");
+    }
+    container
+}
+
+/// What every container may not do, in a pod with the seccomp profile of its runtime.
+fn assert_confined(pod: &Value, container: &Value) {
+    assert_eq!(pod["securityContext"]["seccompProfile"], serde_json::json!({ "type": "RuntimeDefault" }));
+    let own = &container["securityContext"];
+    assert!(own["seccompProfile"].is_null(), "the pod's is overruled: {own}");
+    assert_eq!(own["readOnlyRootFilesystem"], true);
+    assert_eq!(own["allowPrivilegeEscalation"], false);
+    assert_eq!(own["privileged"], false);
+    assert_eq!(own["capabilities"]["drop"], serde_json::json!(["ALL"]));
+}
+
+/// That the chart is the same as this base is a test of `charts`.
+#[test]
+fn nodes_may_change_their_network_and_nothing_else_of_the_host() {
+    let objects = base("deploy/member");
+    let pod = &objects["DaemonSet linkspan-system/linkspan-node"]["spec"]["template"]["spec"];
+    let container = container(pod);
+    assert_confined(pod, container);
+    assert_eq!(container["securityContext"]["capabilities"]["add"], serde_json::json!(["NET_ADMIN", "NET_RAW"]));
+    assert_eq!(pod["hostNetwork"], true);
+    assert!(pod["hostPID"].is_null() && pod["hostIPC"].is_null(), "{pod:#}");
+    assert_eq!(pod["priorityClassName"], "system-node-critical");
+    let folders = pod["volumes"].as_array().unwrap().iter().filter_map(|volume| volume["hostPath"]["path"].as_str());
+    assert_eq!(folders.collect::<Vec<_>>(), ["/var/lib/linkspan", "/dev/net/tun"]);
+}
+
+#[test]
+fn controllers_and_name_servers_have_no_capability_and_are_drained_one_by_one() {
+    let objects = base("deploy/member");
+    for name in ["linkspan-controller", "linkspan-dns"] {
+        let deployment = &objects[&format!("Deployment linkspan-system/{name}")]["spec"];
+        let pod = &deployment["template"]["spec"];
+        let container = container(pod);
+        assert_confined(pod, container);
+        assert!(container["securityContext"]["capabilities"]["add"].is_null(), "{name}");
+        assert!(pod["hostNetwork"].is_null(), "{name}");
+        assert_eq!(pod["securityContext"]["runAsNonRoot"], true, "{name}");
+        assert_eq!(pod["priorityClassName"], "system-cluster-critical", "{name}");
+        let budget = &objects[&format!("PodDisruptionBudget linkspan-system/{name}")]["spec"];
+        assert_eq!((&deployment["replicas"], &budget["maxUnavailable"]), (&Value::from(2), &Value::from(1)), "{name}");
+        assert_eq!(budget["selector"], deployment["selector"], "{name}");
+    }
 }
