@@ -18,7 +18,8 @@ with exported or imported services there are Services, EndpointSlices and Networ
 Secrets are removed: data of Secrets, tokens, passwords and private keys, wherever they stand; where you may read Secrets of \
 Linkspan's namespaces, their values (but for short ones in lower case, which are names as a rule) are also looked for and taken \
 out in all else. Names and addresses stay. What you may not read is left out and listed; where nothing could be had of a whole \
-cluster, the exit code is 3.";
+cluster, the exit code is 3. The archive has its name when it is whole; a command that is interrupted leaves a hidden file that \
+begins with it and ends in .partial.";
 
 const EXAMPLES: &str = "\
 Examples:

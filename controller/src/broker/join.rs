@@ -17,9 +17,8 @@ use super::remove::delete;
 use super::{account, describe, token};
 use crate::members::ClusterId;
 
-/// Waits of one exchange for what the broker does not see yet: 3 s in all.
-const WAITS: u32 = 30;
-const WAIT: Duration = Duration::from_millis(100);
+/// First and last wait of one exchange for what the broker does not see yet. Each is twice the one before: 3 s in all.
+const WAITS: (Duration, Duration) = (Duration::from_millis(50), Duration::from_millis(1600));
 /// What the broker says where another nonce stands in the claim (`deploy/broker/policy-joining.yaml`).
 const USED: &str = "this join token was used already";
 
@@ -129,7 +128,7 @@ pub async fn exchange(
     if now >= join.expires {
         return Err(JoinError::Expired { cluster: own.clone(), expires: join.expires });
     }
-    let mut patience = Patience { waits: WAITS };
+    let mut patience = Patience { next: WAITS.0 };
     claim(client, join, nonce, &mut patience).await?;
     claimed_credential(client, join, lifetime, nonce, now, &mut patience).await
 }
@@ -146,18 +145,18 @@ pub async fn use_up(client: &Client, join: &JoinToken) -> Result<(), kube::Error
 
 /// What is left of the waits of an exchange.
 struct Patience {
-    waits: u32,
+    next: Duration,
 }
 
 impl Patience {
-    /// Waits for another try, where the broker may just not have seen what was written a moment ago.
+    /// Waits for another try, where the broker may just not have seen what was written a moment ago; each time longer.
     async fn wait(&mut self, error: kube::Error, join: &JoinToken, action: &'static str) -> Result<(), JoinError> {
         let is_early = matches!(&error, kube::Error::Api(status) if status.code == 403);
-        if !is_early || self.waits == 0 {
+        if !is_early || self.next > WAITS.1 {
             return Err(refused(error, &join.cluster, action));
         }
-        self.waits -= 1;
-        tokio::time::sleep(WAIT).await;
+        tokio::time::sleep(self.next).await;
+        self.next *= 2;
         Ok(())
     }
 }

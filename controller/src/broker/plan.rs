@@ -194,6 +194,13 @@ fn before(world: &World, own: &str) -> Option<MemberSpec> {
         if before.virtual_cidrs.is_empty() {
             before.virtual_cidrs.clone_from(&published.virtual_cidrs);
         }
+        // So that they stay as they were where nobody can tell them now.
+        if before.pod_cidrs.is_empty() {
+            before.pod_cidrs.clone_from(&published.pod_cidrs);
+        }
+        if before.service_cidrs.is_empty() {
+            before.service_cidrs.clone_from(&published.service_cidrs);
+        }
     }
     Some(before)
 }

@@ -204,6 +204,8 @@ impl Shell {
     fn join_failed(&mut self, token: &JoinToken, error: &JoinError, now: Now) {
         tracing::warn!("failed to join: {error}");
         if error.is_passing() {
+            // Heartbeats of a credential that is refused say the same.
+            self.useless = self.refused.is_some().then(|| (error.reason(), error.to_string()));
             return self.not_joined_yet(error.reason(), &error.to_string(), now);
         }
         // A credential that is refused may be taken again one day.

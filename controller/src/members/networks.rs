@@ -185,8 +185,13 @@ pub(super) fn pods(seen: &Discovery<'_>) -> Result<Found, Problem> {
 pub(super) fn parts(seen: &Discovery<'_>) -> Vec<IpNet> {
     match &seen.overrides.pod_cidrs {
         Ok(nets) if !nets.is_empty() => nets.clone(),
-        _ => seen.nodes.iter().flat_map(pod_cidrs_of).filter_map(|text| prefixes::routed(text).ok()).collect(),
+        _ => of_nodes(seen.nodes).collect(),
     }
+}
+
+/// The prefixes of pods that nodes have.
+pub(super) fn of_nodes(nodes: &[Node]) -> impl Iterator<Item = IpNet> {
+    nodes.iter().flat_map(pod_cidrs_of).filter_map(|text| prefixes::routed(text).ok())
 }
 
 /// The first prefix of a node that is in none of `nets`, and whose it is. What is wider than the nodes' is fine.
@@ -225,8 +230,9 @@ fn own_ipam(nodes: &[Node]) -> Option<&'static str> {
     OWN_IPAM.iter().find(|(prefix, _)| has_annotation(nodes, prefix)).map(|(_, name)| *name)
 }
 
-/// Whether `spec.podCIDRs` may say nothing about pods. Conditions alone are no reason to doubt them where nothing is set:
-/// with `ipam: kubernetes` Cilium takes those prefixes.
+/// Whether `spec.podCIDRs` may say nothing about pods, so that what is set by hand cannot be wrong by them. Conditions alone
+/// are no reason to doubt them where nothing is set: with `ipam: kubernetes` Cilium takes those prefixes. A cluster that has
+/// left flannel may still have its annotations.
 fn has_own_ipam(nodes: &[Node]) -> bool {
     let tells = |node: &Node| {
         let mut conditions = node.status.iter().flat_map(|status| status.conditions.iter().flatten());
@@ -235,7 +241,7 @@ fn has_own_ipam(nodes: &[Node]) -> bool {
             condition.type_ == CNI_CONDITION && OWN_IPAM_REASONS.contains(&reason)
         })
     };
-    own_ipam(nodes).is_some() || (!has_annotation(nodes, FLANNEL) && nodes.iter().any(tells))
+    OWN_IPAM.iter().any(|(prefix, _)| has_annotation(nodes, prefix)) || nodes.iter().any(tells)
 }
 
 fn has_annotation(nodes: &[Node], prefix: &str) -> bool {

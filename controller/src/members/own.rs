@@ -94,12 +94,13 @@ pub fn own(seen: &Discovery<'_>) -> OwnMember {
     let (pods, services) = (networks::pods(seen), networks::services(seen));
     let (gateways, gateway_finding) = gateways(seen);
     let network_finding = networks::finding(&pods, &services);
-    let parts = if pods.is_ok() { networks::parts(seen) } else { parts_before(seen) };
+    let parts = if pods.is_ok() { Some(networks::parts(seen)) } else { None };
     let had = |list: fn(&MemberSpec) -> &Vec<String>| {
         seen.before.into_iter().flat_map(list).filter_map(|text| prefixes::claimed(text)).take(MAX_POD_CIDRS).collect()
     };
     let known = |nets: Result<Found, Problem>, list| nets.map_or_else(|_| had(list), |found| found.nets);
     let (pods, services) = (known(pods, |spec| &spec.pod_cidrs), known(services, |spec| &spec.service_cidrs));
+    let parts = parts.unwrap_or_else(|| parts_before(seen, &pods));
     let natives = virtuals::Natives { pods: &pods, services: &services, parts: &parts, nodes: &node_addresses(seen) };
     let virtuals = virtuals::choose(seen, &natives);
     let texts = |nets: &[IpNet]| nets.iter().map(IpNet::to_string).collect();
@@ -133,10 +134,15 @@ fn given_up(seen: &Discovery<'_>, kept: &[VirtualCidr]) -> Vec<IpNet> {
     gone.filter_map(|cidr| prefixes::claimed(&cidr.r#virtual)).filter(|net| !resting.contains(net)).collect()
 }
 
-/// The prefixes that had blocks.
-fn parts_before(seen: &Discovery<'_>) -> Vec<IpNet> {
+/// The prefixes that had blocks, and those of nodes inside of what is `kept`.
+fn parts_before(seen: &Discovery<'_>, kept: &[IpNet]) -> Vec<IpNet> {
     let blocks = seen.before.into_iter().flat_map(|before| &before.virtual_cidrs);
-    blocks.filter_map(|block| prefixes::claimed(&block.pods)).collect()
+    let mut parts: Vec<IpNet> = blocks.filter_map(|block| prefixes::claimed(&block.pods)).collect();
+    let is_kept = |net: &IpNet| kept.iter().any(|wider| wider.contains(net));
+    let without = |net: &IpNet| !prefixes::any_overlap([*net], &parts);
+    let more: Vec<IpNet> = networks::of_nodes(seen.nodes).filter(|net| is_kept(net) && without(net)).collect();
+    parts.extend(more);
+    parts
 }
 
 fn node_addresses(seen: &Discovery<'_>) -> Vec<IpAddr> {
@@ -209,7 +215,7 @@ mod tests {
     use serde_json::json;
 
     use super::super::condition::Holds;
-    use super::super::test_support::GATEWAY_KEYS;
+    use super::super::test_support::{GATEWAY_KEYS, member};
     use super::*;
     use crate::api::GatewayNodeSpec;
 
@@ -269,6 +275,10 @@ mod tests {
         }
 
         fn own_after(&self, before: Option<&MemberSpec>) -> OwnMember {
+            self.own_beside(before, &[])
+        }
+
+        fn own_beside(&self, before: Option<&MemberSpec>, neighbours: &[Neighbour]) -> OwnMember {
             own(&Discovery {
                 cluster: &"paris".parse().unwrap(),
                 cluster_uid: "uid",
@@ -282,7 +292,7 @@ mod tests {
                 before,
                 published: before,
                 heard: true,
-                neighbours: &[],
+                neighbours,
                 departed: &[],
                 now: Timestamp::UNIX_EPOCH,
             })
@@ -411,6 +421,23 @@ mod tests {
         }
         (cluster.overrides.pod_cidrs, cluster.overrides.service_cidrs) = (many(256), Ok(Vec::new()));
         assert_eq!(cluster.own().spec.pod_cidrs.len(), 256);
+    }
+
+    #[test]
+    fn who_keeps_its_prefixes_gets_blocks_when_another_one_comes_with_the_same() {
+        let mut cluster = Cluster::k3s();
+        let before = cluster.own().spec;
+        cluster.overrides.pod_cidrs = Err("nonsense".to_owned());
+        let berlin = member("berlin", 100, "10.42.0.0/16", GATEWAY_KEYS[2]);
+        let neighbours = [Neighbour::of(&berlin, false, Timestamp::UNIX_EPOCH)];
+        let own = cluster.own_beside(Some(&before), &neighbours);
+        let pods: Vec<&str> = own.spec.virtual_cidrs.iter().map(|block| block.pods.as_str()).collect();
+        assert_eq!(pods, ["10.42.0.0/24", "10.42.1.0/24"]);
+        // Where no prefix of a node is known any more, that is told.
+        cluster.nodes.clear();
+        let own = cluster.own_beside(Some(&before), &neighbours);
+        let told = own.findings.iter().find(|finding| finding.kind == "Virtual").unwrap();
+        assert_eq!((told.holds, told.reason), (Holds::False, "NoPrefixes"));
     }
 
     #[test]

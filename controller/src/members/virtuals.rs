@@ -245,8 +245,7 @@ fn unheard(seen: &Discovery<'_>, natives: &Natives<'_>) -> Option<Finding> {
     let other = &seen.neighbours.iter().find(shares)?.name;
     let message = format!(
         "it has got addresses of cluster {other}, and is virtual to all as soon as the broker has that, which conditions \
-         BrokerReachable and Published tell of; until then it does not reach {other}, and its pods of these addresses reach \
-         no other cluster"
+         BrokerReachable and Published tell of; until then its pods of these addresses reach no other cluster"
     );
     Some(Finding::bad("Virtual", "Unheard", message))
 }
@@ -265,6 +264,11 @@ fn finding(blocks: &[Translation], failures: &[NoBlock], shared: bool, own: &[Ip
         }
         (Some(failure @ NoBlock::Exhausted { .. }), _) => Finding::bad("Virtual", "PoolExhausted", failure.to_string()),
         (None, Some(message)) => Finding::bad("Virtual", "PoolOverlaps", message),
+        (None, None) if blocks.is_empty() => {
+            let message = "others have the addresses of its pods, and no prefixes are known that could get virtual ones; see \
+                           condition Networks";
+            Finding::bad("Virtual", "NoPrefixes", message)
+        }
         (None, None) => {
             let nets: Vec<IpNet> = blocks.iter().map(|block| block.r#virtual).collect();
             let share = if shared { "share" } else { "shared" };

@@ -253,6 +253,7 @@ fn found<T>(patched: kube::Result<T>, name: &str) -> anyhow::Result<()> {
 /// Waits until the cluster's own Member is ready and, where one `rolls`, its rollout is over, and tells what it waits for. The
 /// time begins anew with each pod that is new.
 async fn watch(steps: &Steps, cluster: &ClusterId, seconds: u64, rolls: bool) -> anyhow::Result<()> {
+    let client = &steps.target.client;
     let mut told = BTreeSet::new();
     let (mut last, mut look) = (None, 0);
     steps.progress.now(format!("waiting for {cluster}"));
@@ -260,18 +261,26 @@ async fn watch(steps: &Steps, cluster: &ClusterId, seconds: u64, rolls: bool) ->
         tokio::time::sleep(wait::LOOK).await;
         look += 1;
         // Pods that do not start are asked for now and then only: they are slow to change.
-        let now = match waits_for(&steps.target.client, cluster, rolls).await {
+        let now = match waits_for(client, cluster, rolls).await {
             Waits::Nothing => {
                 return steps.say(&format!("{cluster} has joined; `kubectl linkspan show` tells how it stands"));
             }
             Waits::Condition(why) => Some(why),
-            Waits::Pods(why) if look % 10 == 0 => wait::obstacle(&steps.target.client, SYSTEM_NAMESPACE).await.or(why),
-            Waits::Pods(why) => why,
+            Waits::Rollout(step) => {
+                // It goes on.
+                if told.insert(step.clone()) {
+                    steps.say(&format!("not yet: {step}"))?;
+                    look = 0;
+                }
+                let obstacle = if look % 10 == 9 { wait::obstacle(client, SYSTEM_NAMESPACE).await } else { None };
+                obstacle.or(Some(step))
+            }
+            Waits::Pods if look % 10 == 9 => wait::obstacle(client, SYSTEM_NAMESPACE).await,
+            Waits::Pods => None,
         };
         let Some(now) = now else { continue };
         if told.insert(now.clone()) {
             steps.say(&format!("not yet: {now}"))?;
-            look = if rolls { 0 } else { look };
         }
         last = Some(now);
     }
@@ -290,8 +299,10 @@ enum Waits {
     Nothing,
     /// What its Member says.
     Condition(String),
-    /// Its pods, with what is known of them.
-    Pods(Option<String>),
+    /// Its pods, of which nothing is known yet.
+    Pods,
+    /// This step of the rollout.
+    Rollout(String),
 }
 
 async fn waits_for(client: &Client, cluster: &ClusterId, rolls: bool) -> Waits {
@@ -299,13 +310,13 @@ async fn waits_for(client: &Client, cluster: &ClusterId, rolls: bool) -> Waits {
     let member = members.get_opt(cluster.as_str()).await.ok().flatten();
     let conditions = member.and_then(|member| member.status).unwrap_or_default().conditions;
     match conditions.into_iter().find(|condition| condition.type_ == "Ready") {
-        None => Waits::Pods(None),
+        None => Waits::Pods,
         Some(ready) if ready.status != "True" => Waits::Condition(ready.message),
         // Of a cluster that was ready before an upgrade, the earlier pods say so.
         Some(_) if rolls => match wait::rollout(client).await {
             Ok(None) => Waits::Nothing,
-            Ok(pending) => Waits::Pods(pending),
-            Err(error) => Waits::Pods(Some(format!("the API server does not tell of Linkspan's pods: {error}"))),
+            Ok(Some(pending)) => Waits::Rollout(pending),
+            Err(error) => Waits::Condition(format!("the API server does not tell of Linkspan's pods: {error}")),
         },
         Some(_) => Waits::Nothing,
     }

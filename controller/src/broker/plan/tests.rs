@@ -537,3 +537,18 @@ fn endpoints_outside_of_a_members_prefixes_are_left_out_and_told_and_take_no_oth
         "{told:?}"
     );
 }
+
+#[test]
+fn a_cluster_that_has_forgotten_itself_knows_its_prefixes_from_the_broker() {
+    let mut published = member("paris");
+    published["spec"]["podCIDRs"] = json!(["10.42.0.0/24"]);
+    published["spec"]["serviceCIDRs"] = json!(["10.43.0.0/16"]);
+    // It has none, or one that it has written of itself meanwhile.
+    for local in [&[][..], &[member("paris")]] {
+        let mut world = at_home(local);
+        list::<DynamicObject>(&mut world, Input::BrokerMember, std::slice::from_ref(&published));
+        let before = super::before(&world, "paris").unwrap();
+        assert_eq!(before.pod_cidrs, ["10.42.0.0/24"]);
+        assert_eq!(before.service_cidrs, ["10.43.0.0/16"]);
+    }
+}
