@@ -16,6 +16,12 @@ pub fn crd_file(crd: &CustomResourceDefinition) -> String {
     format!("{}_{}.yaml", crd.spec.group, crd.spec.names.plural)
 }
 
+/// Whether an API server has refused an object because its CRD is of an earlier version and lacks a field: server-side apply
+/// does not drop what it does not know, it fails so, with status 500.
+pub fn is_of_an_earlier_crd(error: &kube::Error) -> bool {
+    matches!(error, kube::Error::Api(status) if status.message.contains("field not declared in schema"))
+}
+
 #[cfg(test)]
 mod tests {
     use std::path::Path;

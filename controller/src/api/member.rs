@@ -3,6 +3,7 @@
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use kube::{CustomResource, KubeSchema};
 use serde::{Deserialize, Serialize};
+use tunnel::config::Translation;
 
 /// One cluster of the clusterset: who it is, which prefixes are behind it, and where its gateways are.
 ///
@@ -97,6 +98,12 @@ pub struct VirtualCidr {
     #[schemars(length(max = 43))]
     #[x_kube(validation = ("isCIDR(self)", "virtual must be a prefix such as 100.64.0.0/24"))]
     pub r#virtual: String,
+}
+
+impl From<&Translation> for VirtualCidr {
+    fn from(block: &Translation) -> Self {
+        Self { pods: block.native.to_string(), r#virtual: block.r#virtual.to_string() }
+    }
 }
 
 /// A virtual prefix that was another Member's.

@@ -18,7 +18,7 @@ mod member;
 pub mod names;
 mod service_record;
 
-pub use crds::{crd_file, crds};
+pub use crds::{crd_file, crds, is_of_an_earlier_crd};
 pub use gateway_node::{GatewayNode, GatewayNodeSpec, GatewayNodeStatus, PeerState, PeerStatus};
 pub use mcs::{
     ClusterStatus, EndpointSliceObjects, ImportPort, ImportType, ServiceExport, ServiceExportSpec, ServiceExportStatus,

@@ -15,7 +15,7 @@ use super::remove::delete;
 use super::store::Store;
 use super::world::Key;
 use crate::api::names::FIELD_MANAGER;
-use crate::api::{Member, ServiceRecord};
+use crate::api::{Member, ServiceRecord, is_of_an_earlier_crd};
 use crate::members::condition::{Finding, conditions};
 
 /// Writes at the same time.
@@ -39,9 +39,8 @@ pub(super) enum ApplyError {
 impl ApplyError {
     /// The refusal as people are told it: the API server looked at it and said no.
     pub fn refusal(&self) -> Option<Refusal> {
-        let Self::Api(kube::Error::Api(status)) = self else { return None };
-        // Server-side apply does not drop a field that the CRD does not know; it fails so, with status 500.
-        if status.message.contains("field not declared in schema") {
+        let Self::Api(error @ kube::Error::Api(status)) = self else { return None };
+        if is_of_an_earlier_crd(error) {
             let fix = "its CRDs are of an older version than this controller: apply deploy/crds of this version there";
             return Some(Refusal { reason: "OldBroker", message: format!("{fix} ({self})") });
         }

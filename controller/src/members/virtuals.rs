@@ -148,7 +148,7 @@ pub(super) fn choose(seen: &Discovery<'_>, natives: &Natives<'_>) -> Virtuals {
         Some(worse) if finding.holds == Holds::True => worse,
         _ => finding,
     };
-    Virtuals { blocks: blocks.iter().map(text).collect(), only, turns, finding }
+    Virtuals { blocks: blocks.iter().map(VirtualCidr::from).collect(), only, turns, finding }
 }
 
 /// The blocks that this cluster has. One that the broker does not have yet yields to whoever was faster: there is no other
@@ -281,10 +281,6 @@ fn finding(blocks: &[Translation], failures: &[NoBlock], shared: bool, own: &[Ip
 fn parse(text: &VirtualCidr) -> Option<Translation> {
     let parse = |text: &String| prefixes::routed(text).ok();
     Some(Translation { native: parse(&text.pods)?, r#virtual: parse(&text.r#virtual)? })
-}
-
-fn text(block: &Translation) -> VirtualCidr {
-    VirtualCidr { pods: block.native.to_string(), r#virtual: block.r#virtual.to_string() }
 }
 
 #[cfg(test)]

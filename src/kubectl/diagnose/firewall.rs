@@ -98,12 +98,8 @@ pub(crate) fn vxlan_works(cluster: &ClusterPicture, node: &str) -> bool {
         return false;
     }
     let is_far = |to: IpAddr| cluster.place(to).is_some_and(|place| Some(place.cluster.as_str()) != cluster.id());
-    let probes = cluster.inspection(node).into_iter().flat_map(|seen| &seen.probes);
-    let mut answered = probes.filter(|probe| probe.outcome.is_reached()).map(|probe| match probe.of {
-        Probe::Ping { to, .. } => to,
-        Probe::Tcp { to } => to.ip(),
-    });
-    answered.any(is_far)
+    let mut probes = cluster.inspection(node).into_iter().flat_map(|seen| &seen.probes);
+    probes.any(|probe| probe.outcome.is_reached() && is_far(probe.of.address()))
 }
 
 /// A worker that does not reach what its gateway reaches, although its route is right: the VXLAN between them is blocked.
@@ -133,8 +129,8 @@ fn is_lost_before(cluster: &ClusterPicture, node: &str, to: IpAddr, is_blocked: 
     let far = |address| cluster.place(address).map(|place| place.cluster);
     let (Some(seen), Some(there)) = (cluster.inspection(node), far(to)) else { return false };
     let is_there = |address| far(address).as_ref() == Some(&there);
-    let out = seen.lookups.iter().filter(|lookup| lookup.of.arriving.is_none() && is_there(lookup.of.to));
-    let astray = out.filter_map(|lookup| cni::lookup_fault(cluster, node, seen, lookup)).next().is_some();
+    let mut out = seen.lookups.iter().filter(|lookup| lookup.of.arriving.is_none() && is_there(lookup.of.to));
+    let astray = out.any(|lookup| cni::lookup_fault(cluster, node, seen, lookup).is_some());
     astray || !is_blocked && cni::masquerade(seen.packets.iter().filter(|packet| is_there(packet.of.to))).is_some()
 }
 

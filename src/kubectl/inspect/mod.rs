@@ -62,6 +62,16 @@ pub enum Probe {
     },
 }
 
+impl Probe {
+    /// The address that is to be reached.
+    pub fn address(self) -> IpAddr {
+        match self {
+            Self::Ping { to, .. } => to,
+            Self::Tcp { to } => to.ip(),
+        }
+    }
+}
+
 /// A question to a name server.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]

@@ -202,11 +202,7 @@ impl OnNode<'_> {
 
     /// Whether a probe went to the cluster at the other end.
     fn goes_there(&self, probe: &ProbeSeen) -> bool {
-        let to = match probe.of {
-            Probe::Ping { to, .. } => to,
-            Probe::Tcp { to } => to.ip(),
-        };
-        self.cluster.place(to).is_some_and(|place| place.cluster == self.other)
+        self.cluster.place(probe.of.address()).is_some_and(|place| place.cluster == self.other)
     }
 }
 

@@ -4,14 +4,15 @@ use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
 use controller::api::names::{FIELD_MANAGER, REPORTER_NODE, SYSTEM_NAMESPACE};
-use controller::api::{GatewayNode, GatewayNodeSpec, GatewayNodeStatus, PeerState, PeerStatus, VirtualCidr};
+use controller::api::{
+    GatewayNode, GatewayNodeSpec, GatewayNodeStatus, PeerState, PeerStatus, VirtualCidr, is_of_an_earlier_crd,
+};
 use controller::events::Teller;
 use controller::members::condition::{Finding, conditions};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{OwnerReference, Time};
 use k8s_openapi::jiff::Timestamp;
 use kube::api::{DeleteParams, Patch, PatchParams};
 use kube::{Api, Resource as _, ResourceExt as _};
-use tunnel::config::Translation;
 use tunnel::status::Status;
 
 use super::Shared;
@@ -173,7 +174,7 @@ fn gateway_node(
         active,
         summary: if active { format!("{up}/{} up", peers.len()) } else { "standby".to_owned() },
         peers,
-        virtual_cidrs: device.translation.iter().map(virtual_cidr).collect(),
+        virtual_cidrs: device.translation.iter().map(VirtualCidr::from).collect(),
         observed: Some(Time(now)),
         conditions: conditions(earlier(before), &[ready(because)], now),
     });
@@ -227,10 +228,6 @@ fn peer_status(peer: &tunnel::status::PeerStatus) -> PeerStatus {
     }
 }
 
-fn virtual_cidr(pair: &Translation) -> VirtualCidr {
-    VirtualCidr { pods: pair.native.to_string(), r#virtual: pair.r#virtual.to_string() }
-}
-
 /// Whether two say the same but for numbers, which can wait.
 fn same(a: &GatewayNode, b: &GatewayNode) -> bool {
     let told = |node: &GatewayNode| {
@@ -277,11 +274,6 @@ async fn write(nodes: &Api<GatewayNode>, name: &str, wanted: &Wanted) -> kube::R
     Ok(Some(now))
 }
 
-/// Whether the CRD lacks a field: server-side apply does not drop what it does not know, it fails so.
-fn is_of_an_earlier_crd(error: &kube::Error) -> bool {
-    matches!(error, kube::Error::Api(status) if status.message.contains("field not declared in schema"))
-}
-
 /// Takes the fields out of a status that its CRD did not have from its first version on.
 fn leave_out_what_is_new(object: &mut serde_json::Value) {
     if let Some(status) = object["status"].as_object_mut() {
@@ -291,7 +283,7 @@ fn leave_out_what_is_new(object: &mut serde_json::Value) {
 
 #[cfg(test)]
 mod tests {
-    use tunnel::config::PublicKey;
+    use tunnel::config::{PublicKey, Translation};
     use tunnel::status::{LaneStatus, PeerState as PathState, PeerStatus as PathStatus};
 
     use super::*;
