@@ -3,8 +3,9 @@
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
 use std::sync::LazyLock;
+use std::time::Duration;
 
-use testbed::ApiServer;
+use testbed::{ApiServer, wait};
 
 #[test]
 fn a_restarted_api_server_keeps_its_data_and_address() {
@@ -33,7 +34,8 @@ fn users_may_do_what_rbac_says() {
     let error = SHARED.kubectl([&argument, "get", "secrets"]).unwrap().done().unwrap_err().to_string();
     assert!(error.contains("User \"eve\" cannot list resource \"secrets\""), "{error}");
     SHARED.apply(ROLE_BINDING).unwrap();
-    SHARED.kubectl([&argument, "get", "secrets"]).unwrap().done().unwrap();
+    // The server's authorizer learns of the binding, and of the rules that are aggregated into `admin`, by watches of its own.
+    wait::retry(Duration::from_secs(30), || SHARED.kubectl([&argument, "get", "secrets"])?.done()).unwrap();
 }
 
 const ROLE_BINDING: &str = "
