@@ -2,6 +2,7 @@
 
 use k8s_openapi::jiff::Timestamp;
 
+use super::lease::Rival;
 use super::properties::Foreign;
 use crate::members::condition::{Finding, Holds};
 
@@ -19,8 +20,8 @@ pub(super) enum Joined {
 pub(super) enum Hold {
     /// Nobody has been asked yet.
     Unknown,
-    /// This cluster. Another living one may have asked for it.
-    Mine { contender: Option<String> },
+    /// This cluster. Another living one may want it, too.
+    Mine { rival: Option<Rival> },
     /// Another living cluster.
     Other { holder: String },
 }
@@ -146,14 +147,20 @@ impl Connection {
                 );
                 Finding::bad("Unique", "DuplicateID", message)
             }
-            Hold::Mine { contender: Some(uid) } => {
+            Hold::Mine { rival: Some(Rival::Contender(uid)) } => {
                 let message = format!(
                     "another living cluster (UID of kube-system {uid}) tries to join under this ID and is refused: give \
                      it another ID"
                 );
                 Finding::bad("Unique", "DuplicateID", message)
             }
-            Hold::Mine { contender: None } => Finding::good("Unique", "Unique", "no other cluster uses this ID"),
+            Hold::Mine { rival: Some(Rival::Copy) } => {
+                let message = "another living cluster has joined under this ID and has this one's UID of kube-system: one is a \
+                               copy of the other, of its disk or its datastore. Both go on and write over each other: stop one, \
+                               or make it anew and join it under another ID";
+                Finding::bad("Unique", "DuplicateID", message)
+            }
+            Hold::Mine { rival: None } => Finding::good("Unique", "Unique", "no other cluster uses this ID"),
             Hold::Unknown => Finding::good("Unique", "NotAsked", "the broker has not been asked yet"),
         }
     }

@@ -1,8 +1,9 @@
 //! The Lease of a Member on the broker: its heartbeat, and the lock on its ID.
 //!
 //! The holder is the UID of the cluster's `kube-system` namespace. Who does not hold the Lease writes nothing: so a
-//! rebuilt cluster takes over when the Lease of the old one has not changed over its own duration (40 s) before its eyes, and a second living cluster is refused. The
-//! refused one leaves a note on the Lease, which the holder reads at its next heartbeat.
+//! rebuilt cluster takes over when the Lease of the old one has not changed over its own duration (40 s) before its eyes, and
+//! a second living cluster is refused. The refused one leaves a note on the Lease, which the holder reads at its next
+//! heartbeat. A copy of a cluster has its UID too: both go on, and both notice heartbeats that are not their own.
 
 use std::time::Duration;
 
@@ -25,16 +26,19 @@ pub const ANNOTATION_CONTENDER_SEEN: &str = "linkspan.dev/contender-seen";
 pub const LONGEST: i32 = 600;
 /// Longest UID that is repeated.
 const UID_MAX: usize = 64;
+/// So many heartbeats one after another find one under the own UID that is not the own one before a copy is told of. One is
+/// found where another replica has become the leader while the last one's heartbeat was on its way.
+const FOREIGN_MAX: u8 = 3;
 
 /// What a heartbeat does to the Lease, and what it learned.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Beat {
-    /// Write this Lease: the ID is ours. A contender that asked of late is named.
+    /// Write this Lease: the ID is ours.
     Hold {
         /// The Lease to create (without resource version) or to replace.
         lease: Box<Lease>,
-        /// UID of another living cluster under the same ID.
-        contender: Option<String>,
+        /// Another living cluster under the same ID.
+        rival: Option<Rival>,
     },
     /// The ID is another living cluster's. Write this Lease, which only tells that we asked.
     Refused {
@@ -45,6 +49,15 @@ pub enum Beat {
         /// Its last heartbeat.
         renewed: Timestamp,
     },
+}
+
+/// Another living cluster under the ID that is ours.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Rival {
+    /// It asked of late, and is refused: the UID of its `kube-system`.
+    Contender(String),
+    /// It has our UID, and beats as we do: one is a copy of the other.
+    Copy,
 }
 
 /// Who beats.
@@ -85,12 +98,30 @@ pub struct Memory {
     heartbeat: Option<(Heartbeat, Instant)>,
     /// When a contender asked, as it wrote it.
     asked: Option<(String, Instant)>,
+    /// The own heartbeats that may stand on the Lease, in microseconds since 1970: the last one, and the one before it, should
+    /// the last one not have been taken.
+    own: [Option<i64>; 2],
+    /// Heartbeats one after another that found one under the own UID which is not the own one.
+    foreign: u8,
 }
 
 impl Memory {
     /// Whether the holder of the Lease is presumed to be alive.
     fn is_alive(&mut self, heartbeat: &Heartbeat, now: Instant) -> bool {
         now.duration_since(since(&mut self.heartbeat, heartbeat, now)) < heartbeat.counts
+    }
+
+    /// Whether a copy of this cluster beats under the own UID, of which `found` is the last heartbeat on the Lease. The first
+    /// time, what is there is one of ours from before.
+    fn has_copy(&mut self, found: Option<&Heartbeat>, now: Timestamp) -> bool {
+        let found = found.map(|heartbeat| heartbeat.renewed.as_microsecond());
+        let is_foreign = self.own[0].is_some() && found.is_some() && !self.own.contains(&found);
+        self.foreign = if is_foreign { self.foreign.saturating_add(1) } else { 0 };
+        let own = Some(now.as_microsecond());
+        if self.own[0] != own {
+            self.own = [own, self.own[0]];
+        }
+        self.foreign >= FOREIGN_MAX
     }
 }
 
@@ -104,15 +135,18 @@ fn since<T: Clone + PartialEq>(known: &mut Option<(T, Instant)>, value: &T, now:
 
 /// Plans one heartbeat from the Lease as it is on the broker.
 pub fn beat(current: Option<&Lease>, own: Beater<'_>, memory: &mut Memory, now: Now) -> Beat {
-    let other = current.and_then(heartbeat).filter(|heartbeat| heartbeat.holder != own.cluster_uid);
-    if let (Some(current), Some(other)) = (current, other)
-        && memory.is_alive(&other, now.monotonic)
+    let found = current.and_then(heartbeat);
+    let is_ours = |heartbeat: &&Heartbeat| heartbeat.holder == own.cluster_uid;
+    if let (Some(current), Some(other)) = (current, found.as_ref().filter(|found| !is_ours(found)))
+        && memory.is_alive(other, now.monotonic)
     {
         let lease = Box::new(asked(current, own, now.wall));
         return Beat::Refused { lease, holder: shorten(&other.holder), renewed: other.renewed };
     }
+    let has_copy = memory.has_copy(found.as_ref().filter(is_ours), now.wall);
     let contender = current.and_then(|lease| contender(lease, own, memory, now.monotonic));
-    Beat::Hold { lease: Box::new(renewed(current, own, now.wall)), contender }
+    let rival = contender.map(Rival::Contender).or_else(|| has_copy.then_some(Rival::Copy));
+    Beat::Hold { lease: Box::new(renewed(current, own, now.wall)), rival }
 }
 
 /// What a heartbeat says of the Lease as an object. A write says all that stays: what others have put there, such as a
@@ -200,9 +234,9 @@ mod tests {
             beat(current, own, &mut self.1, now)
         }
 
-        fn hold(&mut self, current: Option<&Lease>, now: Now) -> (Lease, Option<String>) {
+        fn hold(&mut self, current: Option<&Lease>, now: Now) -> (Lease, Option<Rival>) {
             match self.beat(current, now) {
-                Beat::Hold { lease, contender } => (*lease, contender),
+                Beat::Hold { lease, rival } => (*lease, rival),
                 refused => panic!("{refused:?}"),
             }
         }
@@ -222,12 +256,12 @@ mod tests {
     #[test]
     fn the_first_cluster_under_an_id_takes_it() {
         let (clock, mut old, _) = old_and_new();
-        let (lease, contender) = old.hold(None, clock.at(100, 0));
+        let (lease, rival) = old.hold(None, clock.at(100, 0));
         assert_eq!(lease.metadata.name.as_deref(), Some("member-paris"));
         let heartbeat = heartbeat(&lease).unwrap();
         assert_eq!((heartbeat.holder.as_str(), heartbeat.renewed.as_second()), ("old", 100));
         assert_eq!(heartbeat.counts, Duration::from_secs(40));
-        assert_eq!(contender, None);
+        assert_eq!(rival, None);
     }
 
     #[test]
@@ -238,10 +272,10 @@ mod tests {
             Beat::Refused { lease, holder, renewed } if holder == "old" && renewed.as_second() == 100 => *lease,
             other => panic!("{other:?}"),
         };
-        let (lease, contender) = old.hold(Some(&asked), clock.at(112, 0));
-        assert_eq!(contender.as_deref(), Some("new"));
-        let (_, contender) = old.hold(Some(&lease), clock.at(152, 0));
-        assert_eq!(contender, None, "it has not asked for long");
+        let (lease, rival) = old.hold(Some(&asked), clock.at(112, 0));
+        assert_eq!(rival, Some(Rival::Contender("new".to_owned())));
+        let (_, rival) = old.hold(Some(&lease), clock.at(152, 0));
+        assert_eq!(rival, None, "it has not asked for long");
     }
 
     #[test]
@@ -275,8 +309,49 @@ mod tests {
         assert_eq!((asked.finalizers(), &asked.spec), (&[][..], &lease.spec));
         assert_eq!(asked.annotations().get("note"), None);
         assert_eq!(asked.annotations()[ANNOTATION_CONTENDER], "new");
-        let (_, contender) = old.hold(Some(&asked), clock.at(112, 0));
-        assert_eq!(contender.as_deref(), Some("new"));
+        let (_, rival) = old.hold(Some(&asked), clock.at(112, 0));
+        assert_eq!(rival, Some(Rival::Contender("new".to_owned())));
+    }
+
+    #[test]
+    fn a_cluster_and_its_copy_both_get_to_know() {
+        let (clock, mut one, mut two) =
+            (Clock(Instant::now()), Paris("same", Memory::default()), Paris("same", Memory::default()));
+        let (mut lease, mut rival) = one.hold(None, clock.at(100, 0));
+        for second in [110, 120, 130] {
+            (lease, rival) = two.hold(Some(&lease), clock.at(second - 5, 0));
+            assert_eq!(rival, None);
+            (lease, rival) = one.hold(Some(&lease), clock.at(second, 0));
+        }
+        assert_eq!(rival, Some(Rival::Copy));
+        (lease, rival) = two.hold(Some(&lease), clock.at(135, 0));
+        assert_eq!(rival, Some(Rival::Copy));
+        (lease, _) = one.hold(Some(&lease), clock.at(140, 0));
+        (_, rival) = one.hold(Some(&lease), clock.at(150, 0));
+        assert_eq!(rival, None, "the copy is silent");
+    }
+
+    #[test]
+    fn neither_another_replica_nor_a_write_that_was_not_taken_is_a_copy() {
+        let (clock, mut one, mut two) =
+            (Clock(Instant::now()), Paris("same", Memory::default()), Paris("same", Memory::default()));
+        let (mut lease, _) = one.hold(None, clock.at(100, 0));
+        for second in [110, 120, 130, 140] {
+            // A contender's note came first, so that it is written again; the last time it is not written at all.
+            one.hold(Some(&lease), clock.at(second, 0));
+            let (written, rival) = one.hold(Some(&lease), clock.at(second, 0));
+            assert_eq!(rival, None);
+            lease = if second == 140 { lease } else { written };
+        }
+        assert_eq!(one.hold(Some(&lease), clock.at(150, 0)).1, None);
+        // Leaders by turns, with one heartbeat of the old one on its way.
+        for second in [160, 180, 200, 220] {
+            (lease, _) = two.hold(Some(&lease), clock.at(second, 0));
+            (lease, _) = one.hold(Some(&lease), clock.at(second + 1, 0));
+            let rival;
+            (lease, rival) = two.hold(Some(&lease), clock.at(second + 10, 0));
+            assert_eq!(rival, None, "{second}");
+        }
     }
 
     #[test]

@@ -89,7 +89,7 @@ impl Session {
         loop {
             let current = leases.get_opt(&name).await?;
             let (lease, hold) = match beat(current.as_ref(), own, &mut self.memory, now) {
-                Beat::Hold { lease, contender } => (lease, Hold::Mine { contender }),
+                Beat::Hold { lease, rival } => (lease, Hold::Mine { rival }),
                 Beat::Refused { lease, holder, .. } => (lease, Hold::Other { holder }),
             };
             let params = PostParams::default();

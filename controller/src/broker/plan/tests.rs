@@ -18,7 +18,7 @@ fn at(second: i64) -> Timestamp {
 
 fn connection() -> Connection {
     let joined = Joined::Yes { server: "https://broker.example:6443".to_owned(), expires: at(9_000) };
-    Connection { joined, hold: Hold::Mine { contender: None }, ..Connection::new() }
+    Connection { joined, hold: Hold::Mine { rival: None }, ..Connection::new() }
 }
 
 fn member(cluster: &str) -> Value {
