@@ -27,7 +27,7 @@ PREVIOUS ?=
 TIME ?= 60
 
 .DEFAULT_GOAL := help
-.PHONY: help setup lab cluster cluster-down build test faults documented skew reproducible lint fmt clippy doc deny bench bench-quick soak bench-control bench-dns bench-micro fuzz
+.PHONY: help setup lab cluster cluster-down build test faults documented skew images reproducible lint fmt clippy doc deny bench bench-quick soak bench-control bench-dns bench-micro fuzz
 
 help: ## Show the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/make \1\t\2/' | expand -t 20
@@ -72,6 +72,11 @@ skew: ## Join a cluster of the build PREVIOUS (a commit) to one of this build, u
 	git archive $(PREVIOUS) | tar -x -C target/previous
 	$(CARGO) build --locked --manifest-path target/previous/Cargo.toml --bin linkspan
 	LINKSPAN_PREVIOUS=$(CURDIR)/target/previous CARGO=$(CARGO) tests/run.sh earlier --ignored --nocapture
+
+images: ## Pack target/linkspan-amd64.tar and -arm64.tar, and run what is in them (needs root; two release builds)
+	@$(SETUP) root packages images
+	@for arch in amd64 arm64; do export ARCH=$$arch; \
+	  deploy/image/pack.sh target/linkspan-$$arch.tar && deploy/image/check.sh target/linkspan-$$arch.tar || exit 1; done
 
 reproducible: ## Build the image of the last commit in two folders, and compare both byte by byte
 	@$(SETUP) root packages

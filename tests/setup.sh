@@ -3,7 +3,7 @@
 #
 #   tests/setup.sh STEP...     STEP: root packages wireguard-go tailscale-wireguard-go coredns boringtun-cli cargo-deny cargo-fuzz
 #                                    cluster-packages kubernetes flannel helm promtool cargo-cyclonedx systemd-analyze
-#                                    chromium
+#                                    chromium images
 #
 # Programs are built once into a cache outside the tree, under a name that changes with what they are built from, and
 # linked into target/peers, where the tests look for them.
@@ -46,13 +46,20 @@ step_packages() { install "${commands[@]}"; }
 step_chromium() { install chromium:chromium; }
 # The unit in deploy/systemd is checked with it; a few megabytes, and nothing of it runs.
 step_systemd-analyze() { install systemd-analyze:systemd; }
+# Images are built for and tried on the other architecture, too.
+step_images() {
+  local other=aarch64 name=arm64
+  [[ $(uname -m) == x86_64 ]] || other=x86_64 name=amd64
+  install "$other-linux-gnu-gcc:gcc-${other/_/-}-linux-gnu" "/usr/$other-linux-gnu/include/stdint.h:libc6-dev-$name-cross" \
+    "qemu-$other-static:qemu-user-static" readelf:binutils
+}
 step_cluster-packages() { install "${cluster_commands[@]}"; }
 
-# install COMMAND:PACKAGE...: installs the packages whose command is missing.
+# install COMMAND:PACKAGE...: installs the packages whose command, or file by its whole path, is missing.
 install() {
   local missing=() names=() pair
   for pair in "$@"; do
-    command -v "${pair%%:*}" >/dev/null || { names+=("${pair%%:*}"); missing+=("${pair#*:}"); }
+    command -v "${pair%%:*}" >/dev/null || [[ $pair == /* && -e ${pair%%:*} ]] || { names+=("${pair%%:*}"); missing+=("${pair#*:}"); }
   done
   ((${#missing[@]})) || return 0
   command -v apt-get >/dev/null || fail "these programs are missing, and only Debian's apt-get is known here: ${names[*]}"
@@ -137,7 +144,14 @@ step_helm() {
 -X helm.sh/helm/v3/pkg/lint/rules.k8sVersionMajor=1 -X helm.sh/helm/v3/pkg/lint/rules.k8sVersionMinor=$minor \
 -X helm.sh/helm/v3/pkg/chartutil.k8sVersionMajor=1 -X helm.sh/helm/v3/pkg/chartutil.k8sVersionMinor=$minor"
 }
-step_promtool() { go_peer promtool prometheus github.com/prometheus/prometheus/cmd/promtool; }
+# Of Debian's package, whose service is not wanted: to build it takes longer than all of Kubernetes.
+step_promtool() { build promtool debian unpack prometheus usr/bin/promtool; }
+# unpack PACKAGE FILE: takes one file out of a Debian package, which is not installed.
+unpack() {
+  command -v apt-get >/dev/null || fail "$2 comes from the Debian package $1, and there is no apt-get"
+  apt-get update -qq
+  (cd "$out" && apt-get download -qq -o APT::Sandbox::User=root "$1" && dpkg-deb --fsys-tarfile "$1"_*.deb | tar -x --strip-components 3 "./$2" && rm "$1"_*.deb)
+}
 step_boringtun-cli() { cargo_tool boringtun-cli 0.7.1; }
 step_cargo-deny() { cargo_tool cargo-deny 0.20.2; }
 step_cargo-cyclonedx() { cargo_tool cargo-cyclonedx 0.5.9; }

@@ -1,24 +1,41 @@
 #!/usr/bin/env bash
-# Builds the program as releases have it: static, without symbols, for this machine's architecture.
+# Builds the program as releases have it: static, without symbols.
 #
 #   deploy/image/build.sh FILE
 #
-# The same tree and toolchain give the same bytes, as far as rustc does: no path of the machine is in them. It needs a linker
-# and `strip` (Debian: build-essential). CARGO (default cargo) names another cargo.
+# ARCH is amd64 or arm64 (default: this machine's). The same tree and toolchain give the same bytes, as far as rustc does: no
+# path of the machine is in them. It links musl, whose standard library rustup installs when it is missing; it needs a C compiler
+# (Debian: build-essential; for the other architecture gcc-aarch64-linux-gnu or gcc-x86-64-linux-gnu). CARGO (default cargo)
+# names another cargo.
 set -euo pipefail
 top=$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd)
+source "$top/deploy/image/architecture.sh"
 output=${1:?usage: build.sh FILE}
 cargo=${CARGO:-cargo}
+target=$machine-unknown-linux-musl
+compiler=${CC:-cc}
+if [[ $machine != "$(uname -m)" ]]; then
+  compiler=$machine-linux-gnu-gcc
+  command -v "$compiler" >/dev/null ||
+    fail "$compiler is missing: install the Debian package gcc-${machine/_/-}-linux-gnu, or build on a machine of this architecture"
+fi
 
-# musl where its standard library is installed, else glibc, linked statically as well.
-sysroot=$(cd "$top" && rustc --print sysroot)
-target=$(uname -m)-unknown-linux-musl
+cd "$top"
+sysroot=$(rustc --print sysroot)
 flags="--remap-path-prefix=$top=/linkspan --remap-path-prefix=${CARGO_HOME:-$HOME/.cargo}=/cargo"
 flags+=" --remap-path-prefix=$sysroot=/rust"
+if [[ ! -d $sysroot/lib/rustlib/$target ]] && command -v rustup >/dev/null; then
+  note "installing Rust's standard library for $target"
+  rustup --quiet target add "$target" >&2 || true
+fi
 if [[ ! -d $sysroot/lib/rustlib/$target ]]; then
-  target=$(uname -m)-unknown-linux-gnu
+  [[ $machine == "$(uname -m)" ]] || fail "Rust's standard library for $target is missing: rustup target add $target"
+  note "Rust's standard library for $target is missing (rustup target add $target): linking glibc instead, statically as well"
+  target=$machine-unknown-linux-gnu
   flags+=' -C target-feature=+crt-static'
 fi
-printf 'build.sh: building for %s\n' "$target" >&2
-(cd "$top" && RUSTFLAGS="${RUSTFLAGS:-} $flags" "$cargo" build --release --locked --target "$target" --bin linkspan) >&2
-strip --strip-all -o "$output" "$top/target/$target/release/linkspan"
+note "building for $target"
+name=${target//-/_}
+env "CC_$name=$compiler" "CARGO_TARGET_${name^^}_LINKER=$compiler" CARGO_PROFILE_RELEASE_STRIP=symbols \
+  RUSTFLAGS="${RUSTFLAGS:-} $flags" "$cargo" build --release --locked --target "$target" --bin linkspan >&2
+install -m 755 "$top/target/$target/release/linkspan" "$output"

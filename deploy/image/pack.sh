@@ -8,28 +8,20 @@
 # OUTPUT.tar is a docker-archive: `ctr -n k8s.io images import OUTPUT.tar`, `docker load -i OUTPUT.tar` and
 # `k3s ctr images import OUTPUT.tar` take it. BINARY, for instance one that is to be tested, is built when it is not given.
 #
-# IMAGE (default linkspan/linkspan:0.1.0) names the image; SOURCE_DATE_EPOCH (default: the last commit) dates it.
+# ARCH is amd64 or arm64 (default: this machine's); for the other one nft comes from Debian's packages of it. IMAGE (default
+# linkspan/linkspan:0.1.0) names the image; SOURCE_DATE_EPOCH (default: the last commit) dates it.
 set -euo pipefail
 # What others have set must not show.
 umask 022
 export LC_ALL=C TZ=UTC
 top=$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd)
 
-fail() { printf 'pack.sh: %s\n' "$*" >&2; exit 1; }
-note() { printf 'pack.sh: %s\n' "$*" >&2; }
-
+source "$top/deploy/image/architecture.sh"
 output=${1:?usage: pack.sh OUTPUT.tar [BINARY]}
 binary=${2:-}
 version=$(sed -n '/^\[workspace.package\]/,/^\[/s/^version = "\(.*\)"$/\1/p' "$top/Cargo.toml")
 image=${IMAGE:-linkspan/linkspan:$version}
 epoch=${SOURCE_DATE_EPOCH:-$(git -C "$top" log -1 --format=%ct 2>/dev/null || echo 0)}
-
-case $(uname -m) in
-  x86_64) architecture=amd64 ;;
-  aarch64) architecture=arm64 ;;
-  *) fail "no image for $(uname -m): it is made for x86_64 and aarch64" ;;
-esac
-nft=$(PATH=/usr/sbin:/sbin:$PATH command -v nft) || fail 'nft is missing: install the Debian package nftables'
 
 work=$(mktemp -d)
 : >"$work/packages"
@@ -38,37 +30,64 @@ if [[ -z $binary ]]; then
   binary=$work/linkspan
   "$top/deploy/image/build.sh" "$binary"
 fi
+# What the machine's packages are installed in, and the other architecture's are unpacked in.
+system=
+if [[ $machine != "$(uname -m)" ]]; then
+  system=$work/system
+  "$top/deploy/image/debian.sh" "$system" nftables
+fi
+nft=$(PATH=$system/usr/sbin:$system/sbin:$system/usr/bin command -v nft) ||
+  fail 'nft is missing: install the Debian package nftables'
 root=$work/root
 mkdir -p "$root"/{etc,run/linkspan,usr/bin,usr/sbin,usr/share/doc,var/lib/linkspan}
 mkdir -m 1777 "$root/tmp"
 ln -s usr/bin "$root/bin"; ln -s usr/sbin "$root/sbin"; ln -s usr/lib "$root/lib"
 
 install -m 755 "$binary" "$root/usr/bin/linkspan"
-strip --strip-all "$root/usr/bin/linkspan"
+[[ -n $system ]] || strip --strip-all "$root/usr/bin/linkspan"
 ln -s linkspan "$root/usr/bin/kubectl-linkspan"
 printf 'root:x:0:0:root:/:/nonexistent\nlinkspan:x:65532:65532:linkspan:/:/nonexistent\n' >"$root/etc/passwd"
 printf 'root:x:0:\nlinkspan:x:65532:\n' >"$root/etc/group"
 # Names of brokers are asked for as everywhere.
 printf 'hosts: files dns\n' >"$root/etc/nsswitch.conf"
 
+# named FILE: what it names to be loaded with, and its loader
+named() { readelf --wide --dynamic --program-headers "$1" | sed -n 's/.*(NEEDED).*\[\(.*\)\]$/\1/p; s/.*interpreter: \(.*\)\]$/\1/p'; }
+# loaded FILE: the files that it is loaded with. `ldd` runs it, which works for the machine's own architecture alone.
+loaded() {
+  if [[ -z $system ]]; then ldd "$1" 2>/dev/null | grep -o '/[^ :]*' | grep -vxF "$1" || true; return; fi
+  local name path
+  for name in $(named "$1"); do
+    # The loader is named by its path.
+    path=$system$name
+    [[ $name == /* ]] || path=$(find "$system" -path '*/lib/*' -name "$name" -print -quit)
+    [[ -n $path ]] || fail "$name is missing, which $1 needs"
+    printf '%s\n' "$path"; loaded "$path"
+  done
+}
+
 # nft, its loader and its libraries (and those of a BINARY that is not static) where the loader looks for them, and what
 # their licences ask to be passed on.
 install -m 755 "$nft" "$root/usr/sbin/nft"
 files=("$(readlink -f "$nft")")
-while read -r library; do
+libraries=$({ loaded "$nft"; loaded "$binary"; } | sort -u)
+for library in $libraries; do
   folder=$(dirname "$library")
-  case $folder in
+  case ${folder#"$system"} in
     /lib64 | /usr/lib64) mkdir -p "$root/lib64"; to=$root/lib64 ;;
     *) to=$root/usr/lib/$(basename "$folder"); [[ $(basename "$folder") == lib ]] && to=$root/usr/lib; mkdir -p "$to" ;;
   esac
   install -m 755 "$(readlink -f "$library")" "$to/$(basename "$library")"
   files+=("$(readlink -f "$library")")
-done < <({ ldd "$nft"; ldd "$binary" 2>/dev/null || true; } | grep -o '/[^ :]*' | grep -vxF -e "$nft" -e "$binary" | sort -u)
+done
+query=(dpkg-query "--admindir=$system/var/lib/dpkg")
 for file in "${files[@]}"; do
-  package=$(dpkg-query -S "$file" "${file#/usr}" 2>/dev/null | head -n 1 | cut -d : -f 1 || true)
-  if [[ -n $package && -f /usr/share/doc/$package/copyright ]]; then
-    install -D -m 644 "$(readlink -f "/usr/share/doc/$package/copyright")" "$root/usr/share/doc/$package/copyright"
-    dpkg-query -W -f '${Package} ${Version} ${Architecture}\n' "$package" | head -n 1 >>"$work/packages"
+  file=${file#"$system"}
+  package=$("${query[@]}" -S "$file" "${file#/usr}" 2>/dev/null | head -n 1 | cut -d : -f 1 || true)
+  copyright=$system/usr/share/doc/$package/copyright
+  if [[ -n $package && -f $copyright ]]; then
+    install -D -m 644 "$(readlink -f "$copyright")" "$root/usr/share/doc/$package/copyright"
+    "${query[@]}" -W -f '${Package} ${Version} ${Architecture}\n' "$package" | head -n 1 >>"$work/packages"
   fi
 done
 install -d -m 755 "$root/usr/share/doc/linkspan"
@@ -98,5 +117,5 @@ mkdir -p "$(dirname "$output")"
 pack "$work/archive" "$config.json" "$layer/layer.tar" manifest.json >"$output"
 size=$(stat -c %s "$output")
 note "$output: $image, $((size / 1000)) kB"
-# What the project promises; a BINARY of somebody's own may be larger.
-[[ -n ${2:-} ]] || ((size < 15000000)) || fail 'the image is larger than 15 MB'
+# What the project promises of the program as releases have it. One that is not static is somebody's own, and may be larger.
+named "$root/usr/bin/linkspan" | grep -q . || ((size < 15000000)) || fail 'the image is larger than 15 MB'

@@ -4,8 +4,8 @@
 #   deploy/krew/pack.sh FOLDER [BINARY]
 #
 # In FOLDER it makes kubectl-linkspan-linux-amd64.tar.gz or kubectl-linkspan-linux-arm64.tar.gz, by what BINARY is for.
-# BINARY should be static and is packed as it is; when it is not given, deploy/image/build.sh builds one for this machine's
-# architecture. So a release runs this on a machine of each, and then deploy/krew/render.sh over both archives.
+# BINARY should be static and is packed as it is; when it is not given, deploy/image/build.sh builds one for ARCH (amd64 or
+# arm64; default: this machine's). A release runs this for both, and then deploy/krew/render.sh over both archives.
 #
 # The same binary gives the same bytes; SOURCE_DATE_EPOCH (default: the last commit) dates it.
 set -euo pipefail
