@@ -1,8 +1,9 @@
 //! Commands of README and docs, as they are written there: on API servers without nodes, and where programs are put.
 
 use std::path::Path;
+use std::time::Duration;
 
-use testbed::ApiServer;
+use testbed::{ApiServer, wait};
 
 use crate::documentation::list::Test;
 use crate::documentation::{Shell, pages};
@@ -10,6 +11,11 @@ use crate::{kubeconfig, kubectl};
 
 fn path(path: &Path) -> String {
     path.display().to_string()
+}
+
+/// Applies an object whose kind is so new that it may not be served yet.
+fn apply_soon(server: &ApiServer, object: &str) {
+    wait::retry(Duration::from_secs(60), || server.apply(object)).unwrap();
 }
 
 /// A kind of others that takes anything, and an object of it.
@@ -54,19 +60,17 @@ fn documented_commands_do_on_api_servers_what_pages_say() {
     // Fleet's own clusters, which it would have made.
     kubectl(&paris, &["create", "namespace", "fleet-default"]);
     kind(&paris, "clusters", "Cluster", "fleet.cattle.io", "v1alpha1");
-    paris
-        .apply("{ apiVersion: fleet.cattle.io/v1alpha1, kind: Cluster, metadata: { name: c-m-x7k2, namespace: fleet-default } }")
-        .unwrap();
+    let cluster = "{ apiVersion: fleet.cattle.io/v1alpha1, kind: Cluster, metadata: { name: c-m-x7k2, \
+                   namespace: fleet-default } }";
+    apply_soon(&paris, cluster);
     // A Member that somebody else's controller has written.
     for folder in ["crds", "broker"] {
         kubectl(&broker, &["apply", "--server-side", "-k", &format!("{}/deploy/{folder}", env!("CARGO_MANIFEST_DIR"))]);
     }
-    broker
-        .apply(
-            "{ apiVersion: linkspan.dev/v1alpha1, kind: Member, metadata: { name: oslo, namespace: linkspan-broker, labels: { \
-             linkspan.dev/cluster: oslo } }, spec: { clusterID: oslo, clusterUID: x } }",
-        )
-        .unwrap();
+    let member = "{ apiVersion: linkspan.dev/v1alpha1, kind: Member, metadata: { name: oslo, \
+                  namespace: linkspan-broker, labels: { linkspan.dev/cluster: oslo } }, \
+                  spec: { clusterID: oslo, clusterUID: x } }";
+    apply_soon(&broker, member);
     let file = path(&kubeconfig(&[("paris", paris.kubeconfig()), ("broker", broker.kubeconfig())]));
     let port = std::net::TcpListener::bind(("127.0.0.1", 0)).unwrap().local_addr().unwrap().port();
     let shell = Shell::new().with("KUBECONFIG", file).with("BROKER_URL", broker.url()).with("PORT", port.to_string());

@@ -2,8 +2,9 @@
 
 use std::collections::BTreeMap;
 use std::io::Read as _;
+use std::time::Duration;
 
-use testbed::ApiServer;
+use testbed::{ApiServer, wait};
 
 use crate::{Ended, kubeconfig, kubectl, linkspan};
 
@@ -138,6 +139,16 @@ fn gather(kubeconfig: &str, file: &std::path::Path) -> Ended {
     linkspan(["gather", "--kubeconfig", kubeconfig, "--file", file.to_str().unwrap()])
 }
 
+/// Waits until the API server knows of a role that somebody got just now, who may list exports by it.
+fn authorized(kubeconfig: &str, namespace: &[&str]) {
+    let listed = wait::retry(Duration::from_secs(60), || {
+        let shown = linkspan(["show", "exports", "--kubeconfig", kubeconfig].iter().chain(namespace));
+        anyhow::ensure!(shown.code == Some(0), "{}", shown.error);
+        Ok(())
+    });
+    listed.unwrap();
+}
+
 #[test]
 fn an_archive_has_everything_but_secrets() {
     let (server, secrets) = planted();
@@ -161,6 +172,7 @@ fn an_archive_has_everything_but_secrets() {
 
     kubectl(&server, &["create", "clusterrolebinding", "ada", "--clusterrole=linkspan-viewer", "--user=ada"]);
     let viewer = kubeconfig(&[("paris", &server.kubeconfig_of("ada", None).unwrap())]).display().to_string();
+    authorized(&viewer, &["-A"]);
     let archive = folder.path().join("viewer.tar.gz");
     let shown = gather(&viewer, &archive);
     assert_eq!(shown.code, Some(0), "{}", shown.error);
@@ -178,6 +190,7 @@ fn an_archive_has_everything_but_secrets() {
     kubectl(&server, &exports);
     kubectl(&server, &["create", "clusterrolebinding", "bob", "--clusterrole=exports", "--user=bob"]);
     let few = kubeconfig(&[("paris", &server.kubeconfig_of("bob", None).unwrap())]).display().to_string();
+    authorized(&few, &["-n", "shop"]);
     let shown = gather(&few, &folder.path().join("few.tar.gz"));
     let missing =
         "not gathered: paris: namespaces/shop/services.yaml: missing permission: list services in namespace shop\n";

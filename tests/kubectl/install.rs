@@ -103,11 +103,11 @@ fn a_cluster_gets_everything_by_one_command() {
     plant_ready(&home, "rome");
     let watched = |more: &[&str]| {
         let fixed = ["join", "rome", "--kubeconfig", &file, "--context", "home", "--broker-context", "broker"];
-        linkspan([&fixed[..], &["--server", &url, "--wait", "3"], more].concat())
+        linkspan([&fixed[..], &["--server", &url, "--wait", "20"], more].concat())
     };
     assert!(watched(&[]).done().contains("rome has joined;"), "nothing was applied");
     let said = watched(&["--upgrade"]).failed();
-    let (begin, pods) = ("rome is not ready after 3 s: ", " of 2 pods of deployment/linkspan-controller are ");
+    let (begin, pods) = ("rome is not ready after 20 s: ", " of 2 pods of deployment/linkspan-controller are ");
     assert!(said.contains(begin) && said.contains(pods), "no node takes the new pods: {said}");
 
     let said = linkspan(["uninstall", "--cluster", "--crds", "--kubeconfig", &file, "--context", "home"]).done();

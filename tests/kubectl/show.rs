@@ -1,9 +1,10 @@
 //! `show` with a viewer's rights, on clusters of which one is away and one has no Linkspan.
 
 use std::sync::LazyLock;
+use std::time::Duration;
 
 use serde_json::Value;
-use testbed::ApiServer;
+use testbed::{ApiServer, wait};
 
 use crate::{kubeconfig, kubectl, linkspan};
 
@@ -29,11 +30,10 @@ pub static JOINED: LazyLock<ApiServer> = LazyLock::new(|| {
          spec: {{ publicKey: \"{KEY}\", lanes: 2, endpoints: [\"192.0.2.1:51820\"] }} }}\n---\n"
     );
     let export = "{ apiVersion: multicluster.x-k8s.io/v1beta1, kind: ServiceExport, metadata: { name: web, namespace: default } }";
-    server
-        .apply(
-            &[&member("paris", "10.42.0.0/16"), &member("berlin", "10.52.0.0/16"), property, &gateway, export].concat(),
-        )
-        .unwrap();
+    let (paris, berlin) = (member("paris", "10.42.0.0/16"), member("berlin", "10.52.0.0/16"));
+    let objects = [&paris, &berlin, property, &gateway, export].concat();
+    // Their kinds are served a moment after their definitions were taken.
+    wait::retry(Duration::from_secs(60), || server.apply(&objects)).unwrap();
     let status = "{\"status\":{\"active\":true,\"summary\":\"1/1 up\",\"peers\":[{\"cluster\":\"berlin\",\"state\":\"Up\",\
                   \"rttMicroseconds\":21000,\"mtu\":1420,\"rxBytes\":4096,\"txBytes\":1}]}}";
     let patch =
@@ -61,7 +61,7 @@ fn a_viewer_sees_everything_and_no_secret() {
     for (name, role) in [("ada", "linkspan-viewer"), ("bob", "view")] {
         let file = person(name, Some(role));
         // kube-controller-manager adds up roles some time after they were written.
-        let shown = testbed::wait::retry(std::time::Duration::from_secs(30), || {
+        let shown = wait::retry(Duration::from_secs(30), || {
             let shown = linkspan(["show", "-o", "json", "--kubeconfig", &file]);
             anyhow::ensure!(shown.code == Some(0), "{}", shown.error);
             Ok(shown.out)
@@ -161,7 +161,7 @@ fn what_is_watched_ends_with_its_reader_and_has_no_errors_in_it() {
     assert_eq!(lines, ["member/berlin\n", "member/paris\n"]);
     // As `head -2` ends.
     drop(out);
-    let ended = testbed::wait::retry(std::time::Duration::from_secs(30), || {
+    let ended = wait::retry(Duration::from_secs(30), || {
         anyhow::ensure!(watching.try_wait()?.is_some(), "it still asks");
         Ok(())
     });

@@ -44,18 +44,18 @@ pub fn config(cluster: &Value) -> String {
 fn soon(arguments: &[&str]) -> Ended {
     let before = Instant::now();
     let ended = linkspan(arguments);
-    assert!(before.elapsed() < Duration::from_secs(20), "{arguments:?} took {:?}", before.elapsed());
+    assert!(before.elapsed() < Duration::from_secs(45), "{arguments:?} took {:?}", before.elapsed());
     ended
 }
 
 #[test]
 fn a_cluster_that_never_answers_is_told_once_and_the_others_are_shown() {
     let file = kubeconfig(&[("paris", JOINED.kubeconfig()), ("hung", &hung())]).display().to_string();
-    let all = ["--all-contexts", "--request-timeout", "2s", "--kubeconfig", &file];
+    let all = ["--all-contexts", "--request-timeout", "6s", "--kubeconfig", &file];
     let ended = soon(&[&["show"], &all[..]].concat());
     assert_eq!(ended.code, Some(1));
     assert!(ended.out.contains("berlin"), "{}", ended.out);
-    let told = "the API server did not answer within 2s (--request-timeout)";
+    let told = "the API server did not answer within 6s (--request-timeout)";
     assert_eq!(ended.error.matches(told).count(), 1, "{}", ended.error);
 
     let ended = soon(&[&["diagnose", "--no-nodes", "-o", "json"], &all[..]].concat());

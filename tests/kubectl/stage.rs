@@ -29,7 +29,7 @@ impl Verify {
 
     /// What it says in the end, which comes soon.
     fn told(mut self) -> String {
-        let ended = wait::retry(Duration::from_secs(60), || {
+        let ended = wait::retry(Duration::from_secs(180), || {
             anyhow::ensure!(self.0.try_wait()?.is_some(), "it still runs");
             Ok(())
         });
@@ -58,7 +58,8 @@ fn member(id: &str) -> ApiServer {
         "{{ apiVersion: about.k8s.io/v1alpha1, kind: ClusterProperty, metadata: {{ name: cluster.clusterset.k8s.io }}, \
          spec: {{ value: {id} }} }}"
     );
-    server.apply(&property).unwrap();
+    // Its kind is served a moment after its definition was taken.
+    wait::retry(Duration::from_secs(60), || server.apply(&property)).unwrap();
     server
 }
 
@@ -71,7 +72,7 @@ fn space(server: &ApiServer) -> Value {
 
 /// Waits until the test pods of a new run are made.
 fn made(server: &ApiServer, before: &str) -> String {
-    let found = wait::retry(Duration::from_secs(60), || {
+    let found = wait::retry(Duration::from_secs(120), || {
         let run = space(server)["metadata"]["annotations"]["linkspan.dev/verify-run"].clone();
         let run = run.as_str().filter(|run| *run != before).map(str::to_owned);
         let sets = kubectl(server, &["get", "statefulsets", "-n", "linkspan-verify", "-o", "name"]);
@@ -130,7 +131,7 @@ fn a_run_takes_away_what_is_its_own_and_nothing_else() {
     let stay = ["--type=merge", "-p", "{\"metadata\":{\"finalizers\":[\"example.org/stay\"]}}"];
     kubectl(&paris, &[&["patch", "namespace", "linkspan-verify"], &stay[..]].concat());
     run.signal("INT");
-    let going = wait::retry(Duration::from_secs(60), || {
+    let going = wait::retry(Duration::from_secs(120), || {
         anyhow::ensure!(!space(&paris)["metadata"]["deletionTimestamp"].is_null(), "not yet");
         Ok(())
     });

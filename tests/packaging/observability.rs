@@ -20,7 +20,9 @@ static SCRAPES: LazyLock<[String; 3]> = LazyLock::new(|| {
         let base = tree().join(base);
         server.kubectl(["apply", "--server-side", "-k", base.to_str().unwrap()]).unwrap().done().unwrap();
     }
-    [node(), role(&server, "dns", "linkspan_dns_synced"), role(&server, "controller", "condition=\"Ready\"")]
+    // A controller is ready a moment before it leads, and lists services then.
+    let leads = ["linkspan_services_listed{cluster=\"paris\"} 1.0", "condition=\"Ready\""];
+    [node(), role(&server, "dns", &["linkspan_dns_synced"]), role(&server, "controller", &leads)]
 });
 
 /// A child that is killed when a test ends early.
@@ -96,8 +98,8 @@ peers: [{ cluster: berlin, publicKey: xTIBA5rboUvnH4htodjb6e697QjLERt1NAB4mZqp8D
     scrape(&netns.0, 9810, "/metrics", "linkspan_ready{cluster=\"paris\"} 1.0")
 }
 
-/// A role of a cluster, as administrator of an API server.
-fn role(server: &ApiServer, role: &str, sign: &str) -> String {
+/// A role of a cluster, as administrator of an API server, whose metrics get these signs one after another.
+fn role(server: &ApiServer, role: &str, signs: &[&str]) -> String {
     let free = || TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
     let (port, dns) = (free(), free().to_string());
     let mut command = Command::new(env!("CARGO_BIN_EXE_linkspan"));
@@ -108,7 +110,7 @@ fn role(server: &ApiServer, role: &str, sign: &str) -> String {
     }
     let _child = Killed(command.stderr(Stdio::null()).spawn().unwrap());
     assert_eq!(scrape("", port, "/readyz", "ready\n"), "ready\n");
-    scrape("", port, "/metrics", sign)
+    signs.iter().fold(String::new(), |_, sign| scrape("", port, "/metrics", sign))
 }
 
 /// Name, kind and help of each metric; counters with the `_total` that they are asked for by.

@@ -10,7 +10,7 @@ use kube::Api;
 use kube::core::{ApiResource, DynamicObject, GroupVersionKind};
 
 use super::support::{
-    BROKER, Cluster, address, admin, apply, broker, eventually, id, joined, new_token, now, record, wanted,
+    BROKER, Cluster, LASTING, address, admin, apply, broker, eventually, id, joined, new_token, now, record, wanted,
 };
 
 fn properties(cluster: &Cluster) -> Api<DynamicObject> {
@@ -139,6 +139,7 @@ async fn row_104_leaving_removes_every_trace_at_both_ends() {
 #[tokio::test]
 async fn row_105_a_second_living_cluster_under_the_same_id_is_refused_and_both_say_so() {
     let mut first = Cluster::with_uid("twin", "10.126.0.0/24", "uid-twin-1").await;
+    first.config.lease_duration = LASTING;
     let (credential, _) = joined("twin").await;
     first.give_credential(&credential).await;
     first.start();
@@ -166,6 +167,7 @@ async fn row_105_a_second_living_cluster_under_the_same_id_is_refused_and_both_s
 #[tokio::test]
 async fn a_rebuilt_cluster_joins_again_under_its_id_without_a_ghost() {
     let mut old = Cluster::with_uid("rebuilt", "10.127.0.0/24", "uid-rebuilt-1").await;
+    old.config.lease_duration = LASTING;
     old.give_token(&new_token("rebuilt").await).await;
     old.start();
     apply(&old.records(), &record("rebuilt", "default", "ghost", "10.127.0.9")).await.unwrap();
@@ -205,6 +207,7 @@ async fn a_rebuilt_cluster_joins_again_under_its_id_without_a_ghost() {
 #[tokio::test]
 async fn a_living_cluster_can_be_replaced_on_purpose() {
     let mut living = Cluster::new("replaced", "10.128.0.0/24").await;
+    living.config.lease_duration = LASTING;
     living.give_token(&new_token("replaced").await).await;
     living.start();
     living.wait_for("replaced", "Published", "True", "Published").await;

@@ -11,8 +11,8 @@ use kube::core::{ApiResource, DynamicObject, GroupVersionKind};
 use serde_json::json;
 
 use super::support::{
-    BROKER, Cluster, KEYS, address, admin, apply, client, eventually, id, join_as, joined, member, new_token, now,
-    record, set_up_broker, set_up_home, start, wanted,
+    BROKER, Cluster, KEYS, LASTING, address, admin, apply, client, eventually, id, join_as, joined, member, new_token,
+    now, record, set_up_broker, set_up_home, start, wanted,
 };
 
 /// The ClusterProperties of a cluster.
@@ -28,13 +28,14 @@ impl Properties {
         Self(Api::all_with(cluster.client.clone(), &kind))
     }
 
-    /// As somebody else does it.
+    /// As somebody else does it. Established kinds are served a moment later.
     async fn make(&self, name: &str, value: &str) {
         let property = json!({
             "apiVersion": "about.k8s.io/v1alpha1", "kind": "ClusterProperty",
             "metadata": { "name": name }, "spec": { "value": value },
         });
-        self.0.create(&PostParams::default(), &serde_json::from_value(property).unwrap()).await.unwrap();
+        let property: DynamicObject = serde_json::from_value(property).unwrap();
+        eventually(name, async || self.0.create(&PostParams::default(), &property).await.is_ok()).await;
     }
 
     /// What one says, and whether it is Linkspan's.
@@ -48,6 +49,7 @@ impl Properties {
 #[tokio::test]
 async fn row_105_a_refused_duplicate_that_leaves_takes_nothing_from_the_first() {
     let mut first = Cluster::with_uid("double", "10.146.0.0/24", "uid-double-1").await;
+    first.config.lease_duration = LASTING;
     let (credential, _) = joined("double").await;
     first.give_credential(&credential).await;
     first.start();

@@ -14,7 +14,8 @@ use kube::{Api, Client};
 use serde_json::json;
 
 use super::support::{
-    BROKER, Cluster, address, admin, aged, client, eventually, join_as, new_token, now, set_up_broker, start, wanted,
+    BROKER, Cluster, LASTING, address, admin, aged, client, eventually, join_as, new_token, now, set_up_broker, start,
+    wanted,
 };
 
 /// Takes from all Members of a broker what they may do there; gives back what gives it to them again.
@@ -67,6 +68,7 @@ async fn who_leaves_a_broker_that_refuses_it_gives_up_its_account_and_says_what_
     let admin = client(broker.kubeconfig()).await;
     let (credential, _) = join_as(&admin, &address(&broker), "ghost").await;
     let mut first = Cluster::with_uid("ghost", "10.168.0.0/24", "uid-ghost-1").await;
+    first.config.lease_duration = LASTING;
     first.give_credential(&credential).await;
     first.start();
     first.wait_for("ghost", "Published", "True", "Published").await;

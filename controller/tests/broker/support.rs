@@ -13,12 +13,12 @@ use controller::api::{
 use controller::broker::token::{self, Replace, Wanted};
 use controller::broker::{BrokerAddress, BrokerConfig, Credential, DryRun, JoinToken, join};
 use controller::members::ClusterId;
-use data_encoding::BASE64URL_NOPAD;
+use data_encoding::{BASE64, BASE64URL_NOPAD};
 use k8s_openapi::api::coordination::v1::Lease;
 use k8s_openapi::api::core::v1::{Namespace, Secret};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use k8s_openapi::jiff::Timestamp;
-use kube::api::{Patch, PatchParams, PostParams};
+use kube::api::{DeleteParams, Patch, PatchParams, PostParams};
 use kube::config::{KubeConfigOptions, Kubeconfig};
 use kube::{Api, Client, Config, ResourceExt as _};
 use serde_json::json;
@@ -28,6 +28,8 @@ use tokio::task::JoinHandle;
 
 /// Longest wait for something that should happen at once.
 pub const PATIENCE: Duration = Duration::from_secs(60);
+/// A Lease by which a cluster counts as alive although a busy machine lets its heartbeats come late.
+pub const LASTING: Duration = Duration::from_secs(15);
 /// Namespace of the broker.
 pub const BROKER: &str = "linkspan-broker";
 /// A nonce for those who join alone.
@@ -69,14 +71,16 @@ pub async fn start(set_up: fn(&ApiServer)) -> ApiServer {
 
 /// Applies the CRDs and `deploy/broker`, and waits until its policies are in force.
 pub fn set_up_broker(server: &ApiServer) {
-    server.kubectl(["apply", "--server-side", "-k", &deploy("crds")]).unwrap().done().unwrap();
+    set_up_home(server);
     server.kubectl(["apply", "--server-side", "-k", &deploy("broker")]).unwrap().done().unwrap();
     wait_for_policies(server);
 }
 
-/// Applies the CRDs of a member cluster.
+/// Applies the CRDs, as a member cluster has them, and waits until they are established.
 pub fn set_up_home(server: &ApiServer) {
     server.kubectl(["apply", "--server-side", "-k", &deploy("crds")]).unwrap().done().unwrap();
+    let established = ["wait", "crd", "--all", "--for=condition=Established", "--timeout=60s"];
+    server.kubectl(established).unwrap().done().unwrap();
 }
 
 /// The folder of a kustomize base.
@@ -97,18 +101,23 @@ async fn policies_in_force(kubeconfig: &str, address: &BrokerAddress) {
     let (_, probe) = join_as(&admin, address, "probe").await;
     let leases: Api<Lease> = Api::namespaced(probe.clone(), BROKER);
     let members: Api<Member> = Api::namespaced(probe, BROKER);
-    eventually("policies are in force", async || {
+    eventually("others' objects are refused", async || {
         let lease = serde_json::from_value(json!({ "metadata": { "name": "member-nobody" } })).unwrap();
-        leases.create(&PostParams::default(), &lease).await.is_err()
+        let made = leases.create(&PostParams { dry_run: true, ..PostParams::default() }, &lease).await;
+        matches!(made, Err(kube::Error::Api(told)) if told.message.contains("may not write Lease member-nobody"))
     })
     .await;
-    members.create(&PostParams::default(), &member("probe", "10.254.0.0/24", KEYS[0])).await.unwrap();
-    eventually("claims are compared", async || {
-        let mut greedy = member("probe", "10.254.0.0/24", KEYS[0]);
-        greedy.spec.pod_cidrs.push("10.254.1.0/24".to_owned());
-        apply(&members, &greedy).await.is_ok()
+    let all: Api<Member> = Api::namespaced(admin.clone(), BROKER);
+    let mut probing = member("probe", "10.254.0.0/24", &BASE64.encode(&[254; 32]));
+    let probed = member("probed", "10.254.1.0/24", &BASE64.encode(&[253; 32]));
+    // Before the policy of claims is read, all are let in; and none between that and when it has listed the Members.
+    eventually("both Members are let in", async || {
+        apply(&members, &probing).await.is_ok() && apply(&all, &probed).await.is_ok()
     })
     .await;
+    probing.spec.pod_cidrs.extend(probed.spec.pod_cidrs);
+    until_refused(&members, &probing, "a prefix that was added overlaps one of cluster probed").await;
+    all.delete("probed", &DeleteParams::default()).await.unwrap();
     token::remove_member(&admin, BROKER, &id("probe"), DryRun::None).await.unwrap();
 }
 
@@ -204,6 +213,20 @@ where
     K: kube::Resource + Clone + Debug + serde::Serialize + serde::de::DeserializeOwned,
 {
     api.patch(&object.name_any(), &PatchParams::apply("linkspan").force(), &Patch::Apply(object)).await
+}
+
+/// Waits until it would be refused for that: policies see some time later what was written. It is only tried: what was
+/// let through once is not new any more.
+pub async fn until_refused<K>(api: &Api<K>, object: &K, part: &str)
+where
+    K: kube::Resource + Clone + Debug + serde::Serialize + serde::de::DeserializeOwned,
+{
+    let params = PatchParams::apply("linkspan").force().dry_run();
+    eventually(part, async || {
+        let tried = api.patch(&object.name_any(), &params, &Patch::Apply(object)).await;
+        matches!(tried, Err(kube::Error::Api(told)) if told.message.contains(part))
+    })
+    .await;
 }
 
 /// What the API server said no to.

@@ -134,7 +134,7 @@ fn a_restart_loses_no_packet() {
     let Joined { paris, berlin, lab: _lab } = joined();
     let to = berlin.pod_address(1);
     let pings = std::thread::scope(|scope| {
-        let pings = scope.spawn(|| paris.nodes[1].pod.run(&format!("ping -q -i 0.01 -c 200 -W 1 {to}")));
+        let pings = scope.spawn(|| paris.nodes[1].pod.run(&format!("ping -q -i 0.05 -c 200 -W 1 {to}")));
         while !pings.is_finished() {
             for index in [0, 1] {
                 let done = paris.nodes[index].namespace.pass(&paris.desired(index, &[&berlin]));
@@ -209,7 +209,7 @@ fn a_flow_is_counted_where_it_passes_and_counters_leave_no_trace() {
     for (site, index) in nodes.clone() {
         nft(&site.nodes[index].namespace, &install_commands(&table, &flow(index == 0)));
     }
-    paris.nodes[1].pod.run(&format!("ping -q -i 0.05 -c 5 -W 2 {}", pair.server));
+    paris.nodes[1].pod.run(&format!("ping -q -i 0.5 -c 5 -W 2 {}", pair.server));
     let counted = |site: &Site, index: usize| {
         let listing = serde_json::from_str(&site.nodes[index].namespace.run("nft -j list counters")).unwrap();
         let found = counts(&listing, &table, &flow(index == 0)).into_iter();

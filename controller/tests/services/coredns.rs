@@ -57,7 +57,11 @@ async fn cluster_dns(corefile: &str) -> (ApiServer, Dns, Dns) {
     let (admin, thief) = (client(server.kubeconfig()).await, pod(&server, "linkspan-controller", "a").await);
     let (admin, thief) = (Dns::of(&admin), Dns::of(&thief));
     admin.make("coredns", json!({ "Corefile": corefile, "NodeHosts": "10.0.0.1 a" })).await;
-    until("policies are in force", async || thief.replace("NodeHosts", "", true).await.is_err().then_some(())).await;
+    until("policies are in force", async || {
+        let error = thief.replace("NodeHosts", "", true).await.err()?;
+        error.to_string().contains("keys of its own only").then_some(())
+    })
+    .await;
     (server, admin, thief)
 }
 

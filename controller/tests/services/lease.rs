@@ -29,7 +29,7 @@ async fn a_lease_has_one_holder_and_passes_on_at_once_when_given_back_and_soon_w
     let began = Instant::now();
     a.standing.send(Standing::Observer).unwrap();
     b.sees(&Holding::Ours).await;
-    assert!(began.elapsed() < Duration::from_secs(4), "{:?}", began.elapsed());
+    assert!(began.elapsed() < Duration::from_secs(12), "{:?}", began.elapsed());
     a.sees(&other("b")).await;
     a.standing.send(Standing::Candidate).unwrap();
 
@@ -37,7 +37,7 @@ async fn a_lease_has_one_holder_and_passes_on_at_once_when_given_back_and_soon_w
     b.task.abort();
     a.sees(&Holding::Ours).await;
     let lease = shop.api::<Lease>().get("linkspan-gateway").await.unwrap().spec.unwrap();
-    assert_eq!((lease.holder_identity.as_deref(), lease.lease_duration_seconds), (Some("a"), Some(5)));
+    assert_eq!((lease.holder_identity.as_deref(), lease.lease_duration_seconds), (Some("a"), Some(15)));
 
     // Who is shut down gives it back.
     drop(a.stop);

@@ -171,6 +171,7 @@ async fn row_51_a_younger_conflicting_export_leaves_the_derived_service_alone() 
     let shop = Shop::open("row-51").await;
     shop.open_for_sale().await;
     shop.imported_from(&["c1"]).await;
+    shop.endpoints_become(&["c1 10.1.0.1"]).await;
     let before = shop.derived().await.unwrap();
     let slice = shop.slices().await.remove(0);
     let other = json!({ "sessionAffinity": "ClientIP", "ports": [{ "name": "http", "protocol": "TCP", "port": 81 }] });

@@ -213,7 +213,7 @@ impl Candidate {
             namespace: namespace.into(),
             name: name.into(),
             holder: holder.into(),
-            duration: Duration::from_secs(5),
+            duration: Duration::from_secs(15),
             renew_period: Duration::from_millis(200),
         };
         let (elector, holding) = Elector::new(client.clone(), config).unwrap();
@@ -472,6 +472,17 @@ impl Shop {
             gone.then_some(())
         })
         .await;
+    }
+
+    /// Waits until nothing has been written here for three seconds, since a last write may come late. What
+    /// [`Shop::versions`] says then.
+    pub async fn quiet(&self) -> BTreeMap<String, Option<String>> {
+        until(&format!("nothing more is written in {}", self.namespace), async || {
+            let before = self.versions().await;
+            tokio::time::sleep(Duration::from_secs(3)).await;
+            (self.versions().await == before).then_some(before)
+        })
+        .await
     }
 
     /// Name and version of everything that the loop writes here.

@@ -35,7 +35,7 @@ fn users_may_do_what_rbac_says() {
     assert!(error.contains("User \"eve\" cannot list resource \"secrets\""), "{error}");
     SHARED.apply(ROLE_BINDING).unwrap();
     // The server's authorizer learns of the binding, and of the rules that are aggregated into `admin`, by watches of its own.
-    wait::retry(Duration::from_secs(30), || SHARED.kubectl([&argument, "get", "secrets"])?.done()).unwrap();
+    wait::retry(Duration::from_secs(300), || SHARED.kubectl([&argument, "get", "secrets"])?.done()).unwrap();
 }
 
 const ROLE_BINDING: &str = "
@@ -49,7 +49,8 @@ subjects: [{ apiGroup: rbac.authorization.k8s.io, kind: User, name: eve }]
 #[test]
 fn controllers_make_and_remove_what_belongs_to_objects() {
     SHARED.kubectl(["create", "namespace", "short"]).unwrap().done().unwrap();
-    SHARED.kubectl(["wait", "--for=create", "serviceaccount/default", "-n", "short"]).unwrap().done().unwrap();
-    let deleted = SHARED.kubectl(["delete", "namespace", "short", "--timeout=60s"]).unwrap().stdout().unwrap();
+    let account = ["wait", "--for=create", "serviceaccount/default", "-n", "short", "--timeout=300s"];
+    SHARED.kubectl(account).unwrap().done().unwrap();
+    let deleted = SHARED.kubectl(["delete", "namespace", "short", "--timeout=300s"]).unwrap().stdout().unwrap();
     assert!(deleted.contains("\"short\" deleted"), "{deleted}");
 }

@@ -12,7 +12,7 @@ use testbed::{Cluster, Lifetime, Run, Spec, Testbed, wait};
 
 /// Not that of `make cluster`, which may be up.
 const PREFIX: &str = "ltt";
-const PATIENCE: Duration = Duration::from_secs(120);
+const PATIENCE: Duration = Duration::from_secs(300);
 
 /// One pod on each node, and a service over both.
 const WEB: &str = "
@@ -61,7 +61,10 @@ fn a_cluster_runs_pods_services_and_names_and_leaves_no_trace() {
 
 fn pods_reach_each_other(paris: &Cluster, pods: &[(String, String)]) {
     for ((from, _), (name, address)) in [(&pods[0], &pods[1]), (&pods[1], &pods[0])] {
-        let page = paris.exec("default", from, &["curl", "-sS", "-m", "5", &format!("http://{address}:8080/")]);
+        // Each node hears of the other one's pods on its own.
+        let page = wait::retry(PATIENCE, || {
+            paris.exec("default", from, &["curl", "-sS", "-m", "5", &format!("http://{address}:8080/")])
+        });
         assert_eq!(page.unwrap().trim(), name);
     }
 }
@@ -93,8 +96,13 @@ fn the_outside_is_asked_for_outside_names_only(bed: &Testbed) {
     let pod = &pods(paris)[0].0;
     let answer = paris.exec("default", pod, &["dig", "+short", "www.example.org"]).unwrap();
     assert_eq!(answer.trim(), testbed::OUTSIDE);
-    let asked = bed.outside_queries().unwrap();
-    assert!(asked.iter().any(|line| line.contains("www.example.org.")), "{asked:?}");
+    // A name server answers first, and then writes that down.
+    let asked = wait::retry(PATIENCE, || {
+        let asked = bed.outside_queries()?;
+        ensure!(asked.iter().any(|line| line.contains("www.example.org.")), "{asked:?}");
+        Ok(asked)
+    });
+    let asked = asked.unwrap();
     assert!(!asked.iter().any(|line| line.contains("cluster.local.")), "{asked:?}");
 }
 
@@ -109,14 +117,14 @@ fn an_outage_of_the_api_server_passes(paris: &mut Cluster, before: &[(String, St
 fn a_lost_node_comes_back(paris: &mut Cluster) {
     // Its kubelet answers, if only that it wants to know who asks.
     let reach = |paris: &Cluster| {
-        let kubelet = ["-sk", "-m", "1", "https://192.168.7.12:10250/healthz"];
+        let kubelet = ["-sk", "-m", "5", "https://192.168.7.12:10250/healthz"];
         Run::new("curl", kubelet).in_netns(&paris.nodes[0].netns).done().is_ok()
     };
-    assert!(reach(paris));
+    assert!(wait::until(PATIENCE, || reach(paris)));
     paris.kill_node("paris-2").unwrap();
     assert!(!reach(paris));
     paris.start_node("paris-2").unwrap();
-    assert!(reach(paris));
+    assert!(wait::until(PATIENCE, || reach(paris)));
     // Kubernetes needs a moment to see that the pods of before are gone.
     wait::retry(PATIENCE, || {
         let pods = pods(paris);
@@ -134,7 +142,7 @@ fn this_machine_reaches_the_api_server(paris: &Cluster) {
 }
 
 fn rolled_out(paris: &Cluster) {
-    let args = ["rollout", "status", "daemonset/web", "--timeout=60s"];
+    let args = ["rollout", "status", "daemonset/web", "--timeout=300s"];
     paris.kubectl(args).unwrap().done().unwrap_or_else(|error| panic!("{error:#}\n{}", paris.describe()));
 }
 

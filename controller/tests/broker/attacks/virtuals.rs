@@ -3,7 +3,7 @@
 use controller::api::{Member, VirtualCidr};
 
 use super::{Attack, NOTICED, assert_refused, key};
-use crate::support::{apply, member, refusal};
+use crate::support::{apply, member, refusal, until_refused};
 
 /// A Member as [`member`] makes it, whose pods are known by virtual ones, by all when `only`.
 fn translated(cluster: &str, pods: &str, key: &str, r#virtual: &str, only: bool) -> Member {
@@ -20,6 +20,7 @@ async fn who_is_virtual_to_all_may_have_anothers_prefix_and_stays_virtual() {
     let taken = "10.160.0.0/24";
     let named = format!("a prefix that was added overlaps one of cluster {}", attack.victim_id);
     let open = translated(&attack.mallory_id, taken, &key(160, 2), "100.64.160.0/24", false);
+    until_refused(&members, &open, &named).await;
     assert_refused(refusal(apply(&members, &open).await), &named);
     let only = translated(&attack.mallory_id, taken, &key(160, 2), "100.64.160.0/24", true);
     apply(&members, &only).await.unwrap();
@@ -37,11 +38,12 @@ async fn a_virtual_prefix_is_its_members_as_any_other() {
     let (victims, members) = (attack.members(&attack.victim), attack.members(&attack.mallory));
     let theirs = translated(&attack.victim_id, "10.161.0.0/24", &key(161, 1), "100.64.161.0/24", false);
     apply(&victims, &theirs).await.unwrap();
-    tokio::time::sleep(NOTICED).await;
     let named = format!("a prefix that was added overlaps one of cluster {}", attack.victim_id);
+    let thief = |stolen: &str| translated(&attack.mallory_id, "10.161.1.0/24", &key(161, 2), stolen, true);
+    // What the victim has had from the beginning would be refused before this is known.
+    until_refused(&members, &thief("100.64.161.0/24"), &named).await;
     for stolen in ["100.64.161.0/24", "10.161.0.0/24"] {
-        let thief = translated(&attack.mallory_id, "10.161.1.0/24", &key(161, 2), stolen, true);
-        assert_refused(refusal(apply(&members, &thief).await), &named);
+        assert_refused(refusal(apply(&members, &thief(stolen)).await), &named);
     }
     let thief = member(&attack.mallory_id, "100.64.161.0/25", &key(161, 2));
     assert_refused(refusal(apply(&members, &thief).await), &named);
@@ -69,14 +71,15 @@ async fn who_has_anothers_services_does_not_get_its_virtual_prefix() {
     let mut theirs = translated(&attack.victim_id, "10.164.0.0/24", &key(164, 1), "100.64.164.0/24", true);
     theirs.spec.service_cidrs = vec!["10.164.64.0/18".to_owned()];
     apply(&victims, &theirs).await.unwrap();
-    tokio::time::sleep(NOTICED).await;
-    // Nobody is refused for that, so it must open nothing.
     let mut own = member(&attack.mallory_id, "10.164.64.0/24", &key(164, 2));
     own.spec.gateways[0].endpoints = vec!["10.164.65.9:51820".to_owned()];
-    apply(&members, &own).await.unwrap();
-    own.spec.virtual_cidrs = vec![VirtualCidr { pods: "10.164.64.0/24".into(), r#virtual: "100.64.164.0/24".into() }];
+    let mut thief = own.clone();
+    thief.spec.virtual_cidrs = vec![VirtualCidr { pods: "10.164.64.0/24".into(), r#virtual: "100.64.164.0/24".into() }];
     let named = format!("a prefix that was added overlaps one of cluster {}", attack.victim_id);
-    assert_refused(refusal(apply(&members, &own).await), &named);
+    until_refused(&members, &thief, &named).await;
+    // Nobody is refused for that, so it must open nothing.
+    apply(&members, &own).await.unwrap();
+    assert_refused(refusal(apply(&members, &thief).await), &named);
 }
 
 #[tokio::test]
