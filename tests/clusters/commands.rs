@@ -1,11 +1,11 @@
 //! `kubectl linkspan` as a person runs it against joined clusters.
 
-use anyhow::{Context as _, Result, ensure};
+use anyhow::{Context as _, Error, Result, ensure};
 use serde_json::Value;
 use testbed::Run;
 
 use crate::documentation::list::Test;
-use crate::joined::{Joined, SYSTEM};
+use crate::joined::{Joined, SYSTEM, eventually};
 use crate::{documented, pods, sources};
 
 /// What `verify` proves for each ordered pair of clusters with two pods each: from each pod to both pods by address, to
@@ -13,6 +13,9 @@ use crate::{documented, pods, sources};
 const PROOFS_OF_A_PAIR: usize = 12;
 /// How many there are more where pods have an IPv6 address too: from each to both.
 const PROOFS_OF_IPV6: usize = 4;
+/// How often a failover is tried that takes too long, and what is told of one: a busy machine takes longer.
+const FAILOVERS: usize = 3;
+const TOO_LONG: &str = "more than 5000 ms";
 
 /// `linkspan ARGS` on all clusters at once.
 pub fn everywhere(joined: &Joined, args: &[&str]) -> Run {
@@ -44,7 +47,7 @@ pub fn verify_restarts_gateways(joined: &mut Joined) -> Result<()> {
 }
 
 fn proofs(joined: &Joined, test: Test, more: usize) -> Result<()> {
-    let outcomes = array(&documented::run(joined, test)?)?;
+    let outcomes = array(&proven(joined, test)?)?;
     for outcome in &outcomes {
         ensure!(outcome["ok"] == true, "{outcome}");
         if outcome["proof"] == "failover" {
@@ -61,6 +64,27 @@ fn proofs(joined: &Joined, test: Test, more: usize) -> Result<()> {
         ensure!(there.stdout()?.is_empty(), "test pods are left in {}", cluster.spec.name);
     }
     Ok(())
+}
+
+/// What `verify` prints; where nothing fails but that failovers take too long, of another try.
+fn proven(joined: &Joined, test: Test) -> Result<String> {
+    for _ in 1..FAILOVERS {
+        let done = documented::run(joined, test);
+        let late = done.as_ref().err().map(all_late).unwrap_or_default();
+        if late.is_empty() {
+            return done;
+        }
+        eprintln!("clusters: verify is tried again: {late:?}");
+    }
+    documented::run(joined, test)
+}
+
+/// What is told of failovers that take too long; nothing where anything else is wrong, too.
+fn all_late(error: &Error) -> Vec<String> {
+    let told = error.to_string();
+    let late: Vec<String> = told.lines().filter(|line| line.contains(TOO_LONG)).map(str::to_owned).collect();
+    let failed = told.matches("\"ok\": false").count();
+    if late.len() == failed && told.trim_end().ends_with("looks for the reason") { late } else { Vec::new() }
 }
 
 /// Figures of both directions.
@@ -81,10 +105,14 @@ const ECHOES: u64 = 20;
 pub fn trace_counts_every_hop(joined: &mut Joined) -> Result<()> {
     let (near, far) = (worker(joined, "paris")?, worker(joined, "berlin")?);
     let (from, to) = (format!("node/{near}"), format!("berlin/{}", pods::name(&far)));
-    let echoes = array(&everywhere(joined, &["trace", &from, "to", &to, "-o", "json"]).stdout()?)?;
-    ensure!(echoes.len() == 1 && echoes[0]["sent"] == "20 echo requests, 20 answered", "{echoes:#?}");
-    // Out of the worker and over both gateways to the other worker's pod: 7 places. Back from there: 7, too.
-    ensure!(packets(&echoes[0])? == [ECHOES; 14], "{echoes:#?}");
+    // On a busy machine an answer may come too late to be one.
+    eventually(|| {
+        let echoes = array(&everywhere(joined, &["trace", &from, "to", &to, "-o", "json"]).stdout()?)?;
+        ensure!(echoes.len() == 1 && echoes[0]["sent"] == "20 echo requests, 20 answered", "{echoes:#?}");
+        // Out of the worker and over both gateways to the other worker's pod: 7 places. Back from there: 7, too.
+        ensure!(packets(&echoes[0])? == [ECHOES; 14], "{echoes:#?}");
+        Ok(())
+    })?;
 
     let name = "web.default.svc.clusterset.local";
     let url = format!("http://{name}/");

@@ -56,13 +56,13 @@ impl Joined {
     pub fn join(&self, name: &str) -> Result<()> {
         if name == BROKER {
             let broker = self.cluster(BROKER)?.kubeconfig_path().display().to_string();
-            let join = self.linkspan(name, &["join", name, "--broker-kubeconfig", &broker])?;
+            let join = self.linkspan(name, &["join", name, "--broker-kubeconfig", &broker, "--wait=300"])?;
             return join.done().with_context(|| self.describe());
         }
         self.cluster(name)?.kubectl(["apply", "-k", &deploy("crds")])?.done()?;
         let token = self.token(name)?;
         self.cluster(name)?.kubectl(["apply", "-k", &deploy("member")])?.done()?;
-        self.linkspan(name, &["join"])?.input(&token).done().with_context(|| self.describe())
+        self.linkspan(name, &["join", "--wait=300"])?.input(&token).done().with_context(|| self.describe())
     }
 
     /// A cluster by its name.
@@ -156,12 +156,12 @@ pub fn pack() -> Result<PathBuf> {
     Ok(archive)
 }
 
-/// Asks again until the answer is right, for at most a minute; the last answer is in the error.
+/// Asks again until the answer is right, for at most five minutes; the last answer is in the error.
 ///
 /// # Errors
 /// It never is.
 pub fn eventually<T>(attempt: impl FnMut() -> Result<T>) -> Result<T> {
-    testbed::wait::retry(Duration::from_secs(120), attempt)
+    testbed::wait::retry(Duration::from_secs(300), attempt)
 }
 
 /// As [`eventually`], for what waits until kubelet has brought a ConfigMap to CoreDNS (up to 90 s) and CoreDNS has noticed
@@ -170,5 +170,5 @@ pub fn eventually<T>(attempt: impl FnMut() -> Result<T>) -> Result<T> {
 /// # Errors
 /// It never is.
 pub fn once_coredns_knows<T>(attempt: impl FnMut() -> Result<T>) -> Result<T> {
-    testbed::wait::retry(Duration::from_secs(180), attempt)
+    testbed::wait::retry(Duration::from_secs(400), attempt)
 }

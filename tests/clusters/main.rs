@@ -23,6 +23,7 @@ mod restarts;
 mod skew;
 mod sources;
 mod steps;
+mod takeover;
 mod traces;
 
 use anyhow::Result;

@@ -3,7 +3,6 @@
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
-use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail, ensure};
 use ipnet::IpNet;
@@ -205,8 +204,9 @@ fn a_third_one_joins(joined: &mut Joined) -> Result<()> {
     std::thread::scope(|scope| {
         let url = format!("http://{address}/cgi-bin/slow");
         let stop = "/tmp/stop";
-        let script =
-            format!("curl -sSN {url} > /tmp/slow & until [ -e {stop} ]; do sleep 1; done; kill $!; cat /tmp/slow");
+        // It ends by itself, in case that nobody can tell it to.
+        let until = format!("until [ -e {stop} ] || [ $((i += 1)) -gt 3600 ]; do sleep 1; done");
+        let script = format!("i=0; curl -sSN {url} > /tmp/slow & {until}; kill $!; cat /tmp/slow");
         let reading = scope.spawn(move || berlin.exec("default", &pods::name("berlin-1"), &["/bin/sh", "-c", &script]));
         let began = wait::now();
         let met = joined.join(LAST).and_then(|()| are_ready(joined, &EVERYBODY)).and_then(|()| {
@@ -217,11 +217,11 @@ fn a_third_one_joins(joined: &mut Joined) -> Result<()> {
             Ok(())
         });
         let seconds = began.elapsed().as_secs();
-        berlin.exec("default", &pods::name("berlin-1"), &["touch", stop])?;
+        eventually(|| berlin.exec("default", &pods::name("berlin-1"), &["touch", stop]))?;
         let lines = reading.join().unwrap()?.lines().count() as u64;
         met?;
         // The shell that prints the lines sleeps a little longer than a second, on a busy machine more so.
-        ensure!(lines >= seconds.min(290) * 2 / 3, "only {lines} lines came in {seconds} s");
+        ensure!(lines >= seconds * 2 / 3, "only {lines} lines came in {seconds} s");
         Ok(())
     })?;
     let after = (known_as(joined, "paris", "berlin")?, known_as(joined, "berlin", "paris")?);
@@ -259,11 +259,11 @@ fn nodes_meet(joined: &mut Joined) -> Result<()> {
 /// rome as those leave who keep Linkspan's manifests in Git; berlin, and at last paris with the broker, by one command.
 fn leaving_leaves_no_trace(joined: &mut Joined) -> Result<()> {
     ensure!(corefile(joined)?.contains("# linkspan begin"), "{LAST} finds names without the Corefile");
-    joined.linkspan(LAST, &["leave"])?.done()?;
+    joined.linkspan(LAST, &["leave", "--wait=300"])?.done()?;
     is_clean(joined)?;
-    joined.cluster(LAST)?.kubectl(["delete", "-k", &deploy("member"), "--timeout=90s"])?.done()?;
-    joined.linkspan("berlin", &["uninstall", "--cluster", "--crds"])?.done()?;
-    joined.linkspan(BROKER, &["uninstall", "--cluster", "--broker", "--crds"])?.done()?;
+    joined.cluster(LAST)?.kubectl(["delete", "-k", &deploy("member"), "--timeout=300s"])?.done()?;
+    joined.linkspan("berlin", &["uninstall", "--cluster", "--crds", "--wait=300"])?.done()?;
+    joined.linkspan(BROKER, &["uninstall", "--cluster", "--broker", "--crds", "--wait=300"])?.done()?;
     nothing_is_left(joined)
 }
 
@@ -286,5 +286,5 @@ fn is_clean(joined: &Joined) -> Result<()> {
 
 fn nothing_is_left(joined: &Joined) -> Result<()> {
     FIRST.iter().try_for_each(|name| assert_no_object(joined.cluster(name)?))?;
-    wait::retry(Duration::from_secs(120), || Traces::of(&joined.bed)?.assert_as(&joined.before))
+    eventually(|| Traces::of(&joined.bed)?.assert_as(&joined.before))
 }

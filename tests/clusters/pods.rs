@@ -11,7 +11,7 @@ use testbed::{Cluster, stock};
 const SERVE: &str = r#"mkdir -p /tmp/www/cgi-bin
 hostname > /tmp/www/index.html
 printf '#!/bin/sh\necho; echo "$REMOTE_ADDR" | sed "s/^\\[//; s/\\]$//; s/^::ffff://"\n' > /tmp/www/cgi-bin/from
-printf '#!/bin/sh\necho; for i in $(seq 300); do echo "$i"; sleep 1; done\n' > /tmp/www/cgi-bin/slow
+printf '#!/bin/sh\necho; for i in $(seq 3600); do echo "$i"; sleep 1; done\n' > /tmp/www/cgi-bin/slow
 chmod +x /tmp/www/cgi-bin/*
 cp -r /tmp/www /tmp/other
 echo "$(hostname) at 8080" > /tmp/other/index.html
@@ -19,6 +19,9 @@ httpd -p [::]:8080 -h /tmp/other
 exec httpd -f -p [::]:80 -h /tmp/www"#;
 /// What is behind a pod's name where it is asked at its other port.
 pub const AT_8080: &str = " at 8080";
+
+/// What does not come in time is asked for again: a busy machine takes longer. Who is refused does not ask again.
+const AGAIN: [&str; 4] = ["--retry", "2", "--retry-delay", "1"];
 
 /// The pod of a node: `on-paris-1`.
 pub fn name(node: &str) -> String {
@@ -45,7 +48,7 @@ pub fn start(cluster: &Cluster) -> Result<()> {
         });
         cluster.apply(&pod.to_string())?;
     }
-    cluster.nodes.iter().try_for_each(|node| cluster.wait_pod("default", &name(&node.name), Duration::from_secs(120)))
+    cluster.nodes.iter().try_for_each(|node| cluster.wait_pod("default", &name(&node.name), Duration::from_secs(300)))
 }
 
 /// The address of a node's pod.
@@ -70,17 +73,25 @@ pub fn addresses(cluster: &Cluster, node: &str) -> Result<Vec<IpAddr>> {
 /// What a node's pod reads at a URL, without the line end.
 ///
 /// # Errors
-/// Nothing within 5 s.
+/// Nothing within 5 s, three times.
 pub fn read(cluster: &Cluster, node: &str, url: &str) -> Result<String> {
+    curl(cluster, node, &[&AGAIN[..], &[url]].concat())
+}
+
+/// As [`read`], asked once: where there shall be no answer.
+///
+/// # Errors
+/// Nothing within 5 s.
+pub fn read_once(cluster: &Cluster, node: &str, url: &str) -> Result<String> {
     curl(cluster, node, &[url])
 }
 
 /// As [`read`], over one family: `-4` or `-6`.
 ///
 /// # Errors
-/// Nothing within 5 s.
+/// Nothing within 5 s, three times.
 pub fn read_over(cluster: &Cluster, node: &str, family: &str, url: &str) -> Result<String> {
-    curl(cluster, node, &[family, url])
+    curl(cluster, node, &[&AGAIN[..], &[family, url]].concat())
 }
 
 fn curl(cluster: &Cluster, node: &str, words: &[&str]) -> Result<String> {
@@ -100,7 +111,8 @@ pub fn host(address: IpAddr) -> String {
 /// `dig` fails.
 pub fn resolve(cluster: &Cluster, node: &str, host: &str, kind: &str) -> Result<Vec<String>> {
     let said = cluster.exec("default", &name(node), &["dig", "+short", "+time=2", "+tries=2", host, kind])?;
-    let mut found: Vec<String> = said.lines().map(str::to_owned).collect();
+    // In between, dig tells what it has asked for in vain.
+    let mut found: Vec<String> = said.lines().filter(|line| !line.starts_with(';')).map(str::to_owned).collect();
     found.sort();
     Ok(found)
 }

@@ -77,8 +77,8 @@ pub fn row_67_a_client_stays_with_its_pod_for_as_long_as_was_asked(joined: &mut 
         wait::pause(AFFINITY + Duration::from_secs(1));
         let mut again = BTreeMap::new();
         for (name, host) in stuck.keys() {
-            let answers = answers(joined.cluster(name)?, &client(name), host, STUCK)?;
-            again.insert((*name, host.clone()), stuck_to(&answers)?);
+            let one = eventually(|| stuck_to(&answers(joined.cluster(name)?, &client(name), host, STUCK)?))?;
+            again.insert((*name, host.clone()), one);
         }
         let moved = |name: &str| stuck.iter().any(|(key, one)| key.0 == name && again.get(key) != Some(one));
         if CLUSTERS.into_iter().all(moved) {

@@ -31,9 +31,13 @@ pub fn diagnosing_takes_its_roles_and_no_others(joined: &mut Joined) -> Result<(
         }
     }
     let diagnose = everywhere(joined, &["diagnose", "--as", "ada"]);
-    let (code, said) = ended(&diagnose)?;
     let missing = "missing permission: get pods/exec in namespace linkspan-system";
-    ensure!(code == Some(3) && said.contains(missing), "{code:?}: {said}");
+    // The authorizers of API servers learn of bindings by watches.
+    eventually(|| {
+        let (code, said) = ended(&diagnose)?;
+        ensure!(code == Some(3) && said.contains(missing), "{code:?}: {said}");
+        Ok(())
+    })?;
     for name in CLUSTERS {
         let bind = ["create", "rolebinding", "ada", "-n", SYSTEM, "--role=linkspan-diagnose", "--user=ada"];
         joined.cluster(name)?.kubectl(bind)?.done()?;

@@ -85,7 +85,7 @@ fn are_replaced(cluster: &Cluster, before: &BTreeSet<String>) -> Result<()> {
         ensure!(now.len() == 2 && now.is_disjoint(before), "{now:?} have come for {before:?}");
         Ok(())
     })?;
-    let rollout = ["rollout", "status", "deployment/linkspan-controller", "-n", SYSTEM, "--timeout=120s"];
+    let rollout = ["rollout", "status", "deployment/linkspan-controller", "-n", SYSTEM, "--timeout=300s"];
     cluster.kubectl(rollout)?.done()
 }
 
@@ -103,7 +103,7 @@ fn address(cluster: &Cluster) -> Result<String> {
 const LOAD: &str = r#"
 curl -sSN "http://$NAME/cgi-bin/slow" > /tmp/slow 2>&1 &
 calls=0
-until [ -e /tmp/stop ] || [ $calls = 3000 ]; do
+until [ -e /tmp/stop ] || [ $calls = 20000 ]; do
   calls=$((calls + 1))
   curl -sS --fail --max-time 30 "http://$NAME/" 2>&1 > /dev/null | sed "s/^/call $calls: /"
   dig +short +time=5 +tries=3 "$NAME" A | grep -q "^[0-9]" || echo "name $calls: no answer"
@@ -129,7 +129,7 @@ pub fn under_load(joined: &Joined, host: &str, something: impl FnOnce() -> Resul
         let done = something();
         let seconds = began.elapsed().as_secs() as usize;
         // All of them, so that none goes on when another one has failed.
-        let stopped = CLUSTERS.map(|name| run(name, "touch /tmp/stop"));
+        let stopped = CLUSTERS.map(|name| eventually(|| run(name, "touch /tmp/stop")));
         for (name, load) in CLUSTERS.into_iter().zip(loads) {
             let said = load.join().unwrap()?;
             let lines: Vec<_> = said.lines().collect();

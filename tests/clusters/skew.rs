@@ -74,7 +74,7 @@ fn change(joined: &Joined, cluster: &str, archive: &Path, bases: &[String]) -> R
     }
     for what in ["daemonset/linkspan-node", "deployment/linkspan-controller", "deployment/linkspan-dns"] {
         cluster.kubectl(["rollout", "restart", what, "-n", SYSTEM])?.done()?;
-        cluster.kubectl(["rollout", "status", what, "-n", SYSTEM, "--timeout=180s"])?.done()?;
+        cluster.kubectl(["rollout", "status", what, "-n", SYSTEM, "--timeout=300s"])?.done()?;
     }
     Ok(())
 }

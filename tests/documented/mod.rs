@@ -13,7 +13,7 @@ use std::process::{Command, Output, Stdio};
 use list::{Documented, Test};
 
 /// Longest time that a command may take, in seconds; those that wait for clusters give up before.
-const PATIENCE: &str = "300";
+const PATIENCE: &str = "900";
 
 /// Commands that go on until they are told to end, by one SIGTERM. `says TEXT COMMAND` waits for a text, `stays COMMAND` looks
 /// whether it still runs a second later.

@@ -73,7 +73,7 @@ pub(super) fn credential_refused(joined: &Joined) -> Result<()> {
 
 pub(super) fn join_again(joined: &Joined) -> Result<()> {
     let token = joined.token("berlin")?;
-    joined.linkspan("berlin", &["join"])?.input(&token).done()?;
+    joined.linkspan("berlin", &["join", "--wait=300"])?.input(&token).done()?;
     unexport_new(joined)
 }
 
@@ -92,5 +92,5 @@ pub(super) fn credential_expired(joined: &Joined) -> Result<()> {
 
 pub(super) fn renew(joined: &Joined) -> Result<()> {
     let token = joined.token("berlin")?;
-    joined.linkspan("berlin", &["join"])?.input(&token).done()
+    joined.linkspan("berlin", &["join", "--wait=300"])?.input(&token).done()
 }

@@ -57,7 +57,7 @@ pub(super) fn widen(joined: &Joined) -> Result<()> {
     for name in CLUSTERS {
         let cluster = joined.cluster(name)?;
         cluster.kubectl(["rollout", "restart", "daemonset/linkspan-node", "-n", SYSTEM])?.done()?;
-        cluster.kubectl(["rollout", "status", "daemonset/linkspan-node", "-n", SYSTEM, "--timeout=120s"])?.done()?;
+        cluster.kubectl(["rollout", "status", "daemonset/linkspan-node", "-n", SYSTEM, "--timeout=300s"])?.done()?;
     }
     Ok(())
 }
@@ -81,7 +81,7 @@ pub(super) fn gateway_dead(joined: &Joined) -> Result<()> {
 
 pub(super) fn restore_gateway(joined: &Joined) -> Result<()> {
     choose_nodes(joined, "null")?;
-    let args = ["rollout", "status", "daemonset/linkspan-node", "-n", SYSTEM, "--timeout=120s"];
+    let args = ["rollout", "status", "daemonset/linkspan-node", "-n", SYSTEM, "--timeout=300s"];
     joined.cluster("berlin")?.kubectl(args)?.done()
 }
 

@@ -20,7 +20,7 @@ const PORT: u16 = 6443;
 /// The kubeconfig for programs on this machine, outside of all namespaces.
 const HOST: &str = "host";
 /// How long a cluster may take from its last process to its last ready pod.
-const READY: Duration = Duration::from_secs(120);
+const READY: Duration = Duration::from_secs(300);
 
 /// A running cluster.
 pub struct Cluster {

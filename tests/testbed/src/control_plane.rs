@@ -13,7 +13,7 @@ use crate::processes::{Lifetime, Processes};
 use crate::{programs, wait};
 
 /// How long a program of the control plane may take to become ready; 3 seconds on an idle machine.
-const READY: Duration = Duration::from_secs(90);
+const READY: Duration = Duration::from_secs(300);
 
 /// What etcd tells others of its addresses, which have to have a port: there are no others.
 const NOBODY: &str = "http://127.0.0.1:1";

@@ -16,7 +16,7 @@ use crate::spec::Spec;
 use crate::{programs, wait};
 
 /// How long one step of a node's start may take.
-const STEP: Duration = Duration::from_secs(60);
+const STEP: Duration = Duration::from_secs(300);
 
 /// The name of the process that holds a node's namespaces.
 const INIT: &str = "node";
