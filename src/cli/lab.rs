@@ -15,7 +15,7 @@ use crate::lab::proof::{self, Proof};
 use crate::lab::{self, Access, Family, Lab, OnDrop, Prefix, Proxy, Report, Spec, Target, pod};
 
 /// How long the nodes may take to be ready and joined.
-const READY_WITHIN: Duration = Duration::from_secs(30);
+const READY_WITHIN: Duration = Duration::from_secs(120);
 /// Exit code after a signal: 128 and the number of SIGINT, as shells have it.
 const INTERRUPTED: u8 = 130;
 /// How often a pod's client sends in `pod-beat`.

@@ -267,6 +267,9 @@ fn times(mut took: Vec<u64>) -> anyhow::Result<Times> {
 
 #[cfg(test)]
 mod tests {
+    use tokio::net::{TcpListener, TcpSocket};
+
+    use super::super::server::serve_on;
     use super::*;
 
     #[test]
@@ -279,14 +282,14 @@ mod tests {
 
     /// A server on a free port of the loopback interface.
     async fn server() -> String {
-        let free = std::net::TcpListener::bind("127.0.0.1:0").expect("a free port");
-        let at = free.local_addr().expect("an address");
-        drop(free);
-        tokio::spawn(super::super::server::serve(at, "probe-0".to_owned()));
-        while TcpStream::connect(at).await.is_err() {
-            tokio::task::yield_now().await;
+        loop {
+            let tcp = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
+            let at = tcp.local_addr().expect("an address");
+            // For UDP it may be another's.
+            let Ok(udp) = UdpSocket::bind(at).await else { continue };
+            tokio::spawn(serve_on(tcp, udp, "probe-0".to_owned()));
+            return at.to_string();
         }
-        at.to_string()
     }
 
     #[tokio::test]
@@ -314,7 +317,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn sending_ends_although_nothing_is_taken() {
-        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a free port");
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
         let at = listener.local_addr().expect("an address").to_string();
         let taken = tokio::spawn(async move { listener.accept().await });
         let sent = tokio::time::timeout(Duration::from_secs(60), send(&at, Duration::from_secs(2))).await;
@@ -325,9 +328,10 @@ mod tests {
 
     #[tokio::test]
     async fn nobody_there_is_an_error_that_names_the_target() {
-        let free = std::net::TcpListener::bind("127.0.0.1:0").expect("a free port");
-        let at = free.local_addr().expect("an address").to_string();
-        drop(free);
+        // Nobody else is given a port that is bound, although nobody listens there.
+        let held = TcpSocket::new_v4().expect("a socket");
+        held.bind(SocketAddr::from(([127, 0, 0, 1], 0))).expect("a free port");
+        let at = held.local_addr().expect("an address").to_string();
         let error = call(&at, Transport::Tcp).await.expect_err("nobody listens");
         assert_eq!(error.to_string(), format!("no connection to {at}"));
         let error = call("no-such-name.invalid:80", Transport::Tcp).await.expect_err("no such name");

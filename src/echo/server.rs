@@ -28,6 +28,11 @@ pub async fn serve(listen: SocketAddr, name: String) -> anyhow::Result<()> {
     let tcp = TcpListener::bind(listen).await.with_context(|| format!("failed to listen on TCP {listen}"))?;
     let udp = UdpSocket::bind(listen).await.with_context(|| format!("failed to listen on UDP {listen}"))?;
     tracing::info!(%listen, %name, "serving");
+    serve_on(tcp, udp, name).await
+}
+
+/// Serves on sockets that are there.
+pub(super) async fn serve_on(tcp: TcpListener, udp: UdpSocket, name: String) -> anyhow::Result<()> {
     let name: Arc<str> = name.into();
     tokio::select! {
         served = streams(tcp, Arc::clone(&name)) => served,

@@ -12,6 +12,7 @@ use super::command::{Run, each};
 use super::flannel::{self, POD_MTU, dad};
 use super::kube_proxy;
 use super::plan::{Node, Place, Plan, Site};
+use super::processes;
 use super::spec::{Prefix, Proxy};
 
 /// Where `ip netns` looks for files that shall replace those of `/etc` in a namespace.
@@ -61,12 +62,17 @@ pub fn build(plan: &Plan) -> Result<()> {
 /// Removes every process, namespace and file that bears the prefix, in whatever state a crash left it.
 ///
 /// # Errors
-/// A namespace or file cannot be removed.
+/// A process, namespace or file cannot be removed.
 pub fn remove(prefix: &Prefix) -> Result<()> {
     let leftovers = namespaces(prefix)?;
-    super::processes::end(&leftovers)?;
+    let held = processes::hold(&leftovers)?;
+    for namespace in &held {
+        processes::end(std::slice::from_ref(namespace))?;
+    }
     let names: String = leftovers.iter().map(|name| format!("netns del {name}\n")).collect();
     Run::new("ip", ["-batch", "-"]).input(names).done()?;
+    // What was being started may have entered since; without names, nothing more does.
+    processes::end(&held)?;
     for name in entries(Path::new(ETC_NETNS), prefix)? {
         let folder = Path::new(ETC_NETNS).join(name);
         fs::remove_dir_all(&folder).with_context(|| format!("failed to remove {}", folder.display()))?;

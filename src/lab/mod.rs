@@ -32,6 +32,7 @@ mod tools;
 
 use std::fs::File;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail};
 pub use rustix::process::Signal;
@@ -48,6 +49,9 @@ pub use state::Access;
 pub use tools::check as check_machine;
 
 use processes::Processes;
+
+/// How long a server in a pod may take to listen.
+const SERVES_WITHIN: Duration = Duration::from_secs(60);
 
 /// What happens to the lab when its value is dropped.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -245,7 +249,13 @@ impl Lab {
         }
         for (label, netns) in &servers {
             let name = format!("serve-{}", label.replace('/', "-"));
-            if !wait_until(std::time::Duration::from_secs(5), || serves(netns)) {
+            let mut listens = false;
+            // One that has ended, as when the lab is interrupted, is not waited for.
+            wait_until(SERVES_WITHIN, || {
+                listens = serves(netns);
+                listens || self.processes.running(&name).is_none()
+            });
+            if !listens {
                 bail!("the server of {label} does not come up: {}", self.processes.last_words(&name, 5));
             }
         }

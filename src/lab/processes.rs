@@ -1,20 +1,22 @@
 //! Processes in the lab's namespaces: the real binary on every node, a server in every pod, and their end.
 
 use std::collections::BTreeMap;
-use std::fs::{self, File};
+use std::fs::{self, File, Metadata};
+use std::io;
+use std::os::unix::fs::MetadataExt as _;
 use std::os::unix::process::CommandExt as _;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Stdio};
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail};
 use rustix::process::{Pid, Signal, kill_process};
 
-use super::clock::{pause, wait_until};
+use super::clock::{now, pause, wait_until};
 use super::command::Run;
 
 /// How long a process may take to end after SIGTERM before it is killed, and to vanish after that.
-const GRACE: Duration = Duration::from_secs(5);
+const GRACE: Duration = Duration::from_secs(30);
 
 /// Programs that run in the background, by name. Each has a file `NAME.pid` and a log `NAME.log` in one folder, so that
 /// a later call of `linkspan lab` finds them.
@@ -62,10 +64,10 @@ impl Processes {
         Stat::read(pid).filter(|stat| stat.started == started && !stat.ended).map(|_| pid)
     }
 
-    /// Ends a process by a signal and waits until it is gone. SIGTERM is followed by SIGKILL after 5 seconds.
+    /// Ends a process by a signal and waits until it is gone. SIGTERM is followed by SIGKILL after 30 seconds.
     ///
     /// # Errors
-    /// It does not run, or is still there 5 seconds after SIGKILL.
+    /// It does not run, or is still there 30 seconds after SIGKILL.
     pub fn stop(&mut self, name: &str, signal: Signal) -> Result<()> {
         let Some(pid) = self.running(name) else {
             bail!("{name} does not run; its last words are in {}", self.log(name).display());
@@ -108,31 +110,52 @@ impl Processes {
     }
 }
 
+/// Takes hold of namespaces, so that the processes in them are found when their names are gone. What has no name any
+/// more is left out.
+///
+/// # Errors
+/// A name cannot be opened.
+pub fn hold(namespaces: &[String]) -> Result<Vec<File>> {
+    let open = |name: &String| match File::open(Path::new("/run/netns").join(name)) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => None,
+        opened => Some(opened.with_context(|| format!("failed to open the namespace {name}"))),
+    };
+    namespaces.iter().filter_map(open).collect()
+}
+
 /// Kills every process in these namespaces and waits until none is left.
 ///
 /// # Errors
-/// The namespaces cannot be asked, or a process survives SIGKILL for 5 seconds.
-pub fn end(namespaces: &[String]) -> Result<()> {
-    for name in namespaces {
-        let mut left = pids(name)?;
-        for _ in 0..500 {
-            if left.is_empty() {
-                break;
-            }
-            left.iter().for_each(|pid| send(*pid, Signal::KILL));
-            pause(Duration::from_millis(10));
-            left = pids(name)?;
+/// The processes cannot be listed, or one survives SIGKILL for 30 seconds.
+pub fn end(namespaces: &[File]) -> Result<()> {
+    let held = namespaces.iter().map(|namespace| namespace.metadata().map(|found| identity(&found)));
+    let held = held.collect::<io::Result<Vec<_>>>().context("failed to look at the lab's namespaces")?;
+    let begin = now();
+    loop {
+        let left = inside(&held).context("failed to list the processes of this machine")?;
+        if left.is_empty() {
+            return Ok(());
         }
-        if !left.is_empty() {
-            bail!("processes {left:?} in namespace {name} are still there 5 s after SIGKILL");
+        if begin.elapsed() >= GRACE {
+            bail!("processes {left:?} in the lab's namespaces are still there {} s after SIGKILL", GRACE.as_secs());
         }
+        left.iter().for_each(|pid| send(*pid, Signal::KILL));
+        pause(Duration::from_millis(10));
     }
-    Ok(())
 }
 
-fn pids(netns: &str) -> Result<Vec<u32>> {
-    let listed = Run::new("ip", ["netns", "pids", netns]).stdout()?;
-    Ok(listed.lines().filter_map(|line| line.trim().parse().ok()).collect())
+fn inside(namespaces: &[(u64, u64)]) -> io::Result<Vec<u32>> {
+    let listed = fs::read_dir("/proc")?.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse::<u32>().ok());
+    // A process that has ended meanwhile is in none.
+    let is_inside = |pid: &u32| {
+        fs::metadata(format!("/proc/{pid}/ns/net")).is_ok_and(|found| namespaces.contains(&identity(&found)))
+    };
+    Ok(listed.filter(is_inside).collect())
+}
+
+/// What tells a namespace from every other one, as long as it is held.
+fn identity(namespace: &Metadata) -> (u64, u64) {
+    (namespace.dev(), namespace.ino())
 }
 
 fn send(pid: u32, signal: Signal) {

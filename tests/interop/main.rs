@@ -4,12 +4,15 @@
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test that cannot go on has failed")]
 
 mod flood;
+#[path = "../support/pings.rs"]
+mod pings;
 mod support;
 mod transfer;
 
 use std::process::Stdio;
 use std::time::Duration;
 
+use pings::Pings;
 use support::{
     Caller, LINKSPAN_INNER, LINKSPAN_INNER6, OTHER_INNER, OTHER_INNER6, OTHER_PORT, Pair, Program, Setup, eventually,
     preshared_key, run, within,
@@ -24,7 +27,7 @@ fn linkspan_starts_the_handshake() {
         pair.wait_from_linkspan();
         assert!(pair.handshake_age() < 60, "{program:?}");
         // The other end learned where Linkspan is, and can now speak first.
-        assert_eq!(pair.other.ping(OTHER_INNER, LINKSPAN_INNER, 5), 5, "{program:?}");
+        pair.other.pings_all(OTHER_INNER, LINKSPAN_INNER);
     }
 }
 
@@ -34,7 +37,7 @@ fn the_other_end_starts_the_handshake() {
         let pair = Pair::start(&Setup { caller: Caller::Other, ..Setup::new(program) });
         pair.wait_from_other();
         assert!(pair.handshake_age() < 60, "{program:?}");
-        assert_eq!(pair.linkspan.ping(LINKSPAN_INNER, OTHER_INNER, 5), 5, "{program:?}");
+        pair.linkspan.pings_all(LINKSPAN_INNER, OTHER_INNER);
     }
 }
 
@@ -43,8 +46,8 @@ fn full_packets_and_both_families_pass_both_ways() {
     for program in PROGRAMS {
         let pair = Pair::start(&Setup::new(program));
         pair.wait_from_linkspan();
-        assert_eq!(pair.linkspan.ping(LINKSPAN_INNER6, OTHER_INNER6, 5), 5, "{program:?}");
-        assert_eq!(pair.other.ping(OTHER_INNER6, LINKSPAN_INNER6, 5), 5, "{program:?}");
+        pair.linkspan.pings_all(LINKSPAN_INNER6, OTHER_INNER6);
+        pair.other.pings_all(OTHER_INNER6, LINKSPAN_INNER6);
         // 1420 bytes of MTU less 28 of IPv4 and ICMP headers; nothing may be fragmented.
         let pings = [(&pair.linkspan, LINKSPAN_INNER, OTHER_INNER), (&pair.other, OTHER_INNER, LINKSPAN_INNER)];
         for (host, from, to) in pings {
@@ -69,7 +72,7 @@ fn the_tunnel_runs_over_ipv6() {
     let pair = Pair::start(&Setup { outer6: true, ..Setup::new(Program::WireguardGo) });
     pair.wait_from_linkspan();
     assert_eq!(pair.wg("endpoints"), ["[2001:db8::1]:51821"]);
-    assert_eq!(pair.other.ping(OTHER_INNER, LINKSPAN_INNER, 5), 5);
+    pair.other.pings_all(OTHER_INNER, LINKSPAN_INNER);
 }
 
 #[test]
@@ -78,7 +81,7 @@ fn equal_preshared_keys_join() {
         let key = preshared_key();
         let pair = Pair::start(&Setup { preshared: [Some(key.clone()), Some(key)], ..Setup::new(program) });
         pair.wait_from_linkspan();
-        assert_eq!(pair.other.ping(OTHER_INNER, LINKSPAN_INNER, 5), 5, "{program:?}");
+        pair.other.pings_all(OTHER_INNER, LINKSPAN_INNER);
     }
 }
 
@@ -111,13 +114,13 @@ fn keepalives_flow_without_traffic() {
 fn linkspan_follows_a_peer_that_moves() {
     let pair = Pair::start(&Setup::new(Program::WireguardGo));
     pair.wait_from_linkspan();
+    let before = pair.handshake_at();
     pair.other.ip("addr del 192.0.2.2/24 dev eth0");
     pair.other.ip("addr add 192.0.2.3/24 dev eth0");
-    // The first packet from the new address tells Linkspan where to answer.
-    within(Duration::from_secs(10), "the moved peer is answered", || {
-        pair.other.ping(OTHER_INNER, LINKSPAN_INNER, 1) == 1
-    });
-    assert_eq!(pair.linkspan.ping(LINKSPAN_INNER, OTHER_INNER, 5), 5);
+    eventually("the moved peer is answered", || pair.other.ping(OTHER_INNER, LINKSPAN_INNER, 1) == 1);
+    // The first packet from the new address tells Linkspan where to answer, and not the handshake that follows silence.
+    assert_eq!(pair.handshake_at(), before, "a handshake was needed");
+    pair.linkspan.pings_all(LINKSPAN_INNER, OTHER_INNER);
 }
 
 #[test]
@@ -126,23 +129,22 @@ fn a_peer_follows_linkspan_when_it_moves() {
     pair.wait_from_linkspan();
     pair.linkspan.ip("addr del 192.0.2.1/24 dev eth0");
     pair.linkspan.ip("addr add 192.0.2.4/24 dev eth0");
-    within(Duration::from_secs(10), "Linkspan is answered at its new address", || {
-        pair.linkspan.ping(LINKSPAN_INNER, OTHER_INNER, 1) == 1
-    });
+    eventually("Linkspan is answered at its new address", || pair.linkspan.ping(LINKSPAN_INNER, OTHER_INNER, 1) == 1);
     assert_eq!(pair.wg("endpoints"), ["192.0.2.4:51821"]);
-    assert_eq!(pair.other.ping(OTHER_INNER, LINKSPAN_INNER, 5), 5);
+    pair.other.pings_all(OTHER_INNER, LINKSPAN_INNER);
 }
 
 #[test]
 fn a_crashed_linkspan_is_back_without_waiting_for_the_peer() {
     let mut pair = Pair::start(&Setup { caller: Caller::Linkspan, ..Setup::new(Program::WireguardGo) });
     pair.wait_from_linkspan();
-    std::thread::sleep(Duration::from_secs(4));
-    let before = pair.handshake_age();
+    let before = pair.handshake_at();
+    // Handshakes are told to the second.
+    std::thread::sleep(Duration::from_secs(2));
     pair.crash_and_restart_linkspan();
     // A peer that hears nothing begins anew after 15 s (KEEPALIVE_TIMEOUT and REKEY_TIMEOUT of the WireGuard paper).
     within(Duration::from_secs(10), "the tunnel is back", || pair.linkspan.ping(LINKSPAN_INNER, OTHER_INNER, 1) == 1);
-    assert!(pair.handshake_age() < before, "a new handshake");
+    assert!(pair.handshake_at() > before, "it came back without a new handshake");
 }
 
 /// Real time, since both ends have a clock of their own: REKEY_AFTER_TIME is 120 s (WireGuard paper, section 6.1).
@@ -150,24 +152,23 @@ fn a_crashed_linkspan_is_back_without_waiting_for_the_peer() {
 fn sessions_are_renewed_after_120_seconds_and_no_packet_is_lost() {
     let pairs = PROGRAMS.map(|program| Pair::start(&Setup::new(program)));
     pairs.iter().for_each(Pair::wait_from_linkspan);
-    // 650 pings, 200 ms apart: 130 s, each way, on each pair.
+    // 130 s of pings, 200 ms apart, each way, on each pair.
     let pings = pairs.each_ref().map(|pair| {
         let ways = [(&pair.linkspan, LINKSPAN_INNER, OTHER_INNER), (&pair.other, OTHER_INNER, LINKSPAN_INNER)];
         ways.map(|(host, from, to)| {
-            let mut ping = host.command("ping");
-            ping.args(["-q", "-n", "-i", "0.2", "-c", "650", "-W", "1", "-I", from, to]).stdout(Stdio::piped());
-            ping.spawn().unwrap()
+            Pings::start(130, 5, |arguments| {
+                let mut ping = host.command("ping");
+                ping.args(arguments).args(["-I", from, to]).stdout(Stdio::piped()).stderr(Stdio::piped());
+                ping.spawn().unwrap()
+            })
         })
     });
-    for (ping, program) in pings.into_iter().zip(PROGRAMS).flat_map(|(ways, program)| ways.map(|ping| (ping, program)))
-    {
-        let output = ping.wait_with_output().unwrap();
-        let text = String::from_utf8_lossy(&output.stdout).into_owned();
-        assert!(text.contains("650 packets transmitted, 650 received"), "{program:?}: {text}");
+    for (ways, program) in pings.into_iter().zip(PROGRAMS) {
+        ways.into_iter().for_each(|pings| pings.assert_all_answered(&format!("{program:?}")));
     }
     for (pair, program) in pairs.iter().zip(PROGRAMS) {
         let age = pair.handshake_age();
-        assert!(age < 20, "{program:?}: after more than 130 s, the last handshake is {age} s old");
+        assert!(age < 100, "{program:?}: after more than 130 s, the last handshake is {age} s old");
     }
 }
 

@@ -110,6 +110,12 @@ impl Host {
         // "5 packets transmitted, 5 received, 0% packet loss, time 404ms"
         received.split(", ").nth(1).and_then(|part| part.split(' ').next()).unwrap().parse().unwrap()
     }
+
+    /// Waits until five pings in a row are answered. One time may not do: once any is answered, `ping` does not wait
+    /// for the last ones.
+    pub fn pings_all(&self, from: &str, to: &str) {
+        eventually(&format!("{to} answers all pings from {from}"), || self.ping(from, to, 5) == 5);
+    }
 }
 
 impl Drop for Host {
@@ -275,17 +281,27 @@ impl Pair {
         [columns[0].parse().unwrap(), columns[1].parse().unwrap()]
     }
 
+    /// When the other end, which is wireguard-go, last finished a handshake, in seconds since 1970.
+    pub fn handshake_at(&self) -> u64 {
+        assert_eq!(self.program, Program::WireguardGo, "boringtun-cli tells something else");
+        let told = self.latest_handshake();
+        assert!(told > 0, "there was no handshake");
+        told
+    }
+
     /// Seconds since the other end last finished a handshake.
     pub fn handshake_age(&self) -> u64 {
-        let told: u64 = self.wg("latest-handshakes")[0].parse().unwrap();
         match self.program {
             // As the configuration protocol says: seconds since 1970.
             Program::WireguardGo => {
-                assert!(told > 0, "there was no handshake");
-                SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs() - told
+                SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs() - self.handshake_at()
             }
-            Program::BoringtunCli => told,
+            Program::BoringtunCli => self.latest_handshake(),
         }
+    }
+
+    fn latest_handshake(&self) -> u64 {
+        self.wg("latest-handshakes")[0].parse().unwrap()
     }
 
     /// Waits until a ping from Linkspan's host is answered.

@@ -61,6 +61,8 @@ fn a_killed_lab_is_cleared_away_by_the_next_command() {
     assert!(!traces("lstk-").is_empty(), "nothing was left, so this proves nothing");
     let down = lab(&["down", "--prefix", "lstk-"]).output().unwrap();
     assert_eq!(String::from_utf8_lossy(&down.stdout), "The lab is removed.\n");
+    // What the killed process was starting may not have entered its namespace yet: it does not find it, and ends.
+    wait_until(Duration::from_secs(60), || traces("lstk-").is_empty());
     assert_eq!(traces("lstk-"), [""; 0]);
     let again = lab(&["down", "--prefix", "lstk-"]).output().unwrap();
     assert_eq!(String::from_utf8_lossy(&again.stdout), "There was no lab.\n");

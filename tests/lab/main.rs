@@ -7,6 +7,8 @@ mod command;
 mod documentation;
 mod overlap;
 mod paths;
+#[path = "../support/pings.rs"]
+mod pings;
 mod promise;
 #[path = "../support/mod.rs"]
 mod support;

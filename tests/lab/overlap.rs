@@ -6,9 +6,11 @@ use std::time::Duration;
 
 use linkspan::lab::pod::Heartbeat;
 use linkspan::lab::pod::Transport::{Tcp, Udp};
-use linkspan::lab::{Family, Lab, Run, SITE_FILE, Spec, pause, proof};
+use linkspan::lab::{Family, Lab, Run, SITE_FILE, Spec, pause, proof, wait_until};
 
-use crate::promise::{EXCHANGE, joined, prove};
+use crate::paths::serve_iperf;
+use crate::pings::Pings;
+use crate::promise::{EXCHANGE, joined, prove, survives};
 use crate::support::{binary, lab, output, seen};
 
 /// What the site file of all sites gives a lab: equal CIDRs for the first `overlapping` of `sites`.
@@ -37,6 +39,18 @@ fn translated(lab: &Lab, gateway: &str) -> u64 {
     tunnel(lab, gateway)["translated"]["outward"].as_u64().expect("a number")
 }
 
+/// The same when it does not grow any more: late answers to what was asked before count too.
+fn translated_at_rest(lab: &Lab, gateway: &str) -> u64 {
+    let mut before = translated(lab, gateway);
+    let is_at_rest = || {
+        pause(Duration::from_millis(300));
+        let now = translated(lab, gateway);
+        std::mem::replace(&mut before, now) == now
+    };
+    assert!(wait_until(Duration::from_secs(60), is_at_rest), "{gateway} goes on translating");
+    before
+}
+
 /// Packets that a gateway has not sent for want of a virtual source.
 fn without_source(lab: &Lab, gateway: &str) -> u64 {
     let tunnel = tunnel(lab, gateway);
@@ -50,7 +64,7 @@ fn two_sites_with_equal_cidrs_reach_each_other_in_both_families() {
     let mut lab = overlapping("lstod-", 2, 2, Spec { family: Family::Dual, ..Spec::default() });
     assert_eq!(lab.plan.sites[0].pod_cidrs, lab.plan.sites[1].pod_cidrs);
     prove_all(&mut lab);
-    prove(&mut lab, &[("failover", proof::failover)]);
+    survives(&mut lab);
 }
 
 #[test]
@@ -98,7 +112,7 @@ fn said(child: Child) -> String {
 
 #[test]
 fn a_site_that_joins_with_anothers_cidrs_takes_no_packet_from_the_connections_of_the_others() {
-    const SECONDS: u32 = 20;
+    const SECONDS: u32 = 90;
     let mut lab = lab("lstoj-", Spec { sites: 3, overlapping: 2, pods: 1, ..Spec::default() });
     let names = |lab: &Lab, site: usize| -> Vec<String> {
         lab.plan.sites[site].nodes.iter().map(|node| node.name.clone()).collect()
@@ -115,11 +129,14 @@ fn a_site_that_joins_with_anothers_cidrs_takes_no_packet_from_the_connections_of
         lab.start_node(&name).unwrap();
     }
     let native = || seen(&lab, "paris/pod-1", Tcp, "10.62.0.2") == Ok("10.42.0.2".to_owned());
-    assert!(linkspan::lab::wait_until(Duration::from_secs(60), native), "paris does not reach oslo");
+    assert!(wait_until(Duration::from_secs(60), native), "paris does not reach oslo");
 
     let pod = lab.plan.find("paris/pod-2").unwrap().netns().to_owned();
-    let (pings, millis) = ((SECONDS * 100).to_string(), (SECONDS * 1000).to_string());
-    let ping = Run::in_pod(&pod, "ping", ["-q", "-i", "0.01", "-c", &pings, "-W", "1", "10.62.1.2"]).spawn().unwrap();
+    let pings = Pings::start(SECONDS, 100, |arguments| {
+        let arguments = arguments.iter().map(String::as_str).chain(["10.62.1.2"]);
+        Run::in_pod(&pod, "ping", arguments).spawn().unwrap()
+    });
+    let millis = (SECONDS * 1000).to_string();
     let beat = ["lab", "pod-beat", "10.62.1.2", "--millis", &millis];
     let mut beat = Run::in_netns(&pod, binary(), beat).spawn().unwrap();
     pause(Duration::from_secs(1));
@@ -132,11 +149,11 @@ fn a_site_that_joins_with_anothers_cidrs_takes_no_packet_from_the_connections_of
     lab.wait_ready(Duration::from_secs(60)).unwrap_or_else(|error| panic!("{error:#}"));
     assert_eq!(seen(&lab, "berlin/pod-1", Tcp, "100.64.0.2"), Ok("100.66.0.2".to_owned()));
     assert!(beat.try_wait().unwrap().is_none(), "berlin came after the end of the connection, so this proves nothing");
-    let (pinged, beaten) = (said(ping), said(beat));
-    assert!(pinged.contains(&format!("{pings} packets transmitted, {pings} received")), "{pinged}");
+    pings.assert_all_answered("paris/pod-2");
+    let beaten = said(beat);
     let beaten: Heartbeat = serde_json::from_str(beaten.lines().last().unwrap()).unwrap();
-    // A segment that is lost is sent again after 200 ms at the earliest; a machine that is busy may be as late.
-    assert!(beaten.tcp.alive && beaten.tcp.longest_gap < 1000.0, "{beaten:?}");
+    // A machine that is busy may be late by seconds.
+    assert!(beaten.tcp.alive && beaten.tcp.longest_gap < 5000.0, "{beaten:?}");
     assert_eq!(seen(&lab, "paris/pod-1", Tcp, "10.62.0.2"), Ok("10.42.0.2".to_owned()));
 }
 
@@ -172,7 +189,7 @@ fn what_could_not_be_answered_does_not_leave() {
 #[test]
 fn ones_own_virtual_addresses_lead_nowhere_and_do_no_harm() {
     let lab = overlapping("lstoh-", 2, 2, Spec { nodes: 1, ..Spec::default() });
-    let before = translated(&lab, "paris/gw");
+    let before = translated_at_rest(&lab, "paris/gw");
     assert!(seen(&lab, "paris/pod-1", Tcp, "100.64.0.2").is_err());
     assert_eq!(translated(&lab, "paris/gw"), before, "nothing of it went through the tunnel");
     assert_eq!(seen(&lab, "paris/pod-1", Tcp, "100.66.0.2"), Ok("100.64.0.2".to_owned()));
@@ -209,6 +226,6 @@ fn a_narrow_path_is_told_to_a_pod_by_an_address_that_it_knows() {
     assert!(said.contains("Frag needed and DF set (mtu = 1300)"), "{said}");
     assert!(said.contains("mtu 1300"), "the pod's kernel has learnt it: {said}");
     // And a connection gets through whole.
-    output(&lab, "berlin/pod-1", &["iperf3", "-s", "-1", "-D"]);
+    serve_iperf(&lab, "berlin/pod-1");
     output(&lab, "paris/pod-1", &["iperf3", "-n", "1M", "-c", "100.66.0.2"]);
 }

@@ -34,6 +34,13 @@ fn status(lab: &Lab, gateway: &str) -> serde_json::Value {
     serde_json::from_str(&status).expect("JSON")
 }
 
+/// Starts a server of iperf3 for one client in a pod. It goes to the background before it listens.
+pub(crate) fn serve_iperf(lab: &Lab, pod: &str) {
+    output(lab, pod, &["iperf3", "-s", "-1", "-D"]);
+    let listens = || !output(lab, pod, &["ss", "-Hltn", "sport = :5201"]).trim().is_empty();
+    assert!(wait_until(Duration::from_secs(60), listens), "iperf3 in {pod} does not listen");
+}
+
 /// What a pod is told of the headless service that all sites export.
 fn db(lab: &Lab, pod: &str) -> Vec<String> {
     let answer = output(lab, pod, &["dig", "+short", "+tries=1", "db.default.svc.clusterset.local"]);
@@ -49,7 +56,7 @@ fn a_path_that_swallows_large_packets_silently_is_found_and_tcp_goes_on() {
     in_world(&lab, &format!("ip link set {} mtu 1380", uplink(&lab, "berlin")));
     in_world(&lab, "iptables -A OUTPUT -p icmp -j DROP");
     // Traffic makes the path active, so that its MTU is confirmed often; it must not stall meanwhile.
-    output(&lab, "berlin/pod-1", &["iperf3", "-s", "-1", "-D"]);
+    serve_iperf(&lab, "berlin/pod-1");
     let run = output(&lab, "paris/pod-1", &["iperf3", "-J", "-t", "5", "-c", "10.52.0.2"]);
     let run: serde_json::Value = serde_json::from_str(&run).expect("JSON");
     for interval in run["intervals"].as_array().expect("intervals") {
@@ -81,7 +88,7 @@ fn segmented_sends_that_vanish_are_given_up_and_traffic_flows() {
         &lab,
         "iptables -t raw -I PREROUTING -s 198.51.100.2 -p udp --dport 51820 -m length --length 2000: -j DROP",
     );
-    output(&lab, "berlin/pod-1", &["iperf3", "-s", "-1", "-D"]);
+    serve_iperf(&lab, "berlin/pod-1");
     // CUBIC grows again at once; BBR, the default of some machines, keeps the pace of the broken seconds for tens of them.
     let run = output(&lab, "paris/pod-1", &["iperf3", "-J", "-C", "cubic", "-t", "12", "-c", "10.52.0.2"]);
     let run: serde_json::Value = serde_json::from_str(&run).expect("JSON");

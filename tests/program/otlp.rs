@@ -86,12 +86,8 @@ fn serve(stream: impl Read + Write, got: &Got, busy: &mut bool, after: After) {
     }
 }
 
-fn free_port() -> u16 {
-    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
-}
-
-fn metrics(port: u16) -> Result<String, String> {
-    let url = format!("http://127.0.0.1:{port}/metrics");
+fn metrics(port: &Port) -> Result<String, String> {
+    let url = format!("http://127.0.0.1:{}/metrics", port.number);
     let (_, text, error) = ended(Command::new("curl").args(["-s", "-S", &url]));
     if text.is_empty() { Err(error) } else { Ok(text) }
 }
@@ -104,17 +100,17 @@ fn text(key: &str, value: &str) -> KeyValue {
 #[test]
 fn what_happened_while_the_collector_was_away_arrives_with_its_time() {
     let folder = tempfile::tempdir().unwrap();
-    let port = free_port();
-    let (_child, http) = named(folder.path(), &format!("http://127.0.0.1:{port}/otlp"), |_| {});
+    let port = Port::reserve();
+    let (_child, http) = named(folder.path(), &format!("http://127.0.0.1:{}/otlp", port.number), |_| {});
     let told = |sign: &str| {
-        let text = metrics(http)?;
+        let text = metrics(&http)?;
         if text.contains(sign) { Ok(()) } else { Err(text) }
     };
     eventually("it notices that the API server is away", || told("linkspan_api_server_answers{cluster=\"paris\"} 0.0"));
     eventually("it notices that the collector is away", || told("linkspan_otlp_reachable{cluster=\"paris\"} 0.0"));
 
     let opened = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_nanos();
-    let got = collector(port);
+    let got = collector(port.number);
     eventually("everything is sent", || told("linkspan_otlp_buffered_bytes{cluster=\"paris\"} 0.0"));
     told("linkspan_otlp_reachable{cluster=\"paris\"} 1.0").unwrap();
     told("linkspan_otlp_dropped_batches_total{cluster=\"paris\"} 0").unwrap();
@@ -145,11 +141,11 @@ fn what_happened_while_the_collector_was_away_arrives_with_its_time() {
 }
 
 /// A name server that nobody asks anything, with an endpoint for what it tells.
-fn named(folder: &Path, endpoint: &str, more: impl FnOnce(&mut Command)) -> (Killed, u16) {
+fn named(folder: &Path, endpoint: &str, more: impl FnOnce(&mut Command)) -> (Killed, Port) {
     let kubeconfig = folder.join("kubeconfig");
     std::fs::write(&kubeconfig, NOWHERE).unwrap();
-    let (http, dns) = (free_port(), free_port());
-    let mut command = linkspan(["dns", "--listen-port", &dns.to_string(), "--http-port", &http.to_string()]);
+    let http = Port::reserve();
+    let mut command = linkspan(["dns", "--listen-port", "0", "--http-port", &http.number.to_string()]);
     command.env("KUBECONFIG", &kubeconfig).env("POD_IP", "127.0.0.1").env("LINKSPAN_CLUSTER_ID", "paris");
     command.env("LINKSPAN_OTLP_ENDPOINT", endpoint).stderr(Stdio::null());
     more(&mut command);
@@ -197,7 +193,7 @@ fn a_collector_behind_https_is_told_when_it_is_known() {
     for (variable, value) in ways {
         got.lock().unwrap().clear();
         let known = |command: &mut Command| _ = command.env(variable, value);
-        let (_child, _) = named(folder.path(), &format!("https://localhost:{port}"), known);
+        let (_child, _http) = named(folder.path(), &format!("https://localhost:{port}"), known);
         eventually("metrics arrive", || {
             let got = got.lock().unwrap();
             let (_, body) = got.iter().find(|(path, _)| path == "/v1/metrics").ok_or("none yet")?;
@@ -219,7 +215,7 @@ fn a_collector_that_is_somebody_else_is_told_nothing() {
         let known = |command: &mut Command| _ = command.env("LINKSPAN_OTLP_CERTIFICATE", certificate);
         let (_child, http) = named(folder.path(), &format!("https://{host}:{port}"), known);
         eventually("it notices", || {
-            let told = metrics(http)?;
+            let told = metrics(&http)?;
             if told.contains("linkspan_otlp_reachable{cluster=\"paris\"} 0.0") { Ok(()) } else { Err(told) }
         });
     }

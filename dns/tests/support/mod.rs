@@ -69,13 +69,17 @@ impl Running {
         answer
     }
 
-    /// Sends one datagram as it is. `None`: no answer came within two seconds.
+    /// Sends one datagram as it is. `None`: no answer came.
     pub async fn exchange_bytes(&self, datagram: &[u8]) -> Option<Vec<u8>> {
+        self.exchange_within(PATIENCE, datagram).await
+    }
+
+    pub async fn exchange_within(&self, limit: Duration, datagram: &[u8]) -> Option<Vec<u8>> {
         let client = UdpSocket::bind(SocketAddr::new(self.address.ip(), 0)).await.unwrap();
         client.connect(self.address).await.unwrap();
         client.send(datagram).await.unwrap();
         let mut answer = vec![0; 65_535];
-        let len = timeout(Duration::from_secs(2), client.recv(&mut answer)).await.ok()?.unwrap();
+        let len = timeout(limit, client.recv(&mut answer)).await.ok()?.unwrap();
         answer.truncate(len);
         Some(answer)
     }

@@ -12,7 +12,7 @@ use crate::lab::{Lab, Row, Run, Signal, pause};
 /// How long traffic may stay away once the process has been started again.
 const BACK_WITHIN: f64 = 1000.0;
 /// How long the messages go on, and when the process is killed after their start.
-const BEATING: Duration = Duration::from_secs(5);
+const BEATING: Duration = Duration::from_secs(10);
 const CALM: Duration = Duration::from_secs(1);
 
 /// Kills the gateway process of each site with SIGKILL and starts it again at once, while a pod of another site

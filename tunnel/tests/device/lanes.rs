@@ -33,22 +33,22 @@ fn probes_measure_the_path_and_their_silence_brings_the_peer_down() {
     let device = device(PeerKind::Linkspan { lanes: NonZeroU8::MIN }, |_| {});
     let mut remote = Remote::new(2, device.status().listen_port, 0);
     remote.connect();
-    for sequence in 1..=3 {
+    let mut sequence = 0;
+    // Probes are answered in passing, and some of them too late on a busy machine.
+    eventually("up, and measured", || {
+        sequence += 1;
         remote.send(&ping(PEER, DEVICE, sequence, 56));
-        let answer = remote.receive_data();
-        assert!(is_pong(&answer, sequence));
-        std::thread::sleep(std::time::Duration::from_millis(250));
-    }
-    eventually("up", || device.status().peers[0].state == PeerState::Up);
+        assert!(is_pong(&remote.receive_data(), sequence));
+        let peer = device.status().peers[0].clone();
+        peer.state == PeerState::Up && peer.lanes[0].rtt.is_some() && peer.lanes[0].jitter.is_some()
+    });
+    // Nobody reads the probes any more. What was told before is read too, and does not do.
     let mut changes = device.changes().unwrap();
-    while changes.read(&mut [0; 64]).is_ok() {}
-    let up = device.status().peers[0].lanes[0].clone();
-    assert!(up.rtt.is_some() && up.jitter.is_some(), "{up:?}");
-    // Nobody reads the probes any more.
     changes.set_nonblocking(false).unwrap();
-    changes.set_read_timeout(Some(std::time::Duration::from_secs(2))).unwrap();
-    changes.read_exact(&mut [0]).expect("the device tells of the change");
-    eventually("down", || device.status().peers[0].state == PeerState::Down);
+    changes.set_read_timeout(Some(std::time::Duration::from_secs(20))).unwrap();
+    while device.status().peers[0].state != PeerState::Down {
+        changes.read_exact(&mut [0]).expect("the device tells of the change");
+    }
     assert!(device.status().peers[0].reason.contains("no answer"), "{}", device.status().peers[0].reason);
 }
 

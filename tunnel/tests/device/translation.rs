@@ -65,6 +65,8 @@ fn who_is_too_big_is_told_by_its_own_address() {
     let output = Command::new("ping").args(["-c1", "-W1", "-M", "do", "-s", "1450", "10.9.2.1"]).output().unwrap();
     let said = String::from_utf8_lossy(&output.stdout);
     assert!(said.contains("From 10.9.2.1 icmp_seq=1 Frag needed and DF set (mtu = 1420)"), "{said}");
+    // It is counted after the answer.
+    eventually("counted", || drops(&device.status(), "too-big") >= 1);
     assert_eq!(drops(&device.status(), "too-big"), 1);
 }
 
