@@ -108,10 +108,10 @@ go_build() {
   (cd "$tree/tests/peers/$2" && CGO_ENABLED=${cgo:-0} go build -trimpath -ldflags "-s -w ${4-}" -o "$out/$1" "$3")
 }
 
-# cargo_tool NAME VERSION: a program of crates.io, built with the toolchain of this tree.
-cargo_tool() { build "$1" "$2" cargo_build "$1" "$2"; }
+# cargo_tool NAME VERSION [OPTION]...: a program of crates.io, built with the toolchain of this tree.
+cargo_tool() { build "$1" "$2" cargo_build "$@"; }
 cargo_build() {
-  (cd "$tree" && CARGO_TARGET_DIR=$out/build cargo install --quiet --locked --root "$out" --version "$2" "$1")
+  (cd "$tree" && CARGO_TARGET_DIR=$out/build cargo install --quiet --locked --root "$out" --version "$2" "${@:3}" "$1")
   mv "$out/bin/$1" "$out/$1" && rm -rf "$out/build" "$out/bin"
 }
 
@@ -153,9 +153,10 @@ unpack() {
   (cd "$out" && apt-get download -qq -o APT::Sandbox::User=root "$1" && dpkg-deb --fsys-tarfile "$1"_*.deb | tar -x --strip-components 3 "./$2" && rm "$1"_*.deb)
 }
 step_boringtun-cli() { cargo_tool boringtun-cli 0.7.1; }
-step_cargo-deny() { cargo_tool cargo-deny 0.20.2; }
-step_cargo-cyclonedx() { cargo_tool cargo-cyclonedx 0.5.9; }
-step_cargo-fuzz() { cargo_tool cargo-fuzz 0.13.1; }
+# They run for seconds, and optimized take minutes more to build.
+step_cargo-deny() { cargo_tool cargo-deny 0.20.2 --debug; }
+step_cargo-cyclonedx() { cargo_tool cargo-cyclonedx 0.5.9 --debug; }
+step_cargo-fuzz() { cargo_tool cargo-fuzz 0.13.1 --debug; }
 
 for step in "$@"; do
   declare -F "step_$step" >/dev/null || fail "there is no step '$step'"

@@ -10,7 +10,7 @@ use testbed::ApiServer;
 use super::*;
 
 /// Longest wait for what takes a second on an idle machine.
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_secs(180);
 const PRIVATE_KEY: &str = "yAnz5TF+lXXJte14tji3zlMNq+hd2rYUIgJBgB3fBmk=\n";
 
 /// The metrics of a node, of a name server and of a controller that leads, from the running program.

@@ -27,7 +27,7 @@ use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 
 /// Longest wait for something that should happen at once.
-pub const PATIENCE: Duration = Duration::from_secs(60);
+pub const PATIENCE: Duration = Duration::from_secs(180);
 /// A Lease by which a cluster counts as alive although a busy machine lets its heartbeats come late.
 pub const LASTING: Duration = Duration::from_secs(15);
 /// Namespace of the broker.

@@ -11,7 +11,7 @@ use ipnet::IpNet;
 use crate::lab::{Lab, Namespace, eventually, text};
 
 /// Longest wait for what should happen at once.
-const PATIENCE: Duration = Duration::from_secs(20);
+const PATIENCE: Duration = Duration::from_secs(60);
 
 /// A gateway node with a worker that is not there: the pass does not need it.
 fn node(lab: &mut Lab) -> Namespace {

@@ -137,7 +137,7 @@ async fn row_26_and_61_no_version_of_an_import_has_some_of_its_addresses_only() 
     shop.service(json!({ "ipFamilyPolicy": "RequireDualStack", "ipFamilies": ["IPv6", "IPv4"] })).await;
     shop.export().await;
     loop {
-        let event = tokio::time::timeout(std::time::Duration::from_secs(60), imports.next()).await.unwrap().unwrap();
+        let event = tokio::time::timeout(std::time::Duration::from_secs(180), imports.next()).await.unwrap().unwrap();
         let (Ok(watcher::Event::Apply(import)) | Ok(watcher::Event::InitApply(import))) = event else { continue };
         assert_eq!(import.spec.ip_families, ["IPv6", "IPv4"]);
         if !import.spec.ips.is_empty() {

@@ -16,7 +16,7 @@ use super::relay::Relay;
 use super::support::{Shop, create, shared_config};
 
 /// A watch of few objects lasts for 20 s, and a request on a connection that has rested may take 15 s.
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_secs(180);
 
 /// Waits for an event about an object that `wanted` likes.
 async fn sees<K>(

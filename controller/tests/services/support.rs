@@ -27,7 +27,7 @@ use tokio::sync::{oneshot, watch};
 use tokio::task::JoinHandle;
 
 /// How long anything may take.
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_secs(180);
 pub const SYSTEM: &str = "linkspan-system";
 
 /// The API server of most tests, with the loop of `c1`.
@@ -227,7 +227,7 @@ impl Candidate {
 
     pub async fn sees(&mut self, wanted: &Holding) {
         let seen = self.holding.wait_for(|holding| holding == wanted);
-        tokio::time::timeout(Duration::from_secs(60), seen).await.expect("in time").unwrap();
+        tokio::time::timeout(Duration::from_secs(180), seen).await.expect("in time").unwrap();
     }
 }
 

@@ -104,7 +104,7 @@ async fn start_among_readers(server: &ApiServer, client: &Client) -> (JoinHandle
         task.await.unwrap();
     };
     drop(readers);
-    tokio::time::timeout(Duration::from_secs(60), status.wait_for(|told| told.listed)).await.unwrap().unwrap();
+    tokio::time::timeout(Duration::from_secs(180), status.wait_for(|told| told.listed)).await.unwrap().unwrap();
     (task, stop)
 }
 
