@@ -13,9 +13,9 @@ source "$top/deploy/image/architecture.sh"
 output=${1:?usage: build.sh FILE}
 cargo=${CARGO:-cargo}
 target=$machine-unknown-linux-musl
-compiler=${CC:-cc}
+compiler=${CC:-cc} strip=strip
 if [[ $machine != "$(uname -m)" ]]; then
-  compiler=$machine-linux-gnu-gcc
+  compiler=$machine-linux-gnu-gcc strip=$machine-linux-gnu-strip
   command -v "$compiler" >/dev/null ||
     fail "$compiler is missing: install the Debian package gcc-${machine/_/-}-linux-gnu, or build on a machine of this architecture"
 fi
@@ -36,6 +36,6 @@ if [[ ! -d $sysroot/lib/rustlib/$target ]]; then
 fi
 note "building for $target"
 name=${target//-/_}
-env "CC_$name=$compiler" "CARGO_TARGET_${name^^}_LINKER=$compiler" CARGO_PROFILE_RELEASE_STRIP=symbols \
-  RUSTFLAGS="${RUSTFLAGS:-} $flags" "$cargo" build --release --locked --target "$target" --bin linkspan >&2
-install -m 755 "$top/target/$target/release/linkspan" "$output"
+env "CC_$name=$compiler" "CARGO_TARGET_${name^^}_LINKER=$compiler" RUSTFLAGS="${RUSTFLAGS:-} $flags" \
+  "$cargo" build --release --locked --target "$target" --bin linkspan >&2
+"$strip" --strip-all -o "$output" "$top/target/$target/release/linkspan"
