@@ -56,7 +56,7 @@ cluster-down: ## Remove every trace of them
 test: ## Run all tests (needs root: they build network namespaces)
 	@$(SETUP) root packages
 	@# Both use one core for much of their time, when nothing has been built before.
-	@$(SETUP) wireguard-go boringtun-cli $(CLUSTER_STEPS) $(PACKAGING_STEPS) $(UI_STEPS) & setup=$$!; \
+	@$(SETUP) wireguard-go boringtun-cli $(CLUSTER_STEPS) $(PACKAGING_STEPS) $(UI_STEPS) & setup=$$!; trap 'kill $$setup' INT TERM; \
 	  $(CARGO) test --workspace --locked --no-run; built=$$?; wait $$setup && exit $$built
 	CARGO=$(CARGO) tests/run.sh
 

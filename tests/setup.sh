@@ -145,7 +145,7 @@ step_helm() {
 -X helm.sh/helm/v3/pkg/chartutil.k8sVersionMajor=1 -X helm.sh/helm/v3/pkg/chartutil.k8sVersionMinor=$minor"
 }
 # Of Debian's package, whose service is not wanted: to build it takes longer than all of Kubernetes.
-step_promtool() { build promtool debian unpack prometheus usr/bin/promtool; }
+step_promtool() { build promtool "$(sed -n 's/^VERSION_CODENAME=//p' /etc/os-release)" unpack prometheus usr/bin/promtool; }
 # unpack PACKAGE FILE: takes one file out of a Debian package, which is not installed.
 unpack() {
   command -v apt-get >/dev/null || fail "$2 comes from the Debian package $1, and there is no apt-get"

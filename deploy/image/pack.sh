@@ -30,6 +30,8 @@ if [[ -z $binary ]]; then
   binary=$work/linkspan
   "$top/deploy/image/build.sh" "$binary"
 fi
+of=$(architecture_of "$binary")
+[[ $of == "$architecture" ]] || fail "$binary is for $of, and the image for $architecture: set ARCH=$of"
 # What the machine's packages are installed in, and the other architecture's are unpacked in.
 system=
 if [[ $machine != "$(uname -m)" ]]; then
@@ -58,18 +60,29 @@ loaded() {
   if [[ -z $system ]]; then ldd "$1" 2>/dev/null | grep -o '/[^ :]*' | grep -vxF "$1" || true; return; fi
   local name path
   for name in $(named "$1"); do
-    # The loader is named by its path.
+    # The loader is named by its path. Where /lib is a link, a package of its own makes it.
     path=$system$name
+    [[ -L $path || -e $path ]] || path=$system/usr$name
     [[ $name == /* ]] || path=$(find "$system" -path '*/lib/*' -name "$name" -print -quit)
-    [[ -n $path ]] || fail "$name is missing, which $1 needs"
+    [[ -L $path || -e $path ]] || fail "$name is missing, which $1 needs"
     printf '%s\n' "$path"; loaded "$path"
   done
+}
+
+# real FILE: what a link stands for; among unpacked packages, it stays among them.
+real() {
+  local file=$1 to
+  while [[ -n $system && -L $file ]]; do
+    to=$(readlink "$file")
+    [[ $to == /* ]] && file=$system$to || file=$(dirname "$file")/$to
+  done
+  readlink -f "$file"
 }
 
 # nft, its loader and its libraries (and those of a BINARY that is not static) where the loader looks for them, and what
 # their licences ask to be passed on.
 install -m 755 "$nft" "$root/usr/sbin/nft"
-files=("$(readlink -f "$nft")")
+files=("$(real "$nft")")
 libraries=$({ loaded "$nft"; loaded "$binary"; } | sort -u)
 for library in $libraries; do
   folder=$(dirname "$library")
@@ -77,8 +90,8 @@ for library in $libraries; do
     /lib64 | /usr/lib64) mkdir -p "$root/lib64"; to=$root/lib64 ;;
     *) to=$root/usr/lib/$(basename "$folder"); [[ $(basename "$folder") == lib ]] && to=$root/usr/lib; mkdir -p "$to" ;;
   esac
-  install -m 755 "$(readlink -f "$library")" "$to/$(basename "$library")"
-  files+=("$(readlink -f "$library")")
+  install -m 755 "$(real "$library")" "$to/$(basename "$library")"
+  files+=("$(real "$library")")
 done
 query=(dpkg-query "--admindir=$system/var/lib/dpkg")
 for file in "${files[@]}"; do
@@ -86,7 +99,7 @@ for file in "${files[@]}"; do
   package=$("${query[@]}" -S "$file" "${file#/usr}" 2>/dev/null | head -n 1 | cut -d : -f 1 || true)
   copyright=$system/usr/share/doc/$package/copyright
   if [[ -n $package && -f $copyright ]]; then
-    install -D -m 644 "$(readlink -f "$copyright")" "$root/usr/share/doc/$package/copyright"
+    install -D -m 644 "$(real "$copyright")" "$root/usr/share/doc/$package/copyright"
     "${query[@]}" -W -f '${Package} ${Version} ${Architecture}\n' "$package" | head -n 1 >>"$work/packages"
   fi
 done
@@ -118,4 +131,4 @@ pack "$work/archive" "$config.json" "$layer/layer.tar" manifest.json >"$output"
 size=$(stat -c %s "$output")
 note "$output: $image, $((size / 1000)) kB"
 # What the project promises of the program as releases have it. One that is not static is somebody's own, and may be larger.
-named "$root/usr/bin/linkspan" | grep -q . || ((size < 15000000)) || fail 'the image is larger than 15 MB'
+named "$root/usr/bin/linkspan" | grep -q . || ((size < 15000000)) || { rm "$output"; fail 'the image is larger than 15 MB'; }

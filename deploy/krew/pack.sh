@@ -14,7 +14,7 @@ umask 022
 export LC_ALL=C TZ=UTC
 top=$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd)
 
-fail() { printf 'pack.sh: %s\n' "$*" >&2; exit 1; }
+source "$top/deploy/image/architecture.sh"
 
 folder=${1:?usage: pack.sh FOLDER [BINARY]}
 binary=${2:-}
@@ -27,13 +27,7 @@ if [[ -z $binary ]]; then
   "$top/deploy/image/build.sh" "$binary"
 fi
 
-# The ELF header: the magic number, and behind it e_machine, little-endian on both.
-[[ $(head -c 4 "$binary" | od -An -tx1) == ' 7f 45 4c 46' ]] || fail "$binary is no program for Linux"
-case $(od -An -tx1 -j 18 -N 2 "$binary") in
-  ' 3e 00') architecture=amd64 ;;
-  ' b7 00') architecture=arm64 ;;
-  *) fail "$binary is neither for amd64 nor for arm64" ;;
-esac
+architecture=$(architecture_of "$binary")
 
 install -m 755 "$binary" "$work/kubectl-linkspan"
 install -m 644 "$top/LICENSE" "$work/LICENSE"

@@ -34,6 +34,11 @@ impl Hold {
             Self::Unknown | Self::Mine { .. } => None,
         }
     }
+
+    /// Whether a copy of this cluster lives.
+    pub fn has_copy(&self) -> bool {
+        matches!(self, Self::Mine { rival: Some(Rival::Copy) })
+    }
 }
 
 /// Why the broker does not take the own Member as it is.
@@ -156,8 +161,8 @@ impl Connection {
             }
             Hold::Mine { rival: Some(Rival::Copy) } => {
                 let message = "another living cluster has joined under this ID and has this one's UID of kube-system: one is a \
-                               copy of the other, of its disk or its datastore. Both go on and write over each other: stop one, \
-                               or make it anew and join it under another ID";
+                               copy of the other, of its disk or its datastore. Both go on and write over each other: have one \
+                               leave, which takes nothing from the other, make it anew and join it under another ID";
                 Finding::bad("Unique", "DuplicateID", message)
             }
             Hold::Mine { rival: None } => Finding::good("Unique", "Unique", "no other cluster uses this ID"),

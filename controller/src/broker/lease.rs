@@ -26,8 +26,8 @@ pub const ANNOTATION_CONTENDER_SEEN: &str = "linkspan.dev/contender-seen";
 pub const LONGEST: i32 = 600;
 /// Longest UID that is repeated.
 const UID_MAX: usize = 64;
-/// So many heartbeats one after another find one under the own UID that is not the own one before a copy is told of. One is
-/// found where another replica has become the leader while the last one's heartbeat was on its way.
+/// So many heartbeats more find one under the own UID that is not the own one, than find the own one, before a copy is told
+/// of. One is found where another replica has become the leader while the last one's heartbeat was on its way.
 const FOREIGN_MAX: u8 = 3;
 
 /// What a heartbeat does to the Lease, and what it learned.
@@ -101,7 +101,7 @@ pub struct Memory {
     /// The own heartbeats that may stand on the Lease, in microseconds since 1970: the last one, and the one before it, should
     /// the last one not have been taken.
     own: [Option<i64>; 2],
-    /// Heartbeats one after another that found one under the own UID which is not the own one.
+    /// Heartbeats that found one under the own UID which is not the own one, less those that found the own one.
     foreign: u8,
 }
 
@@ -115,10 +115,12 @@ impl Memory {
     /// time, what is there is one of ours from before.
     fn has_copy(&mut self, found: Option<&Heartbeat>, now: Timestamp) -> bool {
         let found = found.map(|heartbeat| heartbeat.renewed.as_microsecond());
-        let is_foreign = self.own[0].is_some() && found.is_some() && !self.own.contains(&found);
-        self.foreign = if is_foreign { self.foreign.saturating_add(1) } else { 0 };
         let own = Some(now.as_microsecond());
+        // Another try of one heartbeat tells nothing new.
         if self.own[0] != own {
+            let is_foreign = self.own[0].is_some() && found.is_some() && !self.own.contains(&found);
+            self.foreign =
+                if is_foreign { (self.foreign + 1).min(2 * FOREIGN_MAX) } else { self.foreign.saturating_sub(1) };
             self.own = [own, self.own[0]];
         }
         self.foreign >= FOREIGN_MAX
@@ -327,7 +329,9 @@ mod tests {
         (lease, rival) = two.hold(Some(&lease), clock.at(135, 0));
         assert_eq!(rival, Some(Rival::Copy));
         (lease, _) = one.hold(Some(&lease), clock.at(140, 0));
-        (_, rival) = one.hold(Some(&lease), clock.at(150, 0));
+        (lease, rival) = one.hold(Some(&lease), clock.at(150, 0));
+        assert_eq!(rival, Some(Rival::Copy), "it may be late");
+        (_, rival) = one.hold(Some(&lease), clock.at(160, 0));
         assert_eq!(rival, None, "the copy is silent");
     }
 

@@ -94,6 +94,8 @@ pub struct Leaver<'a> {
     pub cluster_uid: &'a str,
     /// That of another living cluster which held the ID when the broker was last asked.
     pub holder: Option<&'a str>,
+    /// Whether a copy of this cluster lives, which has its ID and its UID.
+    pub has_copy: bool,
 }
 
 /// Asks a running controller to leave: it does so within seconds, and deletes its credential when it is done.
@@ -138,6 +140,10 @@ pub async fn leave(own: Leaver<'_>, broker: Option<(&Client, &str)>) -> Result<L
 }
 
 async fn leave_broker(client: &Client, namespace: &str, own: Leaver<'_>) -> Result<Left, LeaveError> {
+    // What is on the broker is the other one's as well.
+    if own.has_copy {
+        return Ok(Left::IdOfAnother);
+    }
     let cluster = own.cluster;
     let (member, credential) = (account::member(cluster), account::credential(cluster));
     let members: Api<Member> = Api::namespaced(client.clone(), namespace);

@@ -46,7 +46,9 @@ pub(super) enum BeatError {
 }
 
 impl Session {
-    pub fn open(credential: Credential, now: Instant) -> Result<Self, ConnectError> {
+    /// `before` is the one that this one follows: what it has heard from the same broker counts on.
+    pub fn open(credential: Credential, before: Option<Self>, now: Instant) -> Result<Self, ConnectError> {
+        let before = before.filter(|before| before.credential.broker == credential.broker);
         let client = credential.client()?;
         let inputs = watch::broker(&client, &credential.broker.namespace);
         Ok(Self {
@@ -56,7 +58,7 @@ impl Session {
             next_beat: now,
             settled: false,
             failing: false,
-            memory: Memory::default(),
+            memory: before.map(|before| before.memory).unwrap_or_default(),
         })
     }
 

@@ -157,9 +157,10 @@ impl Shell {
             return;
         }
         let hold = self.connection.hold.clone();
-        let renewed = self.session.is_some();
+        let before = self.session.take();
+        let renewed = before.is_some();
         let (server, expires) = (credential.broker.server.clone(), credential.expires);
-        match Session::open(credential, now.monotonic) {
+        match Session::open(credential, before, now.monotonic) {
             Ok(session) => {
                 self.world.reset_remote(now.wall);
                 self.session = Some(session);
@@ -269,6 +270,7 @@ impl Shell {
             cluster: &self.config.cluster,
             cluster_uid: &self.config.cluster_uid,
             holder: hold.other(),
+            has_copy: hold.has_copy(),
         };
         match leave(own, broker).await {
             Ok(left) => {

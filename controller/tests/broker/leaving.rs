@@ -11,8 +11,8 @@ use kube::core::{ApiResource, DynamicObject, GroupVersionKind};
 use serde_json::json;
 
 use super::support::{
-    BROKER, Cluster, KEYS, LASTING, address, admin, apply, client, eventually, id, join_as, joined, member, new_token,
-    now, record, set_up_broker, set_up_home, start, wanted,
+    BROKER, Cluster, KEYS, LASTING, address, admin, apply, client, eventually, home, id, join_as, joined, member,
+    new_token, now, record, set_up_broker, set_up_home, start, wanted,
 };
 
 /// The ClusterProperties of a cluster.
@@ -86,6 +86,32 @@ async fn row_105_a_refused_duplicate_that_leaves_takes_nothing_from_the_first() 
     assert_eq!(lease.spec.unwrap().holder_identity.as_deref(), Some("uid-double-1"));
     first.wait_for("double", "Unique", "True", "Unique").await;
     first.wait_for("double", "Joined", "True", "Joined").await;
+    first.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_cluster_and_its_copy_are_told_of_each_other_and_one_leaves_without_the_other() {
+    let mut first = Cluster::with_uid("copied", "10.147.0.0/24", "uid-copied").await;
+    let (credential, _) = joined("copied").await;
+    first.give_credential(&credential).await;
+    first.start();
+    first.wait_for("copied", "Published", "True", "Published").await;
+    let mut copy = Cluster::on(home(), "home-uid-copied-2", "copied", "10.147.0.0/24", "uid-copied").await;
+    copy.give_credential(&credential).await;
+    copy.start();
+    for one in [&first, &copy] {
+        let message = one.wait_for("copied", "Unique", "False", "DuplicateID").await;
+        assert!(message.contains("one is a copy of the other"), "{message}");
+    }
+
+    ask_to_leave(&copy.client, &copy.config.namespace).await.unwrap();
+    let message = copy.wait_for("copied", "Joined", "False", "Left").await;
+    assert!(message.contains("another living cluster has this ID"), "{message}");
+    copy.stop().await;
+    first.wait_for("copied", "Unique", "True", "Unique").await;
+    first.wait_for("copied", "Published", "True", "Published").await;
+    Api::<Member>::namespaced(admin().await, BROKER).get("copied").await.unwrap();
+    Api::<RoleBinding>::namespaced(admin().await, BROKER).get("member-copied").await.unwrap();
     first.stop().await;
 }
 

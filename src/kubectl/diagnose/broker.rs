@@ -62,7 +62,7 @@ fn judge(condition: &Condition) -> Option<Fault> {
             "DuplicateID",
             evidence,
             "two clusters use this ID",
-            "give one of them another ID, and join it again",
+            "give one of them another ID, and join it again; a copy of a cluster is made anew first, as it has the same keys",
         ),
         ("Published", reason) if reason != "NotJoined" => Fault::failed(
             "RefusedByBroker",
