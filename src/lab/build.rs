@@ -66,23 +66,28 @@ pub fn build(plan: &Plan) -> Result<()> {
 pub fn remove(prefix: &Prefix) -> Result<()> {
     let leftovers = namespaces(prefix)?;
     let held = processes::hold(&leftovers)?;
-    for namespace in &held {
-        processes::end(std::slice::from_ref(namespace))?;
-    }
+    processes::end(&held)?;
     let names: String = leftovers.iter().map(|name| format!("netns del {name}\n")).collect();
-    Run::new("ip", ["-batch", "-"]).input(names).done()?;
+    let deleted = Run::new("ip", ["-force", "-batch", "-"]).input(names).done();
+    // A lab that is interrupted is removed by two at once; what counts is that nothing is left.
+    let left = namespaces(prefix)?;
+    if leftovers.iter().any(|name| left.contains(name)) {
+        deleted?;
+    }
     // What was being started may have entered since; without names, nothing more does.
     processes::end(&held)?;
     for name in entries(Path::new(ETC_NETNS), prefix)? {
-        let folder = Path::new(ETC_NETNS).join(name);
-        fs::remove_dir_all(&folder).with_context(|| format!("failed to remove {}", folder.display()))?;
+        remove_folder(&Path::new(ETC_NETNS).join(name))?;
     }
     // Ours when nothing else is in it; `ip netns exec` does without.
     let _ = fs::remove_dir(ETC_NETNS);
-    let state = prefix.state_dir();
-    match fs::remove_dir_all(&state) {
+    remove_folder(&prefix.state_dir())
+}
+
+fn remove_folder(folder: &Path) -> Result<()> {
+    match fs::remove_dir_all(folder) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => {
-            Err(error).with_context(|| format!("failed to remove {}", state.display()))
+            Err(error).with_context(|| format!("failed to remove {}", folder.display()))
         }
         _ => Ok(()),
     }
