@@ -26,20 +26,23 @@ epoch=${SOURCE_DATE_EPOCH:-$(git -C "$top" log -1 --format=%ct 2>/dev/null || ec
 work=$(mktemp -d)
 : >"$work/packages"
 trap 'rm -rf "$work"' EXIT
+if [[ -n $binary ]]; then
+  of=$(architecture_of "$binary")
+  [[ $of == "$architecture" ]] || fail "$binary is for $of, and the image for $architecture: set ARCH=$of"
+fi
+# What the machine's packages are installed in, and the other architecture's are unpacked in.
+system=
+path=/usr/sbin:/sbin:$PATH
+if [[ $machine != "$(uname -m)" ]]; then
+  system=$work/system
+  path=$system/usr/sbin:$system/sbin
+  "$top/deploy/image/debian.sh" "$system" nftables
+fi
+nft=$(PATH=$path command -v nft) || fail 'nft is missing: install the Debian package nftables'
 if [[ -z $binary ]]; then
   binary=$work/linkspan
   "$top/deploy/image/build.sh" "$binary"
 fi
-of=$(architecture_of "$binary")
-[[ $of == "$architecture" ]] || fail "$binary is for $of, and the image for $architecture: set ARCH=$of"
-# What the machine's packages are installed in, and the other architecture's are unpacked in.
-system=
-if [[ $machine != "$(uname -m)" ]]; then
-  system=$work/system
-  "$top/deploy/image/debian.sh" "$system" nftables
-fi
-nft=$(PATH=$system/usr/sbin:$system/sbin:$system/usr/bin command -v nft) ||
-  fail 'nft is missing: install the Debian package nftables'
 root=$work/root
 mkdir -p "$root"/{etc,run/linkspan,usr/bin,usr/sbin,usr/share/doc,var/lib/linkspan}
 mkdir -m 1777 "$root/tmp"

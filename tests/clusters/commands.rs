@@ -5,7 +5,7 @@ use serde_json::Value;
 use testbed::Run;
 
 use crate::documentation::list::Test;
-use crate::joined::{Joined, SYSTEM, eventually};
+use crate::joined::{Joined, eventually};
 use crate::{documented, pods, sources};
 
 /// What `verify` proves for each ordered pair of clusters with two pods each: from each pod to both pods by address, to
@@ -143,10 +143,8 @@ pub fn trace_counts_every_hop(joined: &mut Joined) -> Result<()> {
 
 /// A node that is not the gateway.
 fn worker(joined: &Joined, cluster: &str) -> Result<String> {
-    let cluster = joined.cluster(cluster)?;
-    let holder = ["get", "lease", "linkspan-gateway", "-n", SYSTEM, "-o", "jsonpath={.spec.holderIdentity}"];
-    let gateway = cluster.kubectl(holder)?.stdout()?;
-    let worker = cluster.nodes.iter().find(|node| node.name != gateway);
+    let gateway = joined.gateway(cluster)?;
+    let worker = joined.cluster(cluster)?.nodes.iter().find(|node| node.name != gateway);
     worker.map(|node| node.name.clone()).context("all nodes are the gateway")
 }
 

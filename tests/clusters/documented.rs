@@ -57,13 +57,11 @@ pub fn two_join(joined: &Joined) -> Result<()> {
 
 /// All that looks at joined clusters, or helps to.
 pub fn two_are_used(joined: &mut Joined) -> Result<()> {
-    let paris = joined.cluster("paris")?;
-    let holder = ["get", "lease", "linkspan-gateway", "-n", SYSTEM, "-o", "jsonpath={.spec.holderIdentity}"];
     // The other one has no peers to tell of.
-    let on_gateway = format!("spec.nodeName={}", paris.kubectl(holder)?.stdout()?);
+    let on_gateway = format!("spec.nodeName={}", joined.gateway("paris")?);
     let pods = ["get", "pods", "-n", SYSTEM, "-l", "app.kubernetes.io/component=node", "--field-selector", &on_gateway];
     let only = [&pods[..], &["-o", "jsonpath={.items[0].metadata.name}"]].concat();
-    let pod = paris.kubectl(only)?.stdout()?;
+    let pod = joined.cluster("paris")?.kubectl(only)?.stdout()?;
     let address = pods::address(joined.cluster("berlin")?, "berlin-2")?;
     shell(joined)?.with("POD", pod).with("BERLIN_POD", address).run_all(Test::TwoUse).map_err(Error::msg)
 }

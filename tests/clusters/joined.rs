@@ -65,6 +65,15 @@ impl Joined {
         self.linkspan(name, &["join", "--wait=300"])?.input(&token).done().with_context(|| self.describe())
     }
 
+    /// The node of a cluster that carries its traffic.
+    ///
+    /// # Errors
+    /// There is no such cluster, or it has no gateway yet.
+    pub fn gateway(&self, name: &str) -> Result<String> {
+        let holder = ["get", "lease", "linkspan-gateway", "-n", SYSTEM, "-o", "jsonpath={.spec.holderIdentity}"];
+        self.cluster(name)?.kubectl(holder)?.stdout()
+    }
+
     /// A cluster by its name.
     ///
     /// # Errors

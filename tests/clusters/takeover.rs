@@ -52,18 +52,13 @@ fn berlin_2_is_the_gateway(joined: &Joined) -> Result<()> {
     berlin.kubectl(["label", "node", "berlin-1", "linkspan.dev/gateway-"])?.done()?;
     berlin.kubectl(["label", "node", "berlin-2", "linkspan.dev/gateway=true", "--overwrite"])?.done()?;
     eventually(|| {
-        let found = holder(joined)?;
+        let found = joined.gateway("berlin")?;
         ensure!(found == "berlin-2", "the gateway is {found:?}");
         Ok(())
     })?;
     berlin.kubectl(["label", "node", "berlin-1", "linkspan.dev/gateway=true"])?.done()?;
     // The standby has to be there before it can take over.
     eventually(|| berlin.kubectl(["get", "gatewaynode", "berlin-1", "-n", SYSTEM])?.done())
-}
-
-fn holder(joined: &Joined) -> Result<String> {
-    let args = ["get", "lease", "linkspan-gateway", "-n", SYSTEM, "-o", "jsonpath={.spec.holderIdentity}"];
-    joined.cluster("berlin")?.kubectl(args)?.stdout()
 }
 
 /// How long a pod of paris has no answer from one of berlin when the power of berlin's gateway fails.
@@ -81,7 +76,9 @@ fn without_traffic(joined: &mut Joined) -> Result<Duration> {
         joined.bed.cluster_mut("berlin")?.kill_node("berlin-2")?;
         eventually(|| on_pod(joined, &["touch", "/tmp/stop"]))?;
         let answers = calling.join().unwrap();
-        answers.with_context(|| format!("berlin-1 has not taken over; the Lease is held by {:?}", holder(joined)))
+        answers.with_context(|| {
+            format!("berlin-1 has not taken over; the Lease is held by {:?}", joined.gateway("berlin"))
+        })
     })?;
     longest_gap(&answers)
 }

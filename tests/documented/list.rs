@@ -10,6 +10,8 @@ pub struct Documented {
     /// As pages have it.
     pub text: &'static str,
     fate: Fate,
+    /// Whether it waits for clusters: with `--wait`, so long as a busy machine may need.
+    pub is_patient: bool,
 }
 
 #[derive(Debug)]
@@ -122,20 +124,25 @@ pub const FOREIGN: &str = "subctl ";
 
 /// As it stands.
 const fn run(test: Test, text: &'static str, says: &'static str) -> Documented {
-    Documented { text, fate: Run(test, text, says) }
+    run_as(test, text, text, says)
 }
 
 /// With other names, paths, limits or tries.
 const fn run_as(test: Test, text: &'static str, line: &'static str, says: &'static str) -> Documented {
-    Documented { text, fate: Run(test, line, says) }
+    Documented { text, fate: Run(test, line, says), is_patient: false }
+}
+
+/// The same, with patience.
+const fn patient(command: Documented) -> Documented {
+    Documented { is_patient: true, ..command }
 }
 
 const fn name(text: &'static str) -> Documented {
-    Documented { text, fate: Name }
+    Documented { text, fate: Name, is_patient: false }
 }
 
 const fn never(text: &'static str, reason: &'static str) -> Documented {
-    Documented { text, fate: Never(reason) }
+    Documented { text, fate: Never(reason), is_patient: false }
 }
 
 const MAKE: &str = "it builds a release, or runs all tests, or measures for minutes; that make knows it is tested";
@@ -357,26 +364,23 @@ pub const LIST: &[Documented] = &[
     // Two whole clusters, paris and berlin, of which none is joined yet. The current context is paris.
     run(TwoJoin, "kubectl linkspan deploy-broker --context paris", "--broker-context paris`"),
     run_as(TwoJoin, "kubectl linkspan deploy-broker --context B", "kubectl linkspan deploy-broker --context paris", "--broker-context paris`"),
-    run_as(TwoJoin, "kubectl linkspan join paris --context paris --broker-context paris",
-        "kubectl linkspan join paris --context paris --broker-context paris --wait 300", "paris has joined"),
+    patient(run(TwoJoin, "kubectl linkspan join paris --context paris --broker-context paris", "paris has joined")),
     run_as(TwoJoin, "linkspan deploy-broker --context paris", "kubectl linkspan deploy-broker --context paris", "--broker-context paris`"),
-    run_as(TwoJoin, "linkspan join paris --context paris --broker-context paris",
-        "kubectl linkspan join paris --context paris --broker-context paris --wait 300", "paris has joined"),
+    patient(run_as(TwoJoin, "linkspan join paris --context paris --broker-context paris",
+        "kubectl linkspan join paris --context paris --broker-context paris", "paris has joined")),
     run_as(TwoJoin, "linkspan token create berlin > berlin.token", "linkspan token create berlin > berlin.token && cat berlin.token", "lsj1."),
     run_as(TwoJoin, "kubectl linkspan token create berlin --context paris --server https://192.168.7.11:6443 > berlin.token",
         "kubectl linkspan token create berlin --context paris --server $PARIS_URL > berlin.token && cat berlin.token", "lsj1."),
     run_as(TwoJoin, "kubectl apply -k deploy/crds && kubectl apply -k deploy/member",
         "kubectl config use-context berlin && kubectl apply -k deploy/crds && kubectl apply -k deploy/member && kubectl config use-context paris",
         "daemonset.apps/linkspan-node created"),
-    run_as(TwoJoin, "kubectl linkspan join --context berlin --token-file berlin.token",
-        "kubectl linkspan join --context berlin --token-file berlin.token --wait 300", "berlin has joined"),
-    run_as(TwoJoin, "linkspan join --token-file berlin.token",
-        "kubectl linkspan join --context berlin --token-file berlin.token --wait 300", "berlin has joined"),
+    patient(run(TwoJoin, "kubectl linkspan join --context berlin --token-file berlin.token", "berlin has joined")),
+    patient(run_as(TwoJoin, "linkspan join --token-file berlin.token",
+        "kubectl linkspan join --context berlin --token-file berlin.token", "berlin has joined")),
 
-    run_as(TwoUse, "kubectl linkspan join ID --context A --broker-context B --upgrade",
-        "kubectl linkspan join paris --context paris --broker-context paris --upgrade --wait 300", "paris has joined"),
-    run_as(TwoUse, "kubectl linkspan join paris --context paris --broker-context paris --upgrade",
-        "kubectl linkspan join paris --context paris --broker-context paris --upgrade --wait 300", "paris has joined"),
+    patient(run_as(TwoUse, "kubectl linkspan join ID --context A --broker-context B --upgrade",
+        "kubectl linkspan join paris --context paris --broker-context paris --upgrade", "paris has joined")),
+    patient(run(TwoUse, "kubectl linkspan join paris --context paris --broker-context paris --upgrade", "paris has joined")),
     run(TwoUse, "kubectl get members -n linkspan-system", "berlin"),
     run(TwoUse, "kubectl get members -n linkspan-system -o wide", "10.43.0.0/16"),
     run_as(TwoUse, "kubectl get member CLUSTER -n linkspan-system -o yaml", "kubectl get member paris -n linkspan-system -o yaml", "BrokerReachable"),
@@ -490,16 +494,13 @@ pub const LIST: &[Documented] = &[
 
     // Three whole clusters with the same prefixes, of which none is joined yet. The current context is paris.
     run(ThreeJoin, "kubectl linkspan deploy-broker --kubeconfig $PARIS", "--broker-context paris`"),
-    run_as(ThreeJoin, "kubectl linkspan join paris --kubeconfig $PARIS --broker-kubeconfig $PARIS",
-        "kubectl linkspan join paris --kubeconfig $PARIS --broker-kubeconfig $PARIS --wait 300", "paris has joined"),
-    run_as(ThreeJoin, "kubectl linkspan join berlin --kubeconfig $BERLIN --broker-kubeconfig $PARIS",
-        "kubectl linkspan join berlin --kubeconfig $BERLIN --broker-kubeconfig $PARIS --wait 300", "berlin has joined"),
-    run_as(ThreeJoin, "kubectl linkspan join berlin --context berlin --broker-context paris",
-        "kubectl linkspan join berlin --context berlin --broker-context paris --wait 300", "berlin has joined"),
-    run_as(ThreeJoin, "linkspan join berlin --context berlin --broker-context paris",
-        "kubectl linkspan join berlin --context berlin --broker-context paris --wait 300", "berlin has joined"),
-    run_as(ThreeJoin, "linkspan join berlin --kubeconfig berlin.yaml --broker-kubeconfig paris.yaml",
-        "kubectl linkspan join berlin --kubeconfig $BERLIN --broker-kubeconfig $PARIS --wait 300", "berlin has joined"),
+    patient(run(ThreeJoin, "kubectl linkspan join paris --kubeconfig $PARIS --broker-kubeconfig $PARIS", "paris has joined")),
+    patient(run(ThreeJoin, "kubectl linkspan join berlin --kubeconfig $BERLIN --broker-kubeconfig $PARIS", "berlin has joined")),
+    patient(run(ThreeJoin, "kubectl linkspan join berlin --context berlin --broker-context paris", "berlin has joined")),
+    patient(run_as(ThreeJoin, "linkspan join berlin --context berlin --broker-context paris",
+        "kubectl linkspan join berlin --context berlin --broker-context paris", "berlin has joined")),
+    patient(run_as(ThreeJoin, "linkspan join berlin --kubeconfig berlin.yaml --broker-kubeconfig paris.yaml",
+        "kubectl linkspan join berlin --kubeconfig $BERLIN --broker-kubeconfig $PARIS", "berlin has joined")),
     run(ThreeJoin, "kubectl -n kube-system rollout restart deployment coredns", "restarted"),
 
     run_as(ThreeUse, "kubectl --kubeconfig $BERLIN create deployment web --image=traefik/whoami --port=80",
@@ -527,15 +528,13 @@ pub const LIST: &[Documented] = &[
         "kubectl linkspan verify --kubeconfig $PARIS --kubeconfig $BERLIN --kubeconfig $ROME -o json", "proof"),
 
     run(ThreeLeave, "linkspan leave --context berlin --dry-run", "would remove"),
-    run_as(ThreeLeave, "linkspan leave", "kubectl config use-context rome && linkspan leave --wait 300", "this cluster has left the clusterset"),
+    patient(run_as(ThreeLeave, "linkspan leave",
+        "kubectl config use-context rome && linkspan leave", "this cluster has left the clusterset")),
     run(ThreeLeave, "kubectl delete -k deploy/member", "daemonset.apps \"linkspan-node\" deleted"),
     run(ThreeLeave, "kubectl delete -k deploy/crds", "\"members.linkspan.dev\" deleted"),
-    run_as(ThreeLeave, "kubectl linkspan uninstall --context berlin", "kubectl linkspan uninstall --context berlin --wait 300",
-        "daemonset.apps/linkspan-node deleted"),
-    run_as(ThreeLeave, "kubectl linkspan uninstall", "kubectl linkspan uninstall --context berlin --wait 300", ""),
-    run_as(ThreeLeave, "kubectl linkspan uninstall --context A", "kubectl linkspan uninstall --context berlin --wait 300", ""),
-    run_as(ThreeLeave, "linkspan uninstall --cluster --context berlin --crds",
-        "linkspan uninstall --cluster --context berlin --crds --wait 300", "members.linkspan.dev deleted"),
-    run_as(ThreeLeave, "linkspan uninstall --cluster --broker --crds --context paris",
-        "linkspan uninstall --cluster --broker --crds --context paris --wait 300", "namespace/linkspan-broker deleted"),
+    patient(run(ThreeLeave, "kubectl linkspan uninstall --context berlin", "daemonset.apps/linkspan-node deleted")),
+    patient(run_as(ThreeLeave, "kubectl linkspan uninstall", "kubectl linkspan uninstall --context berlin", "")),
+    patient(run_as(ThreeLeave, "kubectl linkspan uninstall --context A", "kubectl linkspan uninstall --context berlin", "")),
+    patient(run(ThreeLeave, "linkspan uninstall --cluster --context berlin --crds", "members.linkspan.dev deleted")),
+    patient(run(ThreeLeave, "linkspan uninstall --cluster --broker --crds --context paris", "namespace/linkspan-broker deleted")),
 ];

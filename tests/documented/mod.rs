@@ -14,6 +14,8 @@ use list::{Documented, Test};
 
 /// Longest time that a command may take, in seconds; those that wait for clusters give up before.
 const PATIENCE: &str = "900";
+/// How long those may wait that are patient, in seconds.
+const WAIT: u32 = 300;
 
 /// Commands that go on until they are told to end, by one SIGTERM. `says TEXT COMMAND` waits for a text, `stays COMMAND` looks
 /// whether it still runs a second later.
@@ -111,7 +113,8 @@ impl Shell {
     /// It fails, or does not say what it shall.
     pub fn run(&self, command: &Documented) -> Result<String, String> {
         let (line, says) = command.run().ok_or_else(|| format!("`{}` is not to be run", command.text))?;
-        let Output { status, stdout, stderr } = self.command(line).output().map_err(|error| error.to_string())?;
+        let line = if command.is_patient { format!("{line} --wait {WAIT}") } else { line.to_owned() };
+        let Output { status, stdout, stderr } = self.command(&line).output().map_err(|error| error.to_string())?;
         let (out, error) = (String::from_utf8_lossy(&stdout), String::from_utf8_lossy(&stderr));
         let told = || format!("`{}` of the documentation, run as `{line}` ({status}): {out}{error}", command.text);
         match status.success() && out.contains(says) {

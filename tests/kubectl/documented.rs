@@ -1,21 +1,15 @@
 //! Commands of README and docs, as they are written there: on API servers without nodes, and where programs are put.
 
 use std::path::Path;
-use std::time::Duration;
 
-use testbed::{ApiServer, wait};
+use testbed::ApiServer;
 
 use crate::documentation::list::Test;
 use crate::documentation::{Shell, pages};
-use crate::{kubeconfig, kubectl};
+use crate::{apply_soon, kubeconfig, kubectl};
 
 fn path(path: &Path) -> String {
     path.display().to_string()
-}
-
-/// Applies an object whose kind is so new that it may not be served yet.
-fn apply_soon(server: &ApiServer, object: &str) {
-    wait::retry(Duration::from_secs(60), || server.apply(object)).unwrap();
 }
 
 /// A kind of others that takes anything, and an object of it.

@@ -21,6 +21,7 @@ mod ui;
 use std::path::PathBuf;
 use std::process::{Command, Output, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
 
 use testbed::ApiServer;
 
@@ -71,6 +72,11 @@ fn kubeconfig(servers: &[(&str, &str)]) -> PathBuf {
     let path = std::path::Path::new(env!("CARGO_TARGET_TMPDIR")).join(name);
     std::fs::write(&path, merged).unwrap();
     path
+}
+
+/// Applies objects of kinds that are so new that they may not be served yet.
+fn apply_soon(server: &ApiServer, objects: &str) {
+    testbed::wait::retry(Duration::from_secs(60), || server.apply(objects)).unwrap();
 }
 
 /// What kubectl prints as administrator.

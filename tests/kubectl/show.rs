@@ -6,7 +6,7 @@ use std::time::Duration;
 use serde_json::Value;
 use testbed::{ApiServer, wait};
 
-use crate::{kubeconfig, kubectl, linkspan};
+use crate::{apply_soon, kubeconfig, kubectl, linkspan};
 
 const KEY: &str = "AQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQE=";
 
@@ -32,8 +32,7 @@ pub static JOINED: LazyLock<ApiServer> = LazyLock::new(|| {
     let export = "{ apiVersion: multicluster.x-k8s.io/v1beta1, kind: ServiceExport, metadata: { name: web, namespace: default } }";
     let (paris, berlin) = (member("paris", "10.42.0.0/16"), member("berlin", "10.52.0.0/16"));
     let objects = [&paris, &berlin, property, &gateway, export].concat();
-    // Their kinds are served a moment after their definitions were taken.
-    wait::retry(Duration::from_secs(60), || server.apply(&objects)).unwrap();
+    apply_soon(&server, &objects);
     let status = "{\"status\":{\"active\":true,\"summary\":\"1/1 up\",\"peers\":[{\"cluster\":\"berlin\",\"state\":\"Up\",\
                   \"rttMicroseconds\":21000,\"mtu\":1420,\"rxBytes\":4096,\"txBytes\":1}]}}";
     let patch =

@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use testbed::{ApiServer, wait};
 
 use crate::silent::config;
-use crate::{kubeconfig, kubectl, linkspan};
+use crate::{apply_soon, kubeconfig, kubectl, linkspan};
 
 /// `linkspan verify` under way.
 struct Verify(Child);
@@ -58,8 +58,7 @@ fn member(id: &str) -> ApiServer {
         "{{ apiVersion: about.k8s.io/v1alpha1, kind: ClusterProperty, metadata: {{ name: cluster.clusterset.k8s.io }}, \
          spec: {{ value: {id} }} }}"
     );
-    // Its kind is served a moment after its definition was taken.
-    wait::retry(Duration::from_secs(60), || server.apply(&property)).unwrap();
+    apply_soon(&server, &property);
     server
 }
 

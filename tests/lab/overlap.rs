@@ -9,8 +9,7 @@ use linkspan::lab::pod::Transport::{Tcp, Udp};
 use linkspan::lab::{Family, Lab, Run, SITE_FILE, Spec, pause, proof, wait_until};
 
 use crate::paths::serve_iperf;
-use crate::pings::Pings;
-use crate::promise::{EXCHANGE, joined, prove, survives};
+use crate::promise::{EXCHANGE, joined, pings, prove, survives};
 use crate::support::{binary, lab, output, seen};
 
 /// What the site file of all sites gives a lab: equal CIDRs for the first `overlapping` of `sites`.
@@ -132,10 +131,7 @@ fn a_site_that_joins_with_anothers_cidrs_takes_no_packet_from_the_connections_of
     assert!(wait_until(Duration::from_secs(60), native), "paris does not reach oslo");
 
     let pod = lab.plan.find("paris/pod-2").unwrap().netns().to_owned();
-    let pings = Pings::start(SECONDS, 100, |arguments| {
-        let arguments = arguments.iter().map(String::as_str).chain(["10.62.1.2"]);
-        Run::in_pod(&pod, "ping", arguments).spawn().unwrap()
-    });
+    let pings = pings(&lab, "paris/pod-2", "10.62.1.2", SECONDS);
     let millis = (SECONDS * 1000).to_string();
     let beat = ["lab", "pod-beat", "10.62.1.2", "--millis", &millis];
     let mut beat = Run::in_netns(&pod, binary(), beat).spawn().unwrap();

@@ -37,6 +37,15 @@ pub(crate) fn prove(lab: &mut Lab, proofs: &[proof::Proof]) {
     assert_passed(&proof::run(lab, proofs, |_| ()).unwrap());
 }
 
+/// A hundred pings a second from a pod, of which none may be lost.
+pub(crate) fn pings(lab: &Lab, pod: &str, to: &str, seconds: u32) -> Pings {
+    let place = lab.plan.find(pod).unwrap();
+    Pings::start(seconds, 100, |arguments| {
+        let arguments = arguments.iter().map(String::as_str).chain([to]);
+        Run::in_pod(place.netns(), "ping", arguments).spawn().unwrap()
+    })
+}
+
 /// Proves that connections survive a killed gateway. Other tests run meanwhile: what takes longer by design takes
 /// longer each time.
 pub(crate) fn survives(lab: &mut Lab) {
@@ -141,12 +150,8 @@ fn a_restart_after_a_kill_adopts_what_is_there_and_changes_nothing() {
 #[test]
 fn a_worker_that_is_restarted_loses_no_packet() {
     let mut lab = joined("lstpw-", Spec { pods: 1, ..Spec::default() });
-    let pod = lab.plan.find("paris/pod-2").unwrap().netns().to_owned();
     for signal in [Signal::KILL, Signal::TERM] {
-        let pings = Pings::start(3, 100, |arguments| {
-            let arguments = arguments.iter().map(String::as_str).chain(["10.52.1.2"]);
-            Run::in_pod(&pod, "ping", arguments).spawn().unwrap()
-        });
+        let pings = pings(&lab, "paris/pod-2", "10.52.1.2", 3);
         lab.stop_node("paris-w1", signal).unwrap();
         lab.start_node("paris-w1").unwrap();
         lab.wait_ready(Duration::from_secs(60)).unwrap_or_else(|error| panic!("{error:#}"));
