@@ -149,9 +149,10 @@ struct Patience {
 }
 
 impl Patience {
-    /// Waits for another try, where the broker may just not have seen what was written a moment ago; each time longer.
+    /// Waits for another try, where the broker may just not have seen what was written a moment ago; each time longer. While
+    /// it remembers an earlier account of that name, it does not know the token at all.
     async fn wait(&mut self, error: kube::Error, join: &JoinToken, action: &'static str) -> Result<(), JoinError> {
-        let is_early = matches!(&error, kube::Error::Api(status) if status.code == 403);
+        let is_early = matches!(&error, kube::Error::Api(status) if [401, 403].contains(&status.code));
         if !is_early || self.next > WAITS.1 {
             return Err(refused(error, &join.cluster, action));
         }
