@@ -39,6 +39,11 @@ step_root() {
     say "making /dev/net/tun"
     mkdir -p /dev/net && mknod /dev/net/tun c 10 200
   fi
+  # Each kubelet, containerd and controller manager has several; 128, the kernel's, do for about seven nodes.
+  if (($(</proc/sys/fs/inotify/max_user_instances) < 1024)); then
+    say "raising fs.inotify.max_user_instances to 1024, until the machine restarts"
+    sysctl -qw fs.inotify.max_user_instances=1024 || say "it cannot be raised: clusters may not start"
+  fi
 }
 
 step_packages() { install "${commands[@]}"; }

@@ -11,8 +11,10 @@ use crate::documentation::list::{self, Test};
 use crate::names;
 use crate::traces::Traces;
 
-/// What the names of this test's namespaces begin with; `make cluster` has others.
-pub const PREFIX: &str = "lct";
+/// What the names of the namespaces of two clusters begin with, and of those that have the same prefixes: they run beside
+/// each other. `make cluster` has others.
+pub const TWO: &str = "lct";
+pub const SAME: &str = "lcs";
 /// The cluster whose API server is the broker, too.
 pub const BROKER: &str = "paris";
 /// Both clusters.
@@ -31,13 +33,13 @@ pub struct Joined {
 }
 
 impl Joined {
-    /// Starts clusters, the broker among them.
+    /// Starts clusters, the broker among them, in namespaces whose names begin with `prefix`.
     ///
     /// # Errors
     /// A command fails.
-    pub fn start(clusters: &[Spec]) -> Result<Self> {
-        let bed = Testbed::start(PREFIX, clusters, Lifetime::Caller)?;
-        let archive = pack()?;
+    pub fn start(prefix: &str, clusters: &[Spec]) -> Result<Self> {
+        let bed = Testbed::start(prefix, clusters, Lifetime::Caller)?;
+        let archive = pack(prefix)?;
         for cluster in &bed.clusters {
             cluster.import_image(&archive)?;
         }
@@ -154,12 +156,12 @@ pub fn deploy(base: &str) -> String {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("deploy").join(base).display().to_string()
 }
 
-/// Linkspan's image with the binary under test.
+/// Linkspan's image with the binary under test, in a file of the testbed's own.
 ///
 /// # Errors
 /// It cannot be packed.
-pub fn pack() -> Result<PathBuf> {
-    let archive = Path::new(env!("CARGO_TARGET_TMPDIR")).join("linkspan.tar");
+pub fn pack(prefix: &str) -> Result<PathBuf> {
+    let archive = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("{prefix}-linkspan.tar"));
     let shell = Shell::new().with("TREE", env!("CARGO_MANIFEST_DIR")).with("IMAGE_FILE", archive.display().to_string());
     shell.run(list::only(Test::Pack)).map_err(Error::msg)?;
     Ok(archive)

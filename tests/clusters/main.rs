@@ -2,7 +2,7 @@
 //! joined through a broker by the manifests of `deploy/`.
 //!
 //! Few tests, because clusters cost a minute: the steps of each run in order, each told on standard error, and the first
-//! that fails ends it with what the clusters say of themselves. Only one test has clusters at a time.
+//! that fails ends it with what the clusters say of themselves. Tests whose clusters have the same names wait for each other.
 
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test that cannot go on has failed")]
 
@@ -27,20 +27,20 @@ mod takeover;
 mod traces;
 
 use anyhow::Result;
-use joined::{CLUSTERS, Joined};
+use joined::{CLUSTERS, Joined, SAME, TWO};
 use testbed::Spec;
 
 /// A step, and what it proves.
 type Step = (&'static str, fn(&mut Joined) -> Result<()>);
 
 /// Clusters of these kinds, not joined yet.
-fn start(specs: &[Spec]) -> Joined {
-    Joined::start(specs).unwrap_or_else(|error| panic!("{error:#}"))
+fn start(prefix: &str, specs: &[Spec]) -> Joined {
+    Joined::start(prefix, specs).unwrap_or_else(|error| panic!("{error:#}"))
 }
 
 /// Two that have both families, joined by the commands of the documentation.
 fn two_dual() -> Joined {
-    let joined = start(&[Spec::paris().dual(), Spec::berlin().dual()]);
+    let joined = start(TWO, &[Spec::paris().dual(), Spec::berlin().dual()]);
     documented::two_join(&joined).unwrap_or_else(|error| panic!("{error:#}"));
     joined
 }
@@ -66,13 +66,13 @@ mod whole_clusters {
 
     #[test]
     fn clusters_with_the_same_prefixes_are_joined_by_the_same_commands() {
-        run(start(&overlap::specs()), &overlap::ALL);
+        run(start(SAME, &overlap::specs()), &overlap::ALL);
     }
 
     #[test]
     #[ignore = "twenty faults that are made and healed one by one take longer than all other tests: `make faults`"]
     fn faults_are_named_by_diagnose_and_by_why() {
-        let joined = start(&[Spec::paris(), Spec::berlin()]);
+        let joined = start(TWO, &[Spec::paris(), Spec::berlin()]);
         for name in CLUSTERS {
             let gateway = format!("{name}-1");
             let label = ["label", "node", &gateway, "linkspan.dev/gateway=true"];
@@ -98,13 +98,13 @@ mod whole_clusters {
     #[test]
     #[ignore = "each command of the documentation, with what it waits for, takes minutes: `make documented`"]
     fn three_clusters_are_used_and_left_by_the_commands_of_the_documentation() {
-        run(start(&overlap::specs()), &[&overlap::ALL[..4], &overlap::DOCUMENTED[..]].concat());
+        run(start(SAME, &overlap::specs()), &[&overlap::ALL[..4], &overlap::DOCUMENTED[..]].concat());
     }
 
     #[test]
     #[ignore = "it needs an earlier build: `make skew`"]
     fn an_earlier_build_and_this_one_are_joined_upgraded_and_rolled_back() {
-        let joined = start(&[Spec::paris(), Spec::berlin()]);
+        let joined = start(TWO, &[Spec::paris(), Spec::berlin()]);
         skew::join(&joined).unwrap_or_else(|error| panic!("{error:#}"));
         run(joined, &skew::ALL);
     }

@@ -6,7 +6,7 @@ use anyhow::{Context as _, Result, ensure};
 use testbed::Run;
 
 use crate::Step;
-use crate::joined::{BROKER, CLUSTERS, Joined, SYSTEM, deploy, pack};
+use crate::joined::{BROKER, CLUSTERS, Joined, SYSTEM, TWO, deploy, pack};
 use crate::restarts::{STEADY, under_load};
 use crate::steps::{
     exports_are_imported, headless_services_answer, members_are_ready, pods_reach_pods, row_65_services_are_reached,
@@ -89,7 +89,7 @@ fn all_goes_on(joined: &mut Joined) -> Result<()> {
 
 /// A connection that was there before is there afterwards, and no call meanwhile fails.
 fn upgraded(joined: &mut Joined) -> Result<()> {
-    let archive = pack()?;
+    let archive = pack(TWO)?;
     under_load(joined, STEADY, || change(joined, "berlin", &archive, &["crds", "member"].map(deploy)))?;
     all_goes_on(joined)
 }
@@ -102,6 +102,6 @@ fn rolled_back(joined: &mut Joined) -> Result<()> {
 }
 
 fn restored(joined: &mut Joined) -> Result<()> {
-    change(joined, "paris", &pack()?, &["crds", "member"].map(deploy))?;
+    change(joined, "paris", &pack(TWO)?, &["crds", "member"].map(deploy))?;
     all_goes_on(joined)
 }

@@ -3,7 +3,7 @@
 use anyhow::Result;
 use testbed::{Node, Run, netns};
 
-use crate::joined::{Joined, PREFIX};
+use crate::joined::{Joined, TWO};
 
 /// A command on a node.
 pub(super) fn on(node: &Node, command: &[&str]) -> Result<()> {
@@ -20,7 +20,7 @@ pub(super) fn world(matches: &str) -> Result<()> {
     if !matches.is_empty() {
         script += &format!("add rule ip fault forward {matches} drop\n");
     }
-    Run::new("nft", ["-f", "-"]).input(script).in_netns(&netns(PREFIX, "world")).done()
+    Run::new("nft", ["-f", "-"]).input(script).in_netns(&netns(TWO, "world")).done()
 }
 
 pub(super) fn open_world(_: &Joined) -> Result<()> {

@@ -197,8 +197,14 @@ impl Node {
     fn start_flanneld(&mut self) -> Result<()> {
         let kubeconfig = kubeconfig_arg("kubeconfig-file", FLANNELD);
         let (node_name, program) = (format!("NODE_NAME={}", self.name), in_node(FLANNELD));
-        let fixed =
-            ["--kube-subnet-mgr", "--ip-masq", "--iface=eth0", "--net-config-path=/var/lib/testbed/flannel.json"];
+        // Nobody touches its rules, and to ask for each of them anew every 5 s keeps a small machine busy.
+        let fixed = [
+            "--kube-subnet-mgr",
+            "--ip-masq",
+            "--iface=eth0",
+            "--net-config-path=/var/lib/testbed/flannel.json",
+            "--iptables-resync=60",
+        ];
         let args = [&[node_name.as_str(), &program], &fixed[..], &[&kubeconfig]].concat();
         self.start(FLANNELD, "env", &args)?;
         let subnet = self.path("/run/flannel/subnet.env");

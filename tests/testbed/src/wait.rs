@@ -28,18 +28,20 @@ pub fn until(limit: Duration, mut done: impl FnMut() -> bool) -> bool {
     }
 }
 
-/// Tries every 100 ms until `attempt` succeeds, for at most `limit`.
+/// Tries until `attempt` succeeds, for at most `limit`, and waits in between for as long as an attempt took, 100 ms at least:
+/// on a busy machine, who asks shall not be what keeps it busy.
 ///
 /// # Errors
 /// The last attempt's error, when the time is over.
 pub fn retry<T>(limit: Duration, mut attempt: impl FnMut() -> Result<T>) -> Result<T> {
     let start = now();
     loop {
+        let began = now();
         match attempt() {
             Err(error) if start.elapsed() >= limit => {
                 return Err(error.context(format!("gave up after {} s", limit.as_secs_f32())));
             }
-            Err(_) => pause(Duration::from_millis(100)),
+            Err(_) => pause(began.elapsed().max(Duration::from_millis(100))),
             done => return done,
         }
     }
