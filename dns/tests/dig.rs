@@ -13,8 +13,8 @@ async fn run(server: &Running, program: &'static str, arguments: &str) -> Output
     let port = server.address.port().to_string();
     let mut command = Command::new(program);
     match program {
-        "dig" => command.args(["@127.0.0.1", "-p", &port, "+tries=1", "+timeout=5"]),
-        _ => command.args([&format!("-port={port}"), "-timeout=5"]),
+        "dig" => command.args(["@127.0.0.1", "-p", &port, "+tries=1", "+timeout=60"]),
+        _ => command.args([&format!("-port={port}"), "-timeout=60"]),
     };
     command.args(arguments.split_whitespace());
     if program == "nslookup" {

@@ -157,9 +157,12 @@ async fn row_98_ttl_is_five_seconds_at_most() {
 #[tokio::test]
 async fn row_98_a_change_is_visible_within_50_ms() {
     let server = Running::serve(&[hello()]);
-    let mut delays = Vec::new();
+    let (mut answers, mut delays) = (Vec::new(), Vec::new());
     for round in 0..21_u8 {
         let ip = IpAddr::from([10, 43, 1, round]);
+        let asked = Instant::now();
+        server.ask(HELLO, RecordType::A).await;
+        answers.push(asked.elapsed());
         let started = Instant::now();
         server.publish(&[Service { kind: ServiceKind::ClusterSetIp { ips: vec![ip] }, ..hello() }]);
         while data(&server.ask(HELLO, RecordType::A).await) != [ip.to_string()] {
@@ -167,9 +170,10 @@ async fn row_98_a_change_is_visible_within_50_ms() {
         }
         delays.push(started.elapsed());
     }
-    // The median: a busy machine may stop this test itself for longer.
+    // The median, and beyond what any answer takes: a busy machine may stop this test itself for longer.
+    answers.sort();
     delays.sort();
-    assert!(delays[10] < Duration::from_millis(50), "{delays:?}");
+    assert!(delays[10] < answers[10] + Duration::from_millis(50), "{delays:?} {answers:?}");
 }
 
 #[tokio::test]
@@ -183,9 +187,17 @@ async fn row_99_servfail_before_the_first_zone() {
         }
     }
     server.publish(&[hello()]);
-    tokio::time::sleep(Duration::from_millis(50)).await;
-    assert_eq!(data(&server.ask(HELLO, RecordType::A).await), ["10.43.0.42"]);
-    assert_eq!(server.stats.snapshot().not_synced, 4);
+    let (published, mut not_synced) = (Instant::now(), 4);
+    loop {
+        let answer = server.ask(HELLO, RecordType::A).await;
+        if answer.metadata.response_code != ResponseCode::ServFail {
+            assert_eq!(data(&answer), ["10.43.0.42"]);
+            break;
+        }
+        assert!(published.elapsed() < PATIENCE, "the first zone is not served");
+        not_synced += 1;
+    }
+    assert_eq!(server.stats.snapshot().not_synced, not_synced);
 }
 
 #[tokio::test]

@@ -61,7 +61,10 @@ fn proofs(joined: &Joined, test: Test, more: usize) -> Result<()> {
     ensure!(outcomes.len() == expected, "{} proofs, not {expected}: {outcomes:#?}", outcomes.len());
     for cluster in &joined.bed.clusters {
         let there = cluster.kubectl(["get", "namespace", "linkspan-verify", "--ignore-not-found", "-o", "name"])?;
-        ensure!(there.stdout()?.is_empty(), "test pods are left in {}", cluster.spec.name);
+        eventually(|| {
+            ensure!(there.stdout()?.is_empty(), "test pods are left in {}", cluster.spec.name);
+            Ok(())
+        })?;
     }
     Ok(())
 }
@@ -90,13 +93,16 @@ fn all_late(error: &Error) -> Vec<String> {
 
 /// Figures of both directions.
 pub fn bench_measures(joined: &mut Joined) -> Result<()> {
-    let figures = array(&documented::run(joined, Test::TwoBench)?)?;
-    ensure!(figures.len() == 2, "{figures:#?}");
-    for one in figures {
-        ensure!(one["tcpMbps"].as_f64().is_some_and(|rate| rate > 1.0), "{one}");
-        ensure!(one["roundTrip"]["count"] == 2000 && one["name"]["count"] == 200, "{one}");
-    }
-    Ok(())
+    // On a busy machine an answer may come too late to be one.
+    eventually(|| {
+        let figures = array(&documented::run(joined, Test::TwoBench)?)?;
+        ensure!(figures.len() == 2, "{figures:#?}");
+        for one in figures {
+            ensure!(one["tcpMbps"].as_f64().is_some_and(|rate| rate > 1.0), "{one}");
+            ensure!(one["roundTrip"]["count"] == 2000 && one["name"]["count"] == 200, "{one}");
+        }
+        Ok(())
+    })
 }
 
 /// Echo requests of a trace, as many as are sent without being asked for.
@@ -120,23 +126,32 @@ pub fn trace_counts_every_hop(joined: &mut Joined) -> Result<()> {
     let from = format!("paris/pod/{}", pods::name(&near));
     let words = ["trace", &from, "to", name, "-o", "json"];
     let asks = everywhere_with(joined, &words, &["curl", "-sS", "--fail", "--max-time", "5", &url]);
-    let asked = array(&asks.stdout()?)?;
-    ensure!(asked.len() == 1 && asked[0]["loss"].is_null(), "one endpoint is asked, and answers: {asked:#?}");
-    ensure!(packets(&asked[0])?.iter().all(|packets| *packets > 0), "{asked:#?}");
+    eventually(|| {
+        let asked = array(&asks.stdout()?)?;
+        ensure!(asked.len() == 1 && asked[0]["loss"].is_null(), "one endpoint is asked, and answers: {asked:#?}");
+        ensure!(packets(&asked[0])?.iter().all(|packets| *packets > 0), "{asked:#?}");
+        Ok(())
+    })?;
 
     // Each endpoint is called from the client's address of its family.
     let name = format!("{}.default.svc.clusterset.local", sources::BOTH);
     for family in ["-4", "-6"] {
         let words = ["trace", &from, "to", &name, "-o", "json"];
         let curl = ["curl", family, "-sS", "--fail", "--max-time", "5", &format!("http://{name}/")];
-        let asked = array(&everywhere_with(joined, &words, &curl).stdout()?)?;
-        ensure!(asked.len() == 1 && asked[0]["loss"].is_null(), "{family}: {asked:#?}");
-        ensure!(packets(&asked[0])?.iter().all(|packets| *packets > 0), "{family}: {asked:#?}");
+        eventually(|| {
+            let asked = array(&everywhere_with(joined, &words, &curl).stdout()?)?;
+            ensure!(asked.len() == 1 && asked[0]["loss"].is_null(), "{family}: {asked:#?}");
+            ensure!(packets(&asked[0])?.iter().all(|packets| *packets > 0), "{family}: {asked:#?}");
+            Ok(())
+        })?;
     }
 
     for node in joined.bed.clusters.iter().flat_map(|cluster| &cluster.nodes) {
-        let tables = node.inside(Run::new("nft", ["list", "tables"]))?.stdout()?;
-        ensure!(!tables.contains("linkspan-count"), "{} still counts: {tables}", node.name);
+        eventually(|| {
+            let tables = node.inside(Run::new("nft", ["list", "tables"]))?.stdout()?;
+            ensure!(!tables.contains("linkspan-count"), "{} still counts: {tables}", node.name);
+            Ok(())
+        })?;
     }
     Ok(())
 }

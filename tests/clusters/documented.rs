@@ -7,7 +7,7 @@ use testbed::{Image, stock};
 
 use crate::documentation::Shell;
 use crate::documentation::list::{self, Test};
-use crate::joined::{BROKER, Joined, SYSTEM};
+use crate::joined::{BROKER, Joined, SYSTEM, eventually};
 use crate::{overlap, pods};
 
 /// In place of traefik/whoami, which is in a registry: answers with its pod's name.
@@ -63,7 +63,10 @@ pub fn two_are_used(joined: &mut Joined) -> Result<()> {
     let only = [&pods[..], &["-o", "jsonpath={.items[0].metadata.name}"]].concat();
     let pod = joined.cluster("paris")?.kubectl(only)?.stdout()?;
     let address = pods::address(joined.cluster("berlin")?, "berlin-2")?;
-    shell(joined)?.with("POD", pod).with("BERLIN_POD", address).run_all(Test::TwoUse).map_err(Error::msg)
+    let shell = shell(joined)?.with("POD", pod).with("BERLIN_POD", address);
+    // On a busy machine what is looked at may be late, and what is asked.
+    let patiently = |command| eventually(|| shell.run(command).map_err(Error::msg)).map(drop);
+    list::of(Test::TwoUse).into_iter().try_for_each(patiently)
 }
 
 /// Joins paris and berlin by the commands of the quickstart.

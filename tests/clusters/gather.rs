@@ -7,7 +7,7 @@ use std::path::Path;
 use anyhow::{Context as _, Result, ensure};
 use testbed::Run;
 
-use crate::joined::{CLUSTERS, Joined, SYSTEM};
+use crate::joined::{CLUSTERS, Joined, SYSTEM, eventually};
 
 /// Shortest value of a Secret that is looked for; shorter ones are names.
 const SECRET_MIN: usize = 32;
@@ -17,19 +17,11 @@ const SECRET_MIN: usize = 32;
 /// # Errors
 /// It lacks something, or has something too much.
 pub fn has_no_secret(joined: &mut Joined) -> Result<()> {
-    let folder = tempfile::tempdir()?;
-    let file = folder.path().join("gathered.tar.gz");
-    let mut args = vec!["gather".to_owned(), "--file".to_owned(), file.display().to_string()];
-    for name in CLUSTERS {
-        args.extend(["--kubeconfig".to_owned(), joined.cluster(name)?.kubeconfig_path().display().to_string()]);
-    }
-    Run::new(env!("CARGO_BIN_EXE_linkspan"), args).done()?;
-    let files = unpacked(&file)?;
+    // On a busy machine what is gathered may be late.
+    let files = eventually(|| gathered(joined))?;
     for name in CLUSTERS {
         let cluster = joined.cluster(name)?;
         for node in &cluster.nodes {
-            let path = format!("/nodes/{}/status.json", node.name);
-            ensure!(files.keys().any(|file| file.ends_with(&path)), "{path} is not in {:?}", files.keys());
             let key = node.inside(Run::new("cat", ["/var/lib/linkspan/private.key"]))?.stdout();
             // Only nodes that may be gateways have one.
             if let Ok(key) = key {
@@ -47,11 +39,30 @@ pub fn has_no_secret(joined: &mut Joined) -> Result<()> {
             }
         }
     }
+    Ok(())
+}
+
+/// The files of an archive that lacks nothing.
+fn gathered(joined: &Joined) -> Result<BTreeMap<String, String>> {
+    let folder = tempfile::tempdir()?;
+    let file = folder.path().join("gathered.tar.gz");
+    let mut args = vec!["gather".to_owned(), "--file".to_owned(), file.display().to_string()];
+    for name in CLUSTERS {
+        args.extend(["--kubeconfig".to_owned(), joined.cluster(name)?.kubeconfig_path().display().to_string()]);
+    }
+    Run::new(env!("CARGO_BIN_EXE_linkspan"), args).done()?;
+    let files = unpacked(&file)?;
+    for name in CLUSTERS {
+        for node in &joined.cluster(name)?.nodes {
+            let path = format!("/nodes/{}/status.json", node.name);
+            ensure!(files.keys().any(|file| file.ends_with(&path)), "{path} is not in {:?}", files.keys());
+        }
+    }
     for component in ["controller", "node", "dns"] {
         let has = |path: &String| path.contains(&format!("/logs/{SYSTEM}/linkspan-{component}-"));
         ensure!(files.keys().any(has), "there is no log of {component}");
     }
-    Ok(())
+    Ok(files)
 }
 
 fn refuse(files: &BTreeMap<String, String>, secret: &str) -> Result<()> {

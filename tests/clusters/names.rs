@@ -21,15 +21,18 @@ pub fn row_94_names_of_a_cluster_stay_its_own(joined: &mut Joined) -> Result<()>
     const OWN: &str = "web.default.svc.cluster.local";
     let berlin = joined.cluster("berlin")?;
     let address = berlin.kubectl(["get", "service", "web", "-o", "jsonpath={.spec.clusterIP}"])?.stdout()?;
-    let of_clusterset = pods::resolve(berlin, "berlin-1", WEB, "A")?;
-    let found = pods::resolve(berlin, "berlin-1", OWN, "A")?;
-    ensure!(found == [address.clone()] && found != of_clusterset, "{OWN} is {found:?}, not {address}");
+    eventually(|| {
+        let of_clusterset = pods::resolve(berlin, "berlin-1", WEB, "A")?;
+        let found = pods::resolve(berlin, "berlin-1", OWN, "A")?;
+        ensure!(found == [address.clone()] && found != of_clusterset, "{OWN} is {found:?}, not {address}");
+        Ok(())
+    })?;
     let local: Vec<String> = berlin.nodes.iter().map(|node| pods::name(&node.name)).collect();
     for _ in 0..50 {
-        let said = pods::read(berlin, "berlin-1", &format!("http://{OWN}/"))?;
+        let said = eventually(|| pods::read(berlin, "berlin-1", &format!("http://{OWN}/")))?;
         ensure!(local.contains(&said), "{OWN} said {said:?}");
     }
-    let abroad = pods::resolve(joined.cluster("paris")?, "paris-1", OWN, "A")?;
+    let abroad = eventually(|| pods::resolve(joined.cluster("paris")?, "paris-1", OWN, "A"))?;
     ensure!(abroad.is_empty(), "paris has {OWN}: {abroad:?}");
     Ok(())
 }
@@ -39,9 +42,12 @@ pub fn row_96_answers_are_authoritative_through_cluster_dns(joined: &mut Joined)
     for name in CLUSTERS {
         let cluster = joined.cluster(name)?;
         for _ in 0..2 {
-            let dig = ["dig", "+noall", "+comments", "+time=2", "+tries=2", WEB, "A"];
-            let said = cluster.exec("default", &pods::name(&format!("{name}-1")), &dig)?;
-            ensure!(said.contains("status: NOERROR") && said.contains("flags: qr aa"), "in {name}: {said}");
+            let dig = ["dig", "+noall", "+comments", "+time=5", "+tries=3", WEB, "A"];
+            eventually(|| {
+                let said = cluster.exec("default", &pods::name(&format!("{name}-1")), &dig)?;
+                ensure!(said.contains("status: NOERROR") && said.contains("flags: qr aa"), "in {name}: {said}");
+                Ok(())
+            })?;
         }
     }
     Ok(())

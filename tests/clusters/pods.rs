@@ -110,7 +110,7 @@ pub fn host(address: IpAddr) -> String {
 /// # Errors
 /// `dig` fails.
 pub fn resolve(cluster: &Cluster, node: &str, host: &str, kind: &str) -> Result<Vec<String>> {
-    let said = cluster.exec("default", &name(node), &["dig", "+short", "+time=2", "+tries=2", host, kind])?;
+    let said = cluster.exec("default", &name(node), &["dig", "+short", "+time=5", "+tries=3", host, kind])?;
     // In between, dig tells what it has asked for in vain.
     let mut found: Vec<String> = said.lines().filter(|line| !line.starts_with(';')).map(str::to_owned).collect();
     found.sort();

@@ -33,8 +33,11 @@ pub fn row_66_connections_are_shared_by_the_pods_of_all_clusters(joined: &mut Jo
         joined.linkspan(name, &["export", SERVICE, "-n", "default"])?.done()?;
     }
     for name in CLUSTERS {
-        let hosts = eventually(|| hosts(joined.cluster(name)?))?;
-        ensure!(hosts.len() == 2, "{name} has {hosts:?} for both families");
+        let hosts = eventually(|| {
+            let hosts = hosts(joined.cluster(name)?)?;
+            ensure!(hosts.len() == 2, "{name} has {hosts:?} for both families");
+            Ok(hosts)
+        })?;
         for host in &hosts {
             eventually(|| {
                 let answers = answers(joined.cluster(name)?, &client(name), host, SHARED)?;

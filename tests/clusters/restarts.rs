@@ -123,10 +123,11 @@ pub fn under_load(joined: &Joined, host: &str, something: impl FnOnce() -> Resul
         joined.cluster(name)?.exec("default", &pods::name(&format!("{name}-1")), &["/bin/sh", "-c", script])
     };
     std::thread::scope(|scope| {
-        CLUSTERS.iter().try_for_each(|name| run(name, "rm -f /tmp/stop").map(drop))?;
+        CLUSTERS.iter().try_for_each(|name| run(name, "rm -f /tmp/stop /tmp/slow").map(drop))?;
         let loads = CLUSTERS.map(|name| scope.spawn(move || run(name, script)));
+        let begun = CLUSTERS.iter().try_for_each(|name| eventually(|| run(name, "test -s /tmp/slow")).map(drop));
         let began = wait::now();
-        let done = something();
+        let done = begun.and_then(|()| something());
         let seconds = began.elapsed().as_secs() as usize;
         // All of them, so that none goes on when another one has failed.
         let stopped = CLUSTERS.map(|name| eventually(|| run(name, "touch /tmp/stop")));

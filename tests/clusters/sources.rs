@@ -95,9 +95,9 @@ pub fn rules_for_pods_of_another_cluster_see_their_addresses(joined: &mut Joined
             pods::address(paris, allowed)?
         );
         server.inside(Run::new("nft", ["-f", "-"]))?.input(rule).done()?;
-        let tried = clients.map(|client| {
-            let read = if client == allowed { pods::read } else { pods::read_once };
-            (client, read(paris, client, &url))
+        let tried = clients.map(|client| match client == allowed {
+            true => (client, eventually(|| pods::read(paris, client, &url))),
+            false => (client, pods::read_once(paris, client, &url)),
         });
         server.inside(Run::new("nft", ["delete", "table", "ip", "enforcer"]))?.done()?;
         for (client, said) in tried {

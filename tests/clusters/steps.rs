@@ -128,8 +128,11 @@ pub fn row_65_services_are_reached(joined: &mut Joined) -> Result<()> {
                 let said = once_coredns_knows(|| pods::read(cluster, &node.name, &format!("http://{host}/")))?;
                 ensure!(servers.contains(&said), "{host} said {said:?} to {}", node.name);
             }
-            let found = pods::resolve(cluster, &node.name, "web.default.svc.clusterset.local", "A")?;
-            ensure!(found == [ip.clone()], "{} resolves web to {found:?} and not to {ip}", node.name);
+            eventually(|| {
+                let found = pods::resolve(cluster, &node.name, "web.default.svc.clusterset.local", "A")?;
+                ensure!(found == [ip.clone()], "{} resolves web to {found:?} and not to {ip}", node.name);
+                Ok(())
+            })?;
         }
     }
     // The clusterset IP is no detour: each of berlin's pods answers paris some time.
@@ -170,7 +173,7 @@ fn names_stay_inside(joined: &mut Joined) -> Result<()> {
     for name in CLUSTERS {
         let cluster = joined.cluster(name)?;
         for node in &cluster.nodes {
-            pods::read(cluster, &node.name, "http://web.default.svc.clusterset.local/")?;
+            eventually(|| pods::read(cluster, &node.name, "http://web.default.svc.clusterset.local/"))?;
             let absent = pods::read_once(cluster, &node.name, "http://absent.default.svc.clusterset.local/");
             ensure!(absent.is_err(), "a name that does not exist answers");
         }

@@ -11,11 +11,11 @@ use crate::pods;
 const TAKEOVER: Duration = Duration::from_secs(5);
 const TRIES: usize = 5;
 
-/// Calls `$URL` again and again, until it is answered once more after /tmp/stop has come, for at most three minutes.
+/// Calls `$URL` again and again, until it is answered once more after /tmp/stop has come, for at most ten minutes.
 /// Tells of each answer when it came, in seconds since the machine was started.
 const CALLS: &str = r#"
 read up idle < /proc/uptime
-last=$((${up%.*} + 180))
+last=$((${up%.*} + 600))
 while [ "${up%.*}" -lt "$last" ]; do
   [ -e /tmp/stop ] && ends=yes
   curl -sS --fail --max-time 1 "$URL" > /dev/null 2>&1 && answered=yes || answered=

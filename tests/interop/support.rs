@@ -3,6 +3,7 @@
 use std::ffi::OsStr;
 use std::fs::File;
 use std::os::fd::AsRawFd as _;
+use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -25,7 +26,7 @@ pub const LINKSPAN_INNER6: &str = "fd42::1";
 pub const OTHER_INNER6: &str = "fd52::1";
 
 /// Longest time for anything that shall happen at once, on a machine that is busy with other tests.
-const PATIENCE: Duration = Duration::from_secs(40);
+const PATIENCE: Duration = Duration::from_secs(120);
 
 /// Which program is the other end.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -232,9 +233,10 @@ impl Pair {
         command.args(options).arg(&self.other_link).env("LOG_LEVEL", "error");
         let mut running = Running::start(&mut command, self.folder.path().join("other.log"));
         let socket = self.control_socket();
-        eventually("the other end makes its control socket", || {
+        // `wg` takes away a socket that is there and refuses it.
+        eventually("the other end listens on its control socket", || {
             running.assert_alive();
-            socket.exists()
+            UnixStream::connect(&socket).is_ok()
         });
         self.other_process = Some(running);
         self.configure_other(setup, linkspan_key);
@@ -336,9 +338,9 @@ pub fn enter(namespace: &Path) {
     assert_eq!(result, 0, "{}: {}", namespace.display(), std::io::Error::last_os_error());
 }
 
-/// Waits until `condition` holds.
-pub fn eventually(what: &str, condition: impl FnMut() -> bool) {
-    within(PATIENCE, what, condition);
+/// Waits until `condition` holds, and returns how long it took.
+pub fn eventually(what: &str, condition: impl FnMut() -> bool) -> Duration {
+    within(PATIENCE, what, condition)
 }
 
 /// Waits until `condition` holds, but no longer than `limit`, and returns how long it took.

@@ -6,6 +6,7 @@ use testbed::ApiServer;
 
 use crate::documentation::list::Test;
 use crate::documentation::{Shell, pages};
+use crate::port::Port;
 use crate::{apply_soon, kubeconfig, kubectl};
 
 fn path(path: &Path) -> String {
@@ -23,7 +24,7 @@ fn kind(server: &ApiServer, plural: &str, kind: &str, group: &str, version: &str
              x-kubernetes-preserve-unknown-fields: true }} }} }}] }} }}"
         ))
         .unwrap();
-    let established = ["wait", "crd", &format!("{plural}.{group}"), "--for=condition=Established", "--timeout=60s"];
+    let established = ["wait", "crd", &format!("{plural}.{group}"), "--for=condition=Established", "--timeout=300s"];
     kubectl(server, &established);
 }
 
@@ -66,8 +67,8 @@ fn documented_commands_do_on_api_servers_what_pages_say() {
                   spec: { clusterID: oslo, clusterUID: x } }";
     apply_soon(&broker, member);
     let file = path(&kubeconfig(&[("paris", paris.kubeconfig()), ("broker", broker.kubeconfig())]));
-    let port = std::net::TcpListener::bind(("127.0.0.1", 0)).unwrap().local_addr().unwrap().port();
-    let shell = Shell::new().with("KUBECONFIG", file).with("BROKER_URL", broker.url()).with("PORT", port.to_string());
+    let (port, shell) = (Port::reserve(), Shell::new().with("KUBECONFIG", file).with("BROKER_URL", broker.url()));
+    let shell = shell.with("PORT", port.number.to_string());
     shell.run_all(Test::Servers).unwrap();
     let policies = pages::manifests("NetworkPolicy");
     assert_ne!(policies, [], "no page has an example any more");

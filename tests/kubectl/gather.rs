@@ -2,11 +2,10 @@
 
 use std::collections::BTreeMap;
 use std::io::Read as _;
-use std::time::Duration;
 
 use testbed::{ApiServer, wait};
 
-use crate::{Ended, kubeconfig, kubectl, linkspan};
+use crate::{Ended, PATIENCE, kubeconfig, kubectl, linkspan, wait_served};
 
 const PUBLIC: &str = "xTIBA5rboUvnH4htodjb6e697QjLERt1NAB4mZqp8Dg=";
 const PRIVATE: &str = "yAnz5TF+lXXJte14tji3zlMNq+hd2rYUIgJBgB3fBmk=";
@@ -21,6 +20,7 @@ fn planted() -> (ApiServer, Vec<String>) {
     let url = server.url();
     let join = ["join", "paris", "--kubeconfig", &file, "--broker-context", "paris", "--server", &url, "--wait", "0"];
     linkspan(join).done();
+    wait_served(&server, "gatewaynodes,serviceexports");
     let token = kubectl(
         &server,
         &[
@@ -141,7 +141,7 @@ fn gather(kubeconfig: &str, file: &std::path::Path) -> Ended {
 
 /// Waits until the API server knows of a role that somebody got just now, who may list exports by it.
 fn authorized(kubeconfig: &str, namespace: &[&str]) {
-    let listed = wait::retry(Duration::from_secs(60), || {
+    let listed = wait::retry(PATIENCE, || {
         let shown = linkspan(["show", "exports", "--kubeconfig", kubeconfig].iter().chain(namespace));
         anyhow::ensure!(shown.code == Some(0), "{}", shown.error);
         Ok(())

@@ -5,7 +5,7 @@ use std::sync::LazyLock;
 use serde_json::json;
 use testbed::ApiServer;
 
-use crate::{kubeconfig, kubectl, linkspan};
+use crate::{apply_soon, kubeconfig, kubectl, linkspan, wait_served};
 
 /// A broker and a cluster that tests share; each test has cluster IDs and namespaces of its own.
 static SHARED: LazyLock<(ApiServer, ApiServer)> = LazyLock::new(|| {
@@ -14,6 +14,9 @@ static SHARED: LazyLock<(ApiServer, ApiServer)> = LazyLock::new(|| {
     let home = kubeconfig(&[("home", servers.1.kubeconfig())]);
     for file in [&broker, &home] {
         linkspan(["deploy-broker", "--kubeconfig", file.to_str().unwrap()]).done();
+    }
+    for server in [&servers.0, &servers.1] {
+        wait_served(server, "members,servicerecords,serviceexports");
     }
     servers
 });
@@ -110,7 +113,8 @@ fn a_cluster_gets_everything_by_one_command() {
     let (begin, pods) = ("rome is not ready after 20 s: ", " of 2 pods of deployment/linkspan-controller are ");
     assert!(said.contains(begin) && said.contains(pods), "no node takes the new pods: {said}");
 
-    let said = linkspan(["uninstall", "--cluster", "--crds", "--kubeconfig", &file, "--context", "home"]).done();
+    let uninstall = ["uninstall", "--cluster", "--crds", "--wait", "300", "--kubeconfig", &file, "--context", "home"];
+    let said = linkspan(uninstall).done();
     assert!(said.contains("daemonset.apps/linkspan-node deleted\n"), "{said}");
     let left = kubectl(&home, &["get", "namespaces,crds,clusterroles,clusterrolebindings", "-o", "name"]);
     assert!(!left.contains("linkspan"), "{left}");
@@ -118,12 +122,11 @@ fn a_cluster_gets_everything_by_one_command() {
 
 /// A cluster's own Member that is ready.
 fn plant_ready(server: &ApiServer, cluster: &str) {
-    server
-        .apply(&format!(
-            "{{ apiVersion: linkspan.dev/v1alpha1, kind: Member, metadata: {{ name: {cluster}, namespace: linkspan-system }}, \
-             spec: {{ clusterID: {cluster}, clusterUID: x, version: 0.1.0 }} }}"
-        ))
-        .unwrap();
+    let member = format!(
+        "{{ apiVersion: linkspan.dev/v1alpha1, kind: Member, metadata: {{ name: {cluster}, namespace: linkspan-system }}, \
+         spec: {{ clusterID: {cluster}, clusterUID: x, version: 0.1.0 }} }}"
+    );
+    apply_soon(server, &member);
     let ready = "{ \"type\": \"Ready\", \"status\": \"True\", \"reason\": \"Ready\", \"message\": \"\", \
                  \"lastTransitionTime\": \"2026-01-01T00:00:00Z\" }";
     let status = format!("{{ \"status\": {{ \"conditions\": [{ready}] }} }}");
@@ -169,7 +172,7 @@ fn a_cluster_keeps_a_good_credential_gets_a_new_one_for_a_lost_one_and_a_new_id_
 
     let member = "{ apiVersion: linkspan.dev/v1alpha1, kind: Member, metadata: { name: kyiv, namespace: linkspan-system }, \
                   spec: { clusterID: kyiv, clusterUID: x } }";
-    home.apply(member).unwrap();
+    apply_soon(&home, member);
     let refused = "{\"status\":{\"conditions\":[{\"type\":\"Joined\",\"status\":\"False\",\"reason\":\"CredentialRefused\",\
                    \"message\":\"it was revoked\",\"lastTransitionTime\":\"2026-01-01T00:00:00Z\"}]}}";
     system(&["patch", "member", "kyiv", "--subresource=status", "--type=merge", "-p", refused]);
@@ -205,7 +208,7 @@ fn what_others_need_is_looked_for_before_a_cluster_is_taken_out() {
              labels: {{ linkspan.dev/cluster: {id} }} }}, spec: {{ clusterID: {id}, clusterUID: x }} }}"
         )
     };
-    server.apply(&member("lima")).unwrap();
+    apply_soon(&server, &member("lima"));
     let whole = ["uninstall", "--cluster", "--broker", "--crds"];
     // It leaves before its broker goes, and is none of those who lose something.
     run(&[&whole[..], &["--dry-run"]].concat()).done();

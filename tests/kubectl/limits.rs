@@ -38,12 +38,12 @@ fn more_clusters_are_asked_at_once_than_the_shell_lets_open_files() {
     std::fs::write(&config, many(&soft, &hard)).unwrap();
     let mut command = Command::new("sh");
     command.args(["-c", &format!("ulimit -Sn {FEW} && exec \"$0\" \"$@\""), env!("CARGO_BIN_EXE_linkspan")]);
-    command.args(["show", "members", "--all-contexts", "--request-timeout", "5s", "--kubeconfig", &config]);
+    command.args(["show", "members", "--all-contexts", "--request-timeout", "20s", "--kubeconfig", &config]);
     let ended = ended(&mut command);
     let read = |file: &str| std::fs::read_to_string(file).unwrap().trim().to_owned();
     // `unlimited` is no number.
     let hard = read(&hard).parse::<u64>().unwrap_or(u64::MAX);
     assert_eq!(read(&soft).parse(), Ok(hard.min(65_536)), "{}", ended.error);
     assert!(!ended.error.contains("Too many open files"), "{}", ended.error);
-    assert_eq!(ended.error.matches("did not answer within 5s").count(), CONTEXTS, "{}", ended.error);
+    assert_eq!(ended.error.matches("did not answer within 20s").count(), CONTEXTS, "{}", ended.error);
 }

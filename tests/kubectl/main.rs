@@ -10,6 +10,8 @@ mod install;
 mod limits;
 mod manifests;
 mod plugin;
+#[path = "../support/port.rs"]
+mod port;
 mod proxied;
 mod rights;
 mod show;
@@ -24,6 +26,9 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use testbed::ApiServer;
+
+/// Longest wait for what takes seconds on an idle machine.
+const PATIENCE: Duration = Duration::from_secs(180);
 
 /// What a command printed on both outputs, and its exit code.
 struct Ended {
@@ -76,7 +81,12 @@ fn kubeconfig(servers: &[(&str, &str)]) -> PathBuf {
 
 /// Applies objects of kinds that are so new that they may not be served yet.
 fn apply_soon(server: &ApiServer, objects: &str) {
-    testbed::wait::retry(Duration::from_secs(60), || server.apply(objects)).unwrap();
+    testbed::wait::retry(PATIENCE, || server.apply(objects)).unwrap();
+}
+
+/// Waits until kinds are served, which is some time after they were made.
+fn wait_served(server: &ApiServer, kinds: &str) {
+    testbed::wait::retry(PATIENCE, || server.kubectl(["get", kinds, "-A"])?.done()).unwrap();
 }
 
 /// What kubectl prints as administrator.

@@ -1,11 +1,10 @@
 //! The program by its other name.
 
 use std::process::Command;
-use std::time::Duration;
 
 use testbed::{ApiServer, wait};
 
-use crate::{ended, kubeconfig, linkspan};
+use crate::{PATIENCE, apply_soon, ended, kubeconfig, linkspan, wait_served};
 
 #[test]
 fn kubectl_finds_it_and_help_says_what_is_typed() {
@@ -86,6 +85,7 @@ fn options_of_contexts_may_stand_before_the_command_as_kubectl_takes_them() {
     let file = kubeconfig(&[("paris", server.kubeconfig()), ("berlin", server.kubeconfig())]);
     let file = file.to_str().unwrap();
     linkspan(["--kubeconfig", file, "--context", "berlin", "deploy-broker"]).done();
+    wait_served(&server, "serviceexports");
     crate::kubectl(&server, &["create", "service", "clusterip", "web", "--tcp=80", "-n", "kube-system"]);
     let said = linkspan(["--kubeconfig", file, "-n", "kube-system", "--all-contexts", "export", "web"]).done();
     let exported = |context: &str| said.contains(&format!("{context}: exported kube-system/web;"));
@@ -103,16 +103,17 @@ fn what_clusters_alone_know_is_proposed_and_a_silent_one_says_nothing() {
     let file = kubeconfig(&[("paris", server.kubeconfig()), ("berlin", server.kubeconfig())]);
     let file = file.to_str().unwrap();
     linkspan(["deploy-broker", "--kubeconfig", file]).done();
+    wait_served(&server, "members,serviceexports,serviceimports");
     linkspan(["token", "create", "oslo", "--server", &server.url(), "--kubeconfig", file]).done();
     crate::kubectl(&server, &["create", "namespace", "shop"]);
     crate::kubectl(&server, &["create", "service", "clusterip", "web", "--tcp=80", "-n", "shop"]);
     linkspan(["export", "web", "-n", "shop", "--kubeconfig", file]).done();
     let import = "{ apiVersion: multicluster.x-k8s.io/v1beta1, kind: ServiceImport, metadata: { name: db, namespace: shop }, \
                   spec: { type: Headless, ports: [] } }";
-    server.apply(import).unwrap();
+    apply_soon(&server, import);
     let member = "{ apiVersion: linkspan.dev/v1alpha1, kind: Member, metadata: { name: rome, namespace: linkspan-broker, \
                   labels: { linkspan.dev/cluster: rome } }, spec: { clusterID: rome, clusterUID: x } }";
-    server.apply(member).unwrap();
+    apply_soon(&server, member);
     crate::kubectl(&server, &["create", "serviceaccount", "default", "-n", "shop"]);
     crate::kubectl(&server, &["run", "client", "--image=x", "-n", "shop"]);
 
@@ -136,7 +137,7 @@ fn what_clusters_alone_know_is_proposed_and_a_silent_one_says_nothing() {
         (&["export", "-n", "nowhere", ""], ":4\n"),
     ] {
         // A cluster has one second to answer, which is little on a busy machine.
-        let told = wait::retry(Duration::from_secs(60), || {
+        let told = wait::retry(PATIENCE, || {
             let told = tab(file, words);
             anyhow::ensure!(told == expected, "{words:?}: {told:?} and not {expected:?}");
             Ok(())

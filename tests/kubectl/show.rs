@@ -1,12 +1,11 @@
 //! `show` with a viewer's rights, on clusters of which one is away and one has no Linkspan.
 
 use std::sync::LazyLock;
-use std::time::Duration;
 
 use serde_json::Value;
 use testbed::{ApiServer, wait};
 
-use crate::{apply_soon, kubeconfig, kubectl, linkspan};
+use crate::{PATIENCE, apply_soon, kubeconfig, kubectl, linkspan};
 
 const KEY: &str = "AQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQE=";
 
@@ -60,7 +59,7 @@ fn a_viewer_sees_everything_and_no_secret() {
     for (name, role) in [("ada", "linkspan-viewer"), ("bob", "view")] {
         let file = person(name, Some(role));
         // kube-controller-manager adds up roles some time after they were written.
-        let shown = wait::retry(Duration::from_secs(30), || {
+        let shown = wait::retry(PATIENCE, || {
             let shown = linkspan(["show", "-o", "json", "--kubeconfig", &file]);
             anyhow::ensure!(shown.code == Some(0), "{}", shown.error);
             Ok(shown.out)
@@ -160,7 +159,7 @@ fn what_is_watched_ends_with_its_reader_and_has_no_errors_in_it() {
     assert_eq!(lines, ["member/berlin\n", "member/paris\n"]);
     // As `head -2` ends.
     drop(out);
-    let ended = wait::retry(Duration::from_secs(30), || {
+    let ended = wait::retry(PATIENCE, || {
         anyhow::ensure!(watching.try_wait()?.is_some(), "it still asks");
         Ok(())
     });

@@ -5,9 +5,10 @@ use std::net::TcpListener;
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
+use testbed::wait;
 
 use crate::show::JOINED;
-use crate::{Ended, kubeconfig, linkspan};
+use crate::{Ended, PATIENCE, kubeconfig, linkspan};
 
 /// A kubeconfig of somebody whose API server is reached, and says nothing for as long as this program runs.
 pub fn hung() -> String {
@@ -40,35 +41,44 @@ pub fn config(cluster: &Value) -> String {
     .to_string()
 }
 
-/// Runs a command, which has to end long before a cluster that is asked for each of its parts would let it.
-fn soon(arguments: &[&str]) -> Ended {
-    let before = Instant::now();
-    let ended = linkspan(arguments);
-    assert!(before.elapsed() < Duration::from_secs(45), "{arguments:?} took {:?}", before.elapsed());
-    ended
+/// Runs a command, which has to end long before a cluster that is asked for each of its parts would let it, and as it
+/// shall. On a busy machine the cluster that is well may be late, too: then it is run again.
+fn soon(arguments: &[&str], as_it_shall: impl Fn(&Ended) -> bool) {
+    let ended = wait::retry(PATIENCE, || {
+        let before = Instant::now();
+        let ended = linkspan(arguments);
+        let took = before.elapsed();
+        let is_soon = took < Duration::from_secs(45);
+        anyhow::ensure!(is_soon && as_it_shall(&ended), "{arguments:?}, {took:?}: {}{}", ended.out, ended.error);
+        Ok(())
+    });
+    ended.unwrap();
 }
 
 #[test]
 fn a_cluster_that_never_answers_is_told_once_and_the_others_are_shown() {
     let file = kubeconfig(&[("paris", JOINED.kubeconfig()), ("hung", &hung())]).display().to_string();
     let all = ["--all-contexts", "--request-timeout", "6s", "--kubeconfig", &file];
-    let ended = soon(&[&["show"], &all[..]].concat());
-    assert_eq!(ended.code, Some(1));
-    assert!(ended.out.contains("berlin"), "{}", ended.out);
     let told = "the API server did not answer within 6s (--request-timeout)";
-    assert_eq!(ended.error.matches(told).count(), 1, "{}", ended.error);
+    let once = |ended: &Ended| ended.error.matches(told).count() == 1;
+    soon(&[&["show"], &all[..]].concat(), |ended| ended.code == Some(1) && ended.out.contains("berlin") && once(ended));
 
-    let ended = soon(&[&["diagnose", "--no-nodes", "-o", "json"], &all[..]].concat());
-    let findings: Vec<Value> = serde_json::from_str(&ended.out).unwrap();
-    let of_hung: Vec<&Value> = findings.iter().filter(|finding| finding["cluster"] == "hung").collect();
-    assert_eq!(of_hung.len(), 13, "one for each check");
-    assert!(of_hung.iter().all(|one| one["state"] == "unknown" && one["evidence"] == told), "{of_hung:#?}");
-    assert!(findings.iter().any(|one| one["cluster"] == "paris" && one["state"] == "ok"), "{}", ended.out);
+    soon(&[&["diagnose", "--no-nodes", "-o", "json"], &all[..]].concat(), |ended| {
+        let findings: Vec<Value> = serde_json::from_str(&ended.out).unwrap();
+        let of_hung: Vec<&Value> = findings.iter().filter(|finding| finding["cluster"] == "hung").collect();
+        // One for each check.
+        let are_told = of_hung.len() == 13 && of_hung.iter().all(|one| one["evidence"] == told);
+        let others = findings.iter().any(|one| one["cluster"] == "paris" && one["state"] == "ok");
+        are_told && of_hung.iter().all(|one| one["state"] == "unknown") && others
+    });
 
     let folder = tempfile::tempdir().unwrap();
     let archive = folder.path().join("gathered.tar.gz").display().to_string();
-    let ended = soon(&[&["gather", "--file", &archive], &all[..]].concat());
-    assert_eq!((ended.code, ended.error.matches(told).count()), (Some(3), 1), "{}", ended.error);
+    soon(&[&["gather", "--file", &archive], &all[..]].concat(), |ended| {
+        // Another one would not be written over it.
+        let _ = std::fs::remove_file(&archive);
+        ended.code == Some(3) && once(ended)
+    });
 }
 
 #[test]

@@ -3,13 +3,12 @@
 
 use std::io::Read as _;
 use std::process::{Child, Command, Stdio};
-use std::time::Duration;
 
 use serde_json::{Value, json};
 use testbed::{ApiServer, wait};
 
 use crate::silent::config;
-use crate::{apply_soon, kubeconfig, kubectl, linkspan};
+use crate::{PATIENCE, apply_soon, kubeconfig, kubectl, linkspan};
 
 /// `linkspan verify` under way.
 struct Verify(Child);
@@ -29,7 +28,7 @@ impl Verify {
 
     /// What it says in the end, which comes soon.
     fn told(mut self) -> String {
-        let ended = wait::retry(Duration::from_secs(180), || {
+        let ended = wait::retry(PATIENCE, || {
             anyhow::ensure!(self.0.try_wait()?.is_some(), "it still runs");
             Ok(())
         });
@@ -71,7 +70,7 @@ fn space(server: &ApiServer) -> Value {
 
 /// Waits until the test pods of a new run are made.
 fn made(server: &ApiServer, before: &str) -> String {
-    let found = wait::retry(Duration::from_secs(120), || {
+    let found = wait::retry(PATIENCE, || {
         let run = space(server)["metadata"]["annotations"]["linkspan.dev/verify-run"].clone();
         let run = run.as_str().filter(|run| *run != before).map(str::to_owned);
         let sets = kubectl(server, &["get", "statefulsets", "-n", "linkspan-verify", "-o", "name"]);
@@ -128,9 +127,11 @@ fn a_run_takes_away_what_is_its_own_and_nothing_else() {
     made(&paris, &first);
     made(&berlin, &first);
     let stay = ["--type=merge", "-p", "{\"metadata\":{\"finalizers\":[\"example.org/stay\"]}}"];
-    kubectl(&paris, &[&["patch", "namespace", "linkspan-verify"], &stay[..]].concat());
+    for server in [&paris, &berlin] {
+        kubectl(server, &[&["patch", "namespace", "linkspan-verify"], &stay[..]].concat());
+    }
     run.signal("INT");
-    let going = wait::retry(Duration::from_secs(120), || {
+    let going = wait::retry(PATIENCE, || {
         anyhow::ensure!(!space(&paris)["metadata"]["deletionTimestamp"].is_null(), "not yet");
         Ok(())
     });

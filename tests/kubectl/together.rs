@@ -1,11 +1,10 @@
 //! Two clusters from nothing to joined and back, with their controllers. What nodes would say is written by hand.
 
 use std::process::{Child, Command, Stdio};
-use std::time::Duration;
 
 use testbed::{ApiServer, wait};
 
-use crate::{kubeconfig, kubectl, linkspan};
+use crate::{PATIENCE, apply_soon, kubeconfig, kubectl, linkspan};
 
 /// A controller outside of its cluster, which ends with this value.
 struct Controller(Child);
@@ -29,15 +28,14 @@ impl Controller {
 /// A node, the GatewayNode that it writes, and the Lease that it takes.
 fn plant_gateway(server: &ApiServer, key: char, address: &str) {
     let key = format!("{}=", key.to_string().repeat(43));
-    server
-        .apply(&format!(
-            "{{ apiVersion: v1, kind: Node, metadata: {{ name: n1, labels: {{ linkspan.dev/gateway: \"true\" }} }} }}\n---\n\
-             {{ apiVersion: linkspan.dev/v1alpha1, kind: GatewayNode, metadata: {{ name: n1, namespace: linkspan-system }}, \
-             spec: {{ publicKey: \"{key}\", lanes: 1, endpoints: [\"{address}:51820\"] }} }}\n---\n\
-             {{ apiVersion: coordination.k8s.io/v1, kind: Lease, \
-             metadata: {{ name: linkspan-gateway, namespace: linkspan-system }}, spec: {{ holderIdentity: n1 }} }}"
-        ))
-        .unwrap();
+    let objects = format!(
+        "{{ apiVersion: v1, kind: Node, metadata: {{ name: n1, labels: {{ linkspan.dev/gateway: \"true\" }} }} }}\n---\n\
+         {{ apiVersion: linkspan.dev/v1alpha1, kind: GatewayNode, metadata: {{ name: n1, namespace: linkspan-system }}, \
+         spec: {{ publicKey: \"{key}\", lanes: 1, endpoints: [\"{address}:51820\"] }} }}\n---\n\
+         {{ apiVersion: coordination.k8s.io/v1, kind: Lease, \
+         metadata: {{ name: linkspan-gateway, namespace: linkspan-system }}, spec: {{ holderIdentity: n1 }} }}"
+    );
+    apply_soon(server, &objects);
 }
 
 #[test]
@@ -60,7 +58,7 @@ fn three_commands_join_two_clusters_and_one_takes_each_out_again() {
     plant_gateway(&berlin, 'E', "192.0.2.2");
     // Once more, as who was impatient: nothing is made anew, and it is waited for.
     for id in ["paris", "berlin"] {
-        let said = join(id, "60");
+        let said = join(id, "300");
         assert!(said.ends_with(&format!("{id} has joined; `kubectl linkspan show` tells how it stands\n")), "{said}");
         assert!(!said.contains("created"), "{said}");
     }
@@ -87,26 +85,27 @@ fn three_commands_join_two_clusters_and_one_takes_each_out_again() {
 
     // These controllers are no pods, which end with their Deployment: what they wrote later would stay.
     let leave = |id: &str, controller: Controller| {
-        let said = run(&["leave", "--context", id]).done();
+        let said = run(&["leave", "--context", id, "--wait", "300"]).done();
         assert!(said.contains("this cluster has left the clusterset\n"), "{said}");
         drop(controller);
     };
     leave("berlin", of_berlin);
-    run(&["uninstall", "--cluster", "--crds", "--context", "berlin"]).done();
+    run(&["uninstall", "--cluster", "--crds", "--context", "berlin", "--wait", "300"]).done();
     let left = kubectl(&berlin, &["get", "namespaces,crds,clusterroles,clusterrolebindings", "-o", "name"]);
     assert!(!left.contains("linkspan"), "{left}");
     let names = || run(&["show", "members", "--context", "paris", "-o", "name"]).done();
     eventually(|| names() == "member/paris\n", names);
     leave("paris", of_paris);
-    let said = run(&["uninstall", "--cluster", "--broker", "--crds", "--context", "paris"]).done();
+    let whole = ["uninstall", "--cluster", "--broker", "--crds", "--context", "paris", "--wait", "300"];
+    let said = run(&whole).done();
     assert!(said.contains("namespace/linkspan-broker deleted\n"), "{said}");
     let left = kubectl(&paris, &["get", "namespaces,crds,clusterroles,validatingadmissionpolicies", "-o", "name"]);
     assert!(!left.contains("linkspan"), "{left}");
 }
 
-/// Waits until it is so; a minute is a hundred times what it takes.
+/// Waits until it is so, which takes a second on an idle machine.
 fn eventually(mut so: impl FnMut() -> bool, told: impl Fn() -> String) {
-    let waited = wait::retry(Duration::from_secs(60), || {
+    let waited = wait::retry(PATIENCE, || {
         anyhow::ensure!(so(), "not yet");
         Ok(())
     });

@@ -2,12 +2,12 @@
 
 use std::path::Path;
 use std::process::{Command, Stdio};
-use std::time::Duration;
 
 use linkspan::lab::{Prefix, Signal, wait_until};
 
 use crate::documentation::Shell;
 use crate::documentation::list::{self, Test};
+use crate::promise::PATIENCE;
 use crate::support::binary;
 
 /// Everything on this machine that bears the lab's prefix: namespaces, files, and processes by their command line.
@@ -49,7 +49,7 @@ fn lab(args: &[&str]) -> Command {
 fn begun(prefix: &str) -> std::process::Child {
     let child = lab(&["--prefix", prefix]).spawn().unwrap();
     let pod = format!("/etc/netns/{prefix}berlin-pod-4/resolv.conf");
-    assert!(wait_until(Duration::from_secs(60), || Path::new(&pod).exists()), "the lab does not begin");
+    assert!(wait_until(PATIENCE, || Path::new(&pod).exists()), "the lab does not begin");
     child
 }
 
@@ -62,7 +62,7 @@ fn a_killed_lab_is_cleared_away_by_the_next_command() {
     let down = lab(&["down", "--prefix", "lstk-"]).output().unwrap();
     assert_eq!(String::from_utf8_lossy(&down.stdout), "The lab is removed.\n");
     // What the killed process was starting may not have entered its namespace yet: it does not find it, and ends.
-    wait_until(Duration::from_secs(60), || traces("lstk-").is_empty());
+    wait_until(PATIENCE, || traces("lstk-").is_empty());
     assert_eq!(traces("lstk-"), [""; 0]);
     let again = lab(&["down", "--prefix", "lstk-"]).output().unwrap();
     assert_eq!(String::from_utf8_lossy(&again.stdout), "There was no lab.\n");

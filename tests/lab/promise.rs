@@ -8,11 +8,14 @@ use linkspan::lab::{Family, Lab, Proxy, Run, Signal, Snapshot, Spec, proof, wait
 use crate::pings::Pings;
 use crate::support::{assert_passed, lab, output, seen};
 
+/// Longest wait for what takes seconds on an idle machine.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(180);
+
 /// A lab whose nodes are ready and joined.
 pub(crate) fn joined(prefix: &str, spec: Spec) -> Lab {
     let mut lab = lab(prefix, spec);
     lab.start().unwrap();
-    lab.wait_ready(Duration::from_secs(60)).unwrap_or_else(|error| panic!("{error:#}"));
+    lab.wait_ready(PATIENCE).unwrap_or_else(|error| panic!("{error:#}"));
     lab
 }
 
@@ -26,7 +29,7 @@ fn settled(lab: &Lab) -> (Vec<String>, Vec<Snapshot>) {
                 .part("links")
                 .contains("cni0: <BROADCAST,MULTICAST,UP,LOWER_UP> mtu 1450 qdisc noqueue state UP")
         };
-        assert!(wait_until(Duration::from_secs(30), is_up), "the pod bridge of {name} does not come up");
+        assert!(wait_until(PATIENCE, is_up), "the pod bridge of {name} does not come up");
         lab.snapshot(name).unwrap()
     };
     let states = nodes.iter().map(state).collect();
@@ -86,7 +89,7 @@ fn source_addresses_survive_both_kube_proxy_modes() {
         let lab = joined(prefix, Spec { proxy, pods: 1, ..Spec::default() });
         // Backends on both nodes of the other site: the gateway itself, and the worker behind it.
         let mut pages: Vec<_> =
-            (0..24).map(|_| output(&lab, "paris/pod-2", &["curl", "-sS", "-m", "3", "http://10.53.0.10/"])).collect();
+            (0..24).map(|_| output(&lab, "paris/pod-2", &["curl", "-sS", "-m", "60", "http://10.53.0.10/"])).collect();
         pages.sort();
         pages.dedup();
         assert_eq!(pages, ["berlin/pod-1 saw 10.42.1.2\n", "berlin/pod-2 saw 10.42.1.2\n"], "{proxy:?}");
@@ -105,7 +108,7 @@ fn a_clean_stop_that_removes_leaves_every_node_as_it_was_before() {
     let (nodes, before) = settled(&lab);
     lab.node_args = vec!["--remove-on-exit".to_owned()];
     lab.start().unwrap();
-    lab.wait_ready(Duration::from_secs(60)).unwrap_or_else(|error| panic!("{error:#}"));
+    lab.wait_ready(PATIENCE).unwrap_or_else(|error| panic!("{error:#}"));
     for (name, before) in nodes.iter().zip(&before) {
         assert_ne!(before.diff(&lab.snapshot(name).unwrap()), "", "{name} changed nothing, so this proves nothing");
     }
@@ -120,7 +123,7 @@ fn cleanup_after_a_kill_leaves_every_node_as_it_was_before() {
     let mut lab = lab("lstpc-", Spec { pods: 1, ..Spec::default() });
     let (nodes, before) = settled(&lab);
     lab.start().unwrap();
-    lab.wait_ready(Duration::from_secs(60)).unwrap_or_else(|error| panic!("{error:#}"));
+    lab.wait_ready(PATIENCE).unwrap_or_else(|error| panic!("{error:#}"));
     for (name, before) in nodes.iter().zip(&before) {
         lab.stop_node(name, Signal::KILL).unwrap();
         assert_ne!(before.diff(&lab.snapshot(name).unwrap()), "", "a kill left nothing on {name}: nothing to clean up");
@@ -140,7 +143,7 @@ fn a_restart_after_a_kill_adopts_what_is_there_and_changes_nothing() {
     let before = lab.snapshot(gateway).unwrap();
     lab.stop_node(gateway, Signal::KILL).unwrap();
     lab.start_node(gateway).unwrap();
-    lab.wait_ready(Duration::from_secs(60)).unwrap_or_else(|error| panic!("{error:#}"));
+    lab.wait_ready(PATIENCE).unwrap_or_else(|error| panic!("{error:#}"));
     for part in ["rules", "routes", "nft", "addresses"] {
         assert_eq!(before.part(part), lab.snapshot(gateway).unwrap().part(part), "{part} changed");
     }
@@ -154,7 +157,7 @@ fn a_worker_that_is_restarted_loses_no_packet() {
         let pings = pings(&lab, "paris/pod-2", "10.52.1.2", 3);
         lab.stop_node("paris-w1", signal).unwrap();
         lab.start_node("paris-w1").unwrap();
-        lab.wait_ready(Duration::from_secs(60)).unwrap_or_else(|error| panic!("{error:#}"));
+        lab.wait_ready(PATIENCE).unwrap_or_else(|error| panic!("{error:#}"));
         pings.assert_all_answered(&format!("paris/pod-2 at {signal:?}"));
     }
 }
@@ -167,7 +170,7 @@ fn what_is_deleted_by_hand_is_put_back() {
         let before = lab.snapshot(name).unwrap();
         Run::in_netns(netns, "nft", ["delete", "table", "inet", "linkspan"]).done().unwrap();
         let healed = || lab.snapshot(name).unwrap().part("nft") == before.part("nft");
-        assert!(wait_until(Duration::from_secs(20), healed), "the nft table of {name} does not come back");
+        assert!(wait_until(PATIENCE, healed), "the nft table of {name} does not come back");
     }
     assert_eq!(seen(&lab, "paris/pod-2", Tcp, "10.52.1.2"), Ok("10.42.1.2".to_owned()));
 }

@@ -60,7 +60,7 @@ fn service_addresses_lead_to_pods_and_hide_clients_from_outside_the_cluster() {
         let router = format!("{prefix}paris-lan");
         Run::new("ip", ["-n", &router, "route", "add", "10.43.0.0/16", "via", "198.51.100.2"]).done().unwrap();
         let mut pages: Vec<_> = (0..24)
-            .map(|_| Run::in_netns(&router, "curl", ["-sS", "-m", "3", "http://10.43.0.10/"]).stdout().unwrap())
+            .map(|_| Run::in_netns(&router, "curl", ["-sS", "-m", "60", "http://10.43.0.10/"]).stdout().unwrap())
             .collect();
         pages.sort();
         pages.dedup();

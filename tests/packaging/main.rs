@@ -11,6 +11,8 @@ mod gitops;
 mod image;
 mod krew;
 mod observability;
+#[path = "../support/port.rs"]
+mod port;
 mod systemd;
 
 use std::collections::BTreeMap;

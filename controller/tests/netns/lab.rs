@@ -7,6 +7,9 @@ use std::time::{Duration, Instant};
 
 use controller::node::Desired;
 
+/// Longest wait for what should happen at once.
+pub const PATIENCE: Duration = Duration::from_secs(60);
+
 /// The namespaces of one test; they and the programs in them go when it is dropped.
 pub struct Lab {
     prefix: String,

@@ -3,15 +3,12 @@
 use std::collections::BTreeMap;
 use std::io::{BufRead as _, BufReader};
 use std::os::unix::process::ExitStatusExt as _;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use controller::node::{Desired, Node, TunnelLink, Vxlan};
 use ipnet::IpNet;
 
-use crate::lab::{Lab, Namespace, eventually, text};
-
-/// Longest wait for what should happen at once.
-const PATIENCE: Duration = Duration::from_secs(60);
+use crate::lab::{Lab, Namespace, PATIENCE, eventually, text};
 
 /// A gateway node with a worker that is not there: the pass does not need it.
 fn node(lab: &mut Lab) -> Namespace {
@@ -26,8 +23,11 @@ fn node(lab: &mut Lab) -> Namespace {
          ip address add fd42::1/64 dev cni0 nodad
          iptables-nft -t nat -A POSTROUTING -s 10.42.0.0/16 -j MASQUERADE --random-fully",
     );
-    // Link-local addresses appear after duplicate address detection.
-    eventually("IPv6 addresses", PATIENCE, || !node.run("ip -6 address").contains("tentative"));
+    // Link-local addresses come some time after their links are up, and are detected to be no duplicates later still.
+    eventually("IPv6 addresses", PATIENCE, || {
+        let addresses = node.run("ip -6 address");
+        addresses.matches("scope link").count() == 4 && !addresses.contains("tentative")
+    });
     node
 }
 

@@ -47,6 +47,7 @@ async fn what_went_is_noticed_after_410_gone_too() {
         shop.open_for_sale().await;
         shop.imported_from(&["c1"]).await;
         shop.endpoints_become(&["c1 10.1.0.1"]).await;
+        shop.export_says("Valid=True/Valid").await;
     }
     let versions = kept.quiet().await;
 

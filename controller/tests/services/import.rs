@@ -36,16 +36,33 @@ async fn row_20_a_namespace_terminates_and_nothing_is_tried_in_it_that_cannot_be
     let client = client(server.kubeconfig()).await;
     prepare(&client).await;
     let config = ServicesConfig::new(ClusterId::new("c1").unwrap());
-    let told = config.status.subscribe();
+    let mut told = config.status.subscribe();
     let (task, stop) = start_loop(&client, config);
     let shop = Shop::open_on(client.clone(), "row-20").await;
     shop.remote("c2", OLD, json!({})).await;
     shop.imported_from(&["c2"]).await;
+    shop.endpoints_become(&["c2 10.2.0.1"]).await;
     shop.quiet().await;
+    let (slice, derived) = (shop.slices().await.remove(0).metadata.name.unwrap(), derived_name(&shop.key()));
+    let held_by = async |finalizers: &[&str]| {
+        let patch = Patch::Merge(json!({ "metadata": { "finalizers": finalizers } }));
+        let params = PatchParams::default();
+        shop.api::<ServiceImport>().patch("web", &params, &patch).await.unwrap();
+        shop.api::<Service>().patch(&derived, &params, &patch).await.unwrap();
+        shop.api::<EndpointSlice>().patch(&slice, &params, &patch).await.unwrap();
+    };
+    told.mark_unchanged();
+    held_by(&["example.com/hold"]).await;
     // What failed while the API server was new is no matter.
+    tokio::time::timeout(std::time::Duration::from_secs(180), told.changed()).await.unwrap().unwrap();
     let failed = told.borrow().work.failed;
     let namespaces: Api<Namespace> = Api::all(client.clone());
     namespaces.delete(&shop.namespace, &DeleteParams::default()).await.unwrap();
+    // The loop sees namespaces in their order: when it imports into a later one, it knows that this one goes.
+    let later = Shop::open_on(client.clone(), "row-20-later").await;
+    later.remote("c2", OLD, json!({})).await;
+    later.imported_from(&["c2"]).await;
+    held_by(&[]).await;
     // Its controller takes away what is in it, and what the loop made again would be refused.
     until("it has gone", async || namespaces.get_opt(&shop.namespace).await.unwrap().is_none().then_some(())).await;
     // The state is told once a second.
@@ -89,10 +106,11 @@ async fn row_23_a_deleted_import_comes_back_with_its_addresses_and_an_edited_one
 async fn row_23_what_stays_for_a_while_after_its_deletion_comes_back_when_it_has_gone() {
     let shop = Shop::open("row-23-slowly").await;
     shop.open_for_sale().await;
+    let import = shop.imported_from(&["c1"]).await.metadata;
     shop.endpoints_become(&["c1 10.1.0.1"]).await;
     let (imports, slices) = (shop.api::<ServiceImport>(), shop.api::<EndpointSlice>());
     let slice = shop.slices().await.remove(0).metadata;
-    let (import, name) = (imports.get("web").await.unwrap().metadata, slice.name.clone().unwrap());
+    let name = slice.name.clone().unwrap();
     let held_by = |finalizers: &[&str]| Patch::Merge(json!({ "metadata": { "finalizers": finalizers } }));
     let (hold, release) = (held_by(&["example.com/hold"]), held_by(&[]));
     imports.patch("web", &PatchParams::default(), &hold).await.unwrap();

@@ -118,7 +118,7 @@ async fn says_who_this_cluster_is_and_nothing_else(admin: &Client, thief: &Clien
         properties(client).patch(name, &params, &Patch::Apply(property(name, value))).await
     };
     refused(apply(thief, theirs, "evil").await, "clusterproperties.about.k8s.io");
-    apply(admin, theirs, "a").await.unwrap();
+    until("the kind is served", async || apply(admin, theirs, "a").await.ok()).await;
     refused(apply(thief, theirs, "evil").await, "cannot patch resource \"clusterproperties\"");
     let gone = properties(thief).delete(theirs, &DeleteParams::default()).await;
     assert!(gone.unwrap_err().to_string().contains("cannot delete resource \"clusterproperties\""));
@@ -151,7 +151,7 @@ async fn a_stolen_token_of_a_node_speaks_for_that_node_only() {
         let status = Patch::Merge(json!({ "status": { "active": true } }));
         gateways(&thief).patch_status(name, &PatchParams::default(), &status).await
     };
-    apply(&admin, "b", 1, params()).await.unwrap();
+    until("the kind is served", async || apply(&admin, "b", 1, params()).await.ok()).await;
     // Policies are in force some time after they were written.
     until("policies are in force", async || {
         let error = apply(&thief, "c", 1, params().dry_run()).await.err()?;

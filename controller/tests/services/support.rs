@@ -22,7 +22,7 @@ use kube::{Client, Config, CustomResourceExt as _, Resource};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
-use testbed::ApiServer;
+use testbed::{ApiServer, wait};
 use tokio::sync::{oneshot, watch};
 use tokio::task::JoinHandle;
 
@@ -41,7 +41,16 @@ static SHARED: LazyLock<ApiServer> = LazyLock::new(|| {
         });
     });
     let kubeconfig = server.kubeconfig().to_owned();
-    let prepare = std::thread::spawn(move || runtime().block_on(async { prepare(&client(&kubeconfig).await).await }));
+    let prepare = std::thread::spawn(move || {
+        runtime().block_on(async {
+            let client = client(&kubeconfig).await;
+            prepare(&client).await;
+            // The loop sees Members in their order: when it imports from the last one, it knows all of them.
+            let shop = Shop::open_on(client, "begun").await;
+            shop.remote("c4", "2020-01-01T00:00:00Z", json!({})).await;
+            shop.imported_from(&["c4"]).await;
+        });
+    });
     prepare.join().unwrap();
     server
 });
@@ -84,7 +93,15 @@ pub async fn prepare(client: &Client) {
         })
         .await;
     }
+    // Established kinds are served a moment later, in their order.
+    let gateways = Api::<GatewayNode>::all(client.clone());
+    until("the last kind is served", async || gateways.list(&ListParams::default()).await.ok()).await;
     create_namespace(client, SYSTEM).await;
+    let spec = json!({ "ipFamilyPolicy": "PreferDualStack", "ports": [{ "port": 1 }] });
+    let probe: Service = serde_json::from_value(json!({ "metadata": { "name": "probe" }, "spec": spec })).unwrap();
+    let services = Api::<Service>::namespaced(client.clone(), SYSTEM);
+    let dry = PostParams { dry_run: true, ..PostParams::default() };
+    until("an API server that has just started has addresses", async || services.create(&dry, &probe).await.ok()).await;
     join(client).await;
     for (number, cluster) in ["c1", "c2", "c3", "c4"].into_iter().enumerate() {
         let number = number + 1;
@@ -151,8 +168,11 @@ pub async fn installed() -> ApiServer {
     let start = || {
         let server = ApiServer::start().unwrap();
         let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/../deploy");
-        server.kubectl(["apply", "--server-side", "-k", &format!("{folder}/crds")]).unwrap().done().unwrap();
-        server.kubectl(["apply", "--server-side", "-k", &format!("{folder}/member")]).unwrap().done().unwrap();
+        for base in ["crds", "member"] {
+            let base = format!("{folder}/{base}");
+            // One that has just started has no addresses for Services yet.
+            wait::retry(PATIENCE, || server.kubectl(["apply", "--server-side", "-k", &base])?.done()).unwrap();
+        }
         server
     };
     tokio::task::spawn_blocking(start).await.unwrap()
@@ -209,11 +229,16 @@ impl Candidate {
     }
 
     pub fn of(client: &Client, namespace: &str, name: &str, holder: &str) -> Self {
+        Self::lasting(client, namespace, name, holder, Duration::from_secs(15))
+    }
+
+    /// [`Candidate::of`], with a Lease that lasts so long.
+    pub fn lasting(client: &Client, namespace: &str, name: &str, holder: &str, duration: Duration) -> Self {
         let config = LeaseConfig {
             namespace: namespace.into(),
             name: name.into(),
             holder: holder.into(),
-            duration: Duration::from_secs(15),
+            duration,
             renew_period: Duration::from_millis(200),
         };
         let (elector, holding) = Elector::new(client.clone(), config).unwrap();
@@ -243,9 +268,9 @@ impl Shop {
         Self::open_on(client(SHARED.kubeconfig()).await, namespace).await
     }
 
-    /// What kubectl prints about the shared API server.
-    pub fn kubectl(&self, args: &[&str]) -> String {
-        SHARED.kubectl(args).unwrap().stdout().unwrap()
+    /// What kubectl prints about the shared API server, which tells of new kinds some time after it serves them.
+    pub async fn kubectl(&self, args: &[&str]) -> String {
+        until(&format!("kubectl {}", args.join(" ")), async || SHARED.kubectl(args).unwrap().stdout().ok()).await
     }
 
     pub async fn open_on(client: Client, namespace: &str) -> Self {

@@ -40,7 +40,10 @@ async fn ordinary(server: &ApiServer, admin: &Client) -> Client {
     }))
     .unwrap();
     Api::all(admin.clone()).create(&PostParams::default(), &binding).await.unwrap();
-    pod(server, "ordinary", "a").await
+    let client = pod(server, "ordinary", "a").await;
+    let maps: Api<ConfigMap> = Api::namespaced(client.clone(), SYSTEM);
+    until("its role counts", async || maps.list(&Default::default()).await.ok()).await;
+    client
 }
 
 /// What others do without a break.

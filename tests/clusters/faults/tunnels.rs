@@ -1,10 +1,10 @@
 //! Faults between gateways.
 
-use anyhow::Result;
+use anyhow::{Result, ensure};
 
 use super::ask::{broken, found, lost, noted, says};
 use super::make::{node, on, open_world, rule, world};
-use crate::joined::{CLUSTERS, Joined, SYSTEM};
+use crate::joined::{CLUSTERS, Joined, SYSTEM, eventually};
 
 pub(super) fn block_one_way(_: &Joined) -> Result<()> {
     world("ip saddr 192.168.7.0/24 ip daddr 192.168.8.0/24 meta l4proto udp")
@@ -89,6 +89,12 @@ pub(super) fn restore_gateway(joined: &Joined) -> Result<()> {
 pub(super) fn change_key(joined: &Joined) -> Result<()> {
     scale_controller(joined, 0)?;
     let berlin = joined.cluster("berlin")?;
+    let left = ["get", "pods", "-n", SYSTEM, "-l", "app.kubernetes.io/component=controller", "-o", "name"];
+    eventually(|| {
+        let left = berlin.kubectl(left)?.stdout()?;
+        ensure!(left.is_empty(), "controllers still run: {left}");
+        Ok(())
+    })?;
     on(berlin.node("berlin-1")?, &["rm", "/var/lib/linkspan/private.key"])?;
     let pods = ["-n", SYSTEM, "-l", "app.kubernetes.io/component=node", "--field-selector", "spec.nodeName=berlin-1"];
     berlin.kubectl(["delete", "pod"].into_iter().chain(pods))?.done()

@@ -4,6 +4,7 @@ use std::fs::{self, DirBuilder};
 use std::io;
 use std::os::unix::fs::DirBuilderExt as _;
 use std::path::Path;
+use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail};
 
@@ -14,7 +15,7 @@ use crate::lock::Lock;
 use crate::network::{self, OUTSIDE};
 use crate::processes::{Lifetime, Processes};
 use crate::spec::Spec;
-use crate::{parallel, programs, stock};
+use crate::{parallel, programs, stock, wait};
 
 const SHAPE: &str = "testbed.json";
 const RESOLVER: &str = "resolver";
@@ -44,7 +45,11 @@ impl Testbed {
         let lock = Lock::take(prefix)?;
         leftovers::remove(prefix).context("failed to remove what an earlier testbed left")?;
         let folder = folder(prefix);
-        DirBuilder::new().recursive(true).mode(0o700).create(&folder).context("failed to make the state folder")?;
+        // Another testbed that goes may take the folder above along before this one is in it.
+        let made = wait::retry(Duration::from_secs(30), || {
+            Ok(DirBuilder::new().recursive(true).mode(0o700).create(&folder)?)
+        });
+        made.context("failed to make the state folder")?;
         let shape = serde_json::to_string_pretty(specs).context("failed to render the shape")?;
         fs::write(folder.join(SHAPE), shape).context("failed to write the shape")?;
         let resolver = Processes::new(&folder, lifetime);

@@ -4,7 +4,7 @@ use std::fs;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, ensure};
 
 use crate::command::Run;
 use crate::kubeconfig;
@@ -17,6 +17,7 @@ const READY: Duration = Duration::from_secs(300);
 
 /// What etcd tells others of its addresses, which have to have a port: there are no others.
 const NOBODY: &str = "http://127.0.0.1:1";
+const ETCD_SOCKET: &str = "etcd.sock";
 
 /// Names of the processes.
 pub const ETCD: &str = "etcd";
@@ -126,6 +127,12 @@ impl ControlPlane {
     pub fn start(&mut self) -> Result<()> {
         let run = self.program(ETCD, self.etcd_args())?;
         self.processes.start(ETCD, &run)?;
+        // kube-apiserver ends when it does not reach etcd within 20 s.
+        let socket = self.shape.folder.join(ETCD_SOCKET);
+        self.wait_ready(ETCD, |_| {
+            ensure!(socket.exists(), "it does not listen");
+            Ok(())
+        })?;
         self.start_api_server()
     }
 
@@ -198,7 +205,7 @@ impl ControlPlane {
                 let words = self.processes.last_words(name, 15);
                 return Err(error).context(format!("{name} is not ready after {READY:?}; its log ends:\n{words}"));
             }
-            wait::pause(Duration::from_millis(50));
+            wait::pause(Duration::from_millis(200));
         }
         Ok(())
     }
@@ -219,7 +226,7 @@ impl ControlPlane {
 
     /// etcd listens on a socket in the file system: nobody else finds it, and no port is taken.
     fn etcd_url(&self) -> String {
-        format!("unix://{}", self.shape.folder.join("etcd.sock").display())
+        format!("unix://{}", self.shape.folder.join(ETCD_SOCKET).display())
     }
 
     fn api_server_args(&self) -> Vec<String> {

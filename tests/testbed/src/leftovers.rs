@@ -15,7 +15,7 @@ const STATE: &str = "/var/lib/linkspan-testbed";
 /// The machine's control groups: one hierarchy, or a folder of hierarchies.
 const CONTROL_GROUPS: &str = "/sys/fs/cgroup";
 /// How long the kernel may take to see that a control group is empty.
-const EMPTY: Duration = Duration::from_secs(10);
+const EMPTY: Duration = Duration::from_secs(60);
 
 /// The folder of a testbed.
 pub fn folder(prefix: &str) -> PathBuf {

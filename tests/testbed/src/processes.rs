@@ -16,7 +16,7 @@ use crate::command::Run;
 use crate::wait;
 
 /// How long a process may take to vanish after SIGKILL.
-const GRACE: Duration = Duration::from_secs(10);
+const GRACE: Duration = Duration::from_secs(60);
 
 /// How long processes live.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -75,16 +75,19 @@ impl Processes {
         is_alive(pid, started).then_some(pid)
     }
 
-    /// Kills a process and its children, and waits until it is gone. One that does not run is as good as killed.
+    /// Kills a process and its children, and waits until they are gone. One that does not run is as good as killed.
     ///
     /// # Errors
-    /// It is still there 10 seconds later.
+    /// One of them is still there 60 seconds later.
     pub fn kill(&mut self, name: &str) -> Result<()> {
         if let Some(pid) = self.running(name) {
-            // The program itself may be the child of an `nsenter` that only waits for it.
-            children(pid).into_iter().for_each(|child| send(child, Signal::KILL));
+            // The program itself may be the child of an `nsenter` that only waits for it. The first process of a node is
+            // gone after all others there.
+            let children = children(pid);
+            children.iter().for_each(|(child, _)| send(*child, Signal::KILL));
             send(pid, Signal::KILL);
-            if !wait::until(GRACE, || self.running(name).is_none()) {
+            let left = || children.iter().any(|(child, started)| is_alive(*child, *started));
+            if !wait::until(GRACE, || self.running(name).is_none() && !left()) {
                 bail!("process {pid} ({name}) is still there {} s after SIGKILL", GRACE.as_secs());
             }
         }
@@ -173,10 +176,12 @@ fn in_netns(name: &str) -> Result<Vec<u32>> {
     Ok(listed.lines().filter_map(|line| line.trim().parse().ok()).collect())
 }
 
-fn children(of: u32) -> Vec<u32> {
+/// IDs and start times.
+fn children(of: u32) -> Vec<(u32, u64)> {
     let entries = fs::read_dir("/proc").into_iter().flatten().flatten();
     let pids = entries.filter_map(|entry| entry.file_name().to_str()?.parse::<u32>().ok());
-    pids.filter(|pid| Stat::read(*pid).is_some_and(|stat| stat.parent == of)).collect()
+    let child = |pid| Stat::read(pid).filter(|stat| stat.parent == of).map(|stat| (pid, stat.started));
+    pids.filter_map(child).collect()
 }
 
 fn send(pid: u32, signal: Signal) {

@@ -6,7 +6,7 @@ use std::num::NonZeroU8;
 use tunnel::PeerKind;
 use tunnel::status::PeerState;
 
-use crate::support::{DEVICE, PEER, Remote, device, enter_new_namespace, eventually, is_pong, peer, ping};
+use crate::support::{DEVICE, PATIENCE, PEER, Remote, device, enter_new_namespace, eventually, is_pong, peer, ping};
 
 const TWO: PeerKind = PeerKind::Linkspan { lanes: NonZeroU8::new(2).unwrap() };
 
@@ -45,7 +45,7 @@ fn probes_measure_the_path_and_their_silence_brings_the_peer_down() {
     // Nobody reads the probes any more. What was told before is read too, and does not do.
     let mut changes = device.changes().unwrap();
     changes.set_nonblocking(false).unwrap();
-    changes.set_read_timeout(Some(std::time::Duration::from_secs(20))).unwrap();
+    changes.set_read_timeout(Some(PATIENCE)).unwrap();
     while device.status().peers[0].state != PeerState::Down {
         changes.read_exact(&mut [0]).expect("the device tells of the change");
     }

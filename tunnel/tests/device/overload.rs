@@ -25,7 +25,7 @@ fn flood(datagrams: usize) {
 
 /// Whether any of some pings, over a second, is answered.
 fn answers() -> bool {
-    let ping = Command::new("ping").args(["-c6", "-i0.2", "-W2", "10.9.2.1"]).stdout(Stdio::null()).status();
+    let ping = Command::new("ping").args(["-c6", "-i0.2", "-W60", "10.9.2.1"]).stdout(Stdio::null()).status();
     ping.expect("ping of iputils-ping").success()
 }
 
@@ -41,10 +41,13 @@ fn a_link_slower_than_its_senders_makes_them_wait_and_loses_nothing_of_what_is_s
         tc("qdisc add dev eth0 root tbf rate 200mbit burst 256kb limit 100000000");
         pair.transfer(End::Near, 16 << 20);
         assert_eq!(lost(&pair.near, "send-failed"), 0);
-        // Nobody makes datagrams wait: what is too much is lost before it is sealed, and counted there.
-        flood(40_000);
+        // Nobody makes datagrams wait: what is too much is lost before it is sealed, and counted there. On a busy machine
+        // more may have to be sent until it is.
+        eventually("an overflow", || {
+            flood(40_000);
+            lost(&pair.near, "link-overflow") > 0
+        });
         assert!(answers(), "and the lane goes on");
-        assert!(lost(&pair.near, "link-overflow") > 0);
         assert_eq!(lost(&pair.near, "send-failed"), 0);
         pair.transfer(End::Near, 1 << 20);
         pair.transfer(End::Far, 1 << 20);
@@ -74,7 +77,7 @@ fn datagrams_that_a_lane_does_not_take_in_time_are_counted() {
         (0..200).for_each(|_| remote.send_raw(&datagram));
         lost(&device, "receive-overflow") > 0
     });
-    assert!(lost(&device, "unauthentic") > 0);
+    eventually("what it took in time", || lost(&device, "unauthentic") > 0);
 }
 
 #[test]

@@ -36,6 +36,8 @@ fn a_peer_reaches_and_is_reached_by_virtual_addresses() {
     let mut kernel = Command::new("ping").args(["-c1", "-W1", "10.9.2.1"]).stdout(Stdio::null()).spawn().unwrap();
     assert_eq!(judge(remote.receive()), [VIRTUAL, PEER]);
     kernel.wait().unwrap();
+    // It is counted after it was sent.
+    eventually("counted", || device.status().translated.outward >= 2);
     let status = device.status();
     assert_eq!((status.translated.outward, status.translated.inward), (2, 1));
     assert_eq!(status.translation, [translation(1)]);
@@ -62,7 +64,7 @@ fn who_is_too_big_is_told_by_its_own_address() {
     remote.connect();
     // The link would carry what the path does not.
     ip("link set tun0 mtu 1500");
-    let output = Command::new("ping").args(["-c1", "-W1", "-M", "do", "-s", "1450", "10.9.2.1"]).output().unwrap();
+    let output = Command::new("ping").args(["-c1", "-W60", "-M", "do", "-s", "1450", "10.9.2.1"]).output().unwrap();
     let said = String::from_utf8_lossy(&output.stdout);
     assert!(said.contains("From 10.9.2.1 icmp_seq=1 Frag needed and DF set (mtu = 1420)"), "{said}");
     // It is counted after the answer.

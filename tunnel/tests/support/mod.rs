@@ -26,6 +26,9 @@ use tunnel::{Addresses, Config, Device, Peer, PeerKind, Translation};
 pub const DEVICE: [u8; 4] = [10, 9, 1, 1];
 pub const PEER: [u8; 4] = [10, 9, 2, 1];
 
+/// Longest wait for what takes milliseconds on an idle machine.
+pub const PATIENCE: Duration = Duration::from_secs(60);
+
 /// Moves this thread, and the device and programs that it starts, into a new network namespace.
 pub fn enter_new_namespace() {
     nix::sched::unshare(nix::sched::CloneFlags::CLONE_NEWNET).expect("a network namespace needs root");
@@ -40,9 +43,9 @@ pub fn ip(arguments: &str) {
 
 /// Waits until `done` says so.
 pub fn eventually(what: &str, mut done: impl FnMut() -> bool) {
-    let end = Instant::now() + Duration::from_secs(20);
+    let end = Instant::now() + PATIENCE;
     while !done() {
-        assert!(Instant::now() < end, "not within 20 s: {what}");
+        assert!(Instant::now() < end, "not within {PATIENCE:?}: {what}");
         std::thread::sleep(Duration::from_millis(5));
     }
 }
@@ -120,7 +123,7 @@ impl Remote {
     /// The peer with key `number`, that talks to `port` with sessions of `lane`.
     pub fn new(number: u8, port: u16, lane: u8) -> Self {
         let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
-        socket.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
+        socket.set_read_timeout(Some(PATIENCE)).unwrap();
         let secret = boringtun::x25519::StaticSecret::from([number; 32]);
         let device = boringtun::x25519::PublicKey::from(key(1).1.0);
         let tunn = Tunn::new(secret, device, None, None, 0x0700 | u32::from(lane), None);
@@ -133,7 +136,7 @@ impl Remote {
         self.socket.send_to(datagram, self.to).unwrap();
     }
 
-    /// The next datagram from the device, within ten seconds.
+    /// The next datagram from the device, within [`PATIENCE`].
     pub fn receive_raw(&self, buffer: &mut [u8]) -> usize {
         loop {
             match self.socket.recv_from(buffer) {

@@ -13,7 +13,7 @@ use tunnel::{Config, Device, Peer, PeerKind};
 use super::{DEVICE, PEER, config, enter_new_namespace, eventually, ip, key, peer};
 
 /// A stalled stream fails after this long.
-const STALL: Duration = Duration::from_secs(20);
+const STALL: Duration = Duration::from_secs(120);
 
 /// Which of the two.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
