@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use tokio_util::sync::CancellationToken;
 
-use crate::run::{Board, Role, Signals, Tasks, tell_http, tell_otlp};
+use crate::run::{Board, Role, Signals, Tasks, memory, tell_http, tell_otlp};
 
 /// A process that is not bound to a node.
 pub(super) struct Process {
@@ -28,6 +28,7 @@ impl Process {
         let mut tasks = Tasks::new(&board);
         tell_http(&board, listen, &mut tasks);
         tell_otlp(&board, &mut tasks);
+        memory::release(&mut tasks);
         Ok(Self { board, tasks, stop: CancellationToken::new(), signals })
     }
 

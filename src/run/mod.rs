@@ -9,6 +9,7 @@
 //! | `paths` | shares path states between the gateway and the other nodes |
 //! | `status` | answers `linkspan status` |
 //! | `http` | metrics and probes |
+//! | `memory` | lets go of what only the start needed |
 //! | `otlp` | sends metrics, logs and traces to a collector; see [`crate::otlp`] |
 //! | `systemd` | readiness, status line and watchdog |
 //!
@@ -16,6 +17,7 @@
 
 mod board;
 mod files;
+pub(crate) mod memory;
 pub(crate) mod names;
 mod node;
 mod paths;
@@ -174,6 +176,7 @@ pub fn plan_now(loaded: &Loaded) -> anyhow::Result<NodePlan> {
 
 fn start(context: &Context, opening: Opening, socket: Socket, mut tasks: Tasks) -> Tasks {
     tell(&context.board, &opening.socket, opening.listen, socket, &mut tasks);
+    memory::release(&mut tasks);
     match &context.options.source {
         Source::File(file) => {
             let (each, file) = (context.clone(), file.clone());

@@ -26,3 +26,4 @@ pub mod status;
 pub use config::{Addresses, Config, Peer, PeerKind, Translation};
 pub use device::Device;
 pub use error::Error;
+pub use io::text::release_text;

@@ -1,6 +1,6 @@
-//! The only room with `unsafe`: thin, typed wrappers around the system calls of the packet path.
+//! The only room with `unsafe`: thin, typed wrappers around system calls, most of them of the packet path.
 //!
-//! Everything here is a direct call; nothing decides. Buffers are the caller's, so no call allocates.
+//! Everything here is a direct call; nothing decides. Buffers are the caller's, so no call of the packet path allocates.
 
 pub mod clock;
 mod control;
@@ -9,6 +9,7 @@ mod errors;
 pub mod losses;
 pub mod poll;
 pub mod steer;
+pub mod text;
 pub mod tun;
 pub mod udp;
 
