@@ -14,7 +14,7 @@ SETUP := tests/setup.sh
 CLUSTER_STEPS := cluster-packages kubernetes flannel coredns
 
 # What tests/packaging renders and checks with.
-PACKAGING_STEPS := kubernetes helm promtool cargo-cyclonedx systemd-analyze
+PACKAGING_STEPS := kubernetes helm krew promtool cargo-cyclonedx systemd-analyze
 
 # What tests/ui looks at the page with.
 UI_STEPS := chromium

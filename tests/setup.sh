@@ -2,8 +2,8 @@
 # Installs what the lab, the tests and the benchmarks need, and nothing that is there already.
 #
 #   tests/setup.sh STEP...     STEP: root packages wireguard-go tailscale-wireguard-go coredns boringtun-cli cargo-deny cargo-fuzz
-#                                    cluster-packages kubernetes flannel helm promtool cargo-cyclonedx systemd-analyze
-#                                    chromium images
+#                                    cluster-packages kubernetes flannel helm krew promtool cargo-cyclonedx
+#                                    systemd-analyze chromium images
 #
 # Programs are built once into a cache outside the tree, under a name that changes with what they are built from, and
 # linked into target/peers, where the tests look for them.
@@ -39,11 +39,6 @@ step_root() {
     say "making /dev/net/tun"
     mkdir -p /dev/net && mknod /dev/net/tun c 10 200
   fi
-  # Each kubelet, containerd and controller manager has several; 128, the kernel's, do for about seven nodes.
-  if (($(</proc/sys/fs/inotify/max_user_instances) < 1024)); then
-    say "raising fs.inotify.max_user_instances to 1024, until the machine restarts"
-    sysctl -qw fs.inotify.max_user_instances=1024 || say "it cannot be raised: clusters may not start"
-  fi
 }
 
 step_packages() { install "${commands[@]}"; }
@@ -58,7 +53,14 @@ step_images() {
   install "$other-linux-gnu-gcc:gcc-${other/_/-}-linux-gnu" "/usr/$other-linux-gnu/include/stdint.h:libc6-dev-$name-cross" \
     "qemu-$other-static:qemu-user-static" readelf:binutils
 }
-step_cluster-packages() { install "${cluster_commands[@]}"; }
+step_cluster-packages() {
+  install "${cluster_commands[@]}"
+  # Each kubelet, containerd and controller manager has several; 128, the kernel's, do for about seven nodes.
+  local instances=/proc/sys/fs/inotify/max_user_instances
+  (($(<$instances) < 1024)) || return 0
+  say "raising fs.inotify.max_user_instances to 1024, until the machine restarts"
+  echo 1024 >$instances || say "it cannot be raised: clusters may not start"
+}
 
 # install COMMAND:PACKAGE...: installs the packages whose command, or file by its whole path, is missing.
 install() {
@@ -105,7 +107,7 @@ build() {
 # go_peer NAME FOLDER PACKAGE [LDFLAGS]: a program of the Go module in tests/peers/FOLDER.
 go_peer() {
   local key
-  key=$({ cat "$tree/tests/peers/$2/go.mod" "$tree/tests/peers/$2/go.sum"; printf %s "${4-}"; } | sha256sum | cut -c1-12)
+  key=$({ find "$tree/tests/peers/$2" -type f | LC_ALL=C sort | xargs cat; printf %s "${4-}"; } | sha256sum | cut -c1-12)
   build "$1" "$key" go_build "$@"
 }
 go_build() {
@@ -122,7 +124,8 @@ cargo_build() {
 
 step_wireguard-go() { go_peer wireguard-go wireguard golang.zx2c4.com/wireguard; }
 step_tailscale-wireguard-go() { go_peer tailscale-wireguard-go tailscale github.com/tailscale/wireguard-go; }
-step_coredns() { go_peer coredns coredns github.com/coredns/coredns; }
+step_coredns() { go_peer coredns coredns .; }
+step_krew() { go_peer krew krew sigs.k8s.io/krew/cmd/krew; }
 # One of its backends is written in C.
 step_flannel() { cgo=1 go_peer flanneld flannel github.com/flannel-io/flannel '-extldflags=-static'; }
 # Kubernetes takes its version from the linker; without one the programs misjudge each other.

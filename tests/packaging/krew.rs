@@ -1,4 +1,5 @@
-//! krew: the archives of the plugin, and the manifest that names them. They are packed around a small program here.
+//! krew: the archives of the plugin, and the manifest that names them. They are packed around a small program here, but where
+//! krew itself installs the plugin.
 
 use super::*;
 
@@ -82,4 +83,30 @@ fn the_manifest_of_a_release_names_its_archives_and_their_digests() {
         assert!(uri.ends_with(&format!("/v{}/{name}", env!("CARGO_PKG_VERSION"))), "{uri}");
         assert_eq!((&platform["sha256"], &platform["bin"]), (&digest.into(), &"kubectl-linkspan".into()));
     }
+}
+
+/// As from krew's index, but for the download.
+#[test]
+fn krew_installs_the_plugin_and_refuses_what_the_manifest_does_not_name() {
+    let folder = tempfile::tempdir().unwrap();
+    let at = |name: &str| folder.path().join(name);
+    pack(folder.path(), Path::new(env!("CARGO_BIN_EXE_linkspan")), "022", "UTC").unwrap();
+    let machine = if cfg!(target_arch = "x86_64") { AMD64.0 } else { ARM64.0 };
+    let other = if machine == AMD64.0 { ARM64.0 } else { AMD64.0 };
+    std::fs::write(at(other), "").unwrap();
+    let manifest = ran(Command::new(tree().join("deploy/krew/render.sh")).args([AMD64.0, ARM64.0].map(at))).unwrap();
+    std::fs::write(at("linkspan.yaml"), manifest).unwrap();
+    let install = |archive: &str, root: &str| {
+        let mut krew = Command::new(peer("krew"));
+        krew.args(["install", "--manifest"]).arg(at("linkspan.yaml")).arg("--archive").arg(at(archive));
+        ran(krew.env("KREW_ROOT", at(root)).env("HOME", folder.path()))
+    };
+    install(machine, "krew").unwrap();
+    let path = format!("{}:{}", at("krew/bin").display(), std::env::var("PATH").unwrap());
+    let said = ran(Command::new(peer("kubectl")).args(["linkspan", "--version"]).env("PATH", path)).unwrap();
+    assert_eq!(said, concat!("linkspan ", env!("CARGO_PKG_VERSION"), "\n"));
+    // What is not that of the manifest is refused.
+    std::fs::write(at("other.tar.gz"), "x").unwrap();
+    let error = install("other.tar.gz", "another").unwrap_err();
+    assert!(error.contains("checksum does not match"), "{error}");
 }

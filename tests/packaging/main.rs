@@ -1,5 +1,5 @@
 //! How Linkspan is rolled out: charts, kustomize bases, K3s, Fleet, Argo CD, krew and systemd. All of them are rendered or read
-//! by the real programs. `tests/setup.sh helm kubernetes promtool cargo-cyclonedx systemd-analyze` makes sure that they are there.
+//! by the real programs. `tests/setup.sh helm kubernetes krew promtool cargo-cyclonedx systemd-analyze` makes sure that they are there.
 
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test that cannot go on has failed")]
 
@@ -11,8 +11,6 @@ mod gitops;
 mod image;
 mod krew;
 mod observability;
-#[path = "../support/port.rs"]
-mod port;
 mod systemd;
 
 use std::collections::BTreeMap;
@@ -39,7 +37,7 @@ fn peer(name: &str) -> PathBuf {
     let path = tree().join("target/peers").join(name);
     assert!(
         path.exists(),
-        "{} is missing: run `tests/setup.sh helm kubernetes promtool cargo-cyclonedx`",
+        "{} is missing: run `tests/setup.sh helm kubernetes krew promtool cargo-cyclonedx`",
         path.display()
     );
     path
