@@ -1,13 +1,13 @@
 #!/usr/bin/env bash
 # Runs all tests. Most wait more than they compute: two programs of tests run at a time, and those of whole clusters beside
-# them. What fails is run once more by itself, since real clusters and real traffic can be late for reasons of a busy machine.
-# What passes only then is told at the end; what fails twice has failed, and so has a program that crashes.
+# them. Real clusters and real traffic can be late for reasons of a busy machine: where few tests have failed, each is run once
+# more when all others have ended, and what passes only then is told. A program that crashes has failed.
 # With arguments, runs those of whole clusters that they choose, as arguments of a test program: `tests/run.sh faults --ignored`.
 set -uo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 cargo=("${CARGO:-cargo}" test --workspace --locked)
-# How many failures of one program are taken for the machine's.
-export AGAIN_AT_MOST=3
+# How many failures of the whole run are taken for the machine's.
+AGAIN_AT_MOST=3
 # Kubernetes and kubectl are Go: a third of what they compute is garbage collection, unless they may keep more of it.
 export GOGC=400 GOMEMLIMIT=600MiB
 # Programs that run for minutes: they begin first.
@@ -19,7 +19,8 @@ programs() {
   "${cargo[@]}" --no-run --message-format json-render-diagnostics | jq -r --arg tree "$PWD/" '
     select(.reason == "compiler-artifact" and .executable and .profile.test)
     | (.manifest_path | rtrimstr("/Cargo.toml")) as $folder
-    | [.executable, $folder, ((($folder + "/") | ltrimstr($tree)) + .target.name)] | @tsv'
+    | (if .target.kind[0] == "bin" then " (program)" else "" end) as $kind
+    | [.executable, $folder, ((($folder + "/") | ltrimstr($tree)) + .target.name + $kind)] | @tsv'
 }
 
 say() { printf 'tests: %s\n' "$*" >&2; }
@@ -27,21 +28,18 @@ say() { printf 'tests: %s\n' "$*" >&2; }
 # run PROGRAM FOLDER ARGUMENT...
 run() { (cd "$2" && "$1" "${@:3}") 2>&1; }
 
-# judge NAME LOG PROGRAM FOLDER STATUS: runs the tests again that have failed by a program's LOG, and tells what became of it.
-judge() {
-  local failed
+# note LINE LOG STATUS: how a program has ended, and which of its tests are worth another try.
+note() {
+  local failed number
+  echo "$1" >>"$told/ended"
+  (($3)) || return 0
   mapfile -t failed < <(sed -nE 's/^(clusters\| )?test (.*) \.\.\. FAILED$/\2/p' "$2")
-  if (($5 == 0)); then
-    return 0
-  elif ((${#failed[@]} == 0 || ${#failed[@]} > AGAIN_AT_MOST)); then
-    echo "$1 has failed: ${failed[*]:-it ended with $5}" >>"$told/failed"
-    return 1
-  fi
-  say "$1: once more, each by itself: ${failed[*]}"
-  if run "$3" "$4" --exact --test-threads 1 "${failed[@]}" | tee "$2" && grep -q "^test result: ok. ${#failed[@]} passed" "$2"; then
-    printf '%s: %s\n' "$1" "${failed[*]}" >>"$told/again"
+  number=$(sed -nE 's/^(clusters\| )?test result: FAILED\. .* ([0-9]+) failed;.*/\2/p' "$2")
+  # 101 is how a test program ends that has run all of its tests.
+  if (($3 == 101 && ${#failed[@]} && ${#failed[@]} == ${number:-0})); then
+    printf "$1\t%s\n" "${failed[@]}" >>"$told/again"
   else
-    echo "$1 has failed twice: ${failed[*]}" >>"$told/failed"
+    echo "${1##*$'\t'} ended with $3" >>"$told/failed"
   fi
 }
 
@@ -49,7 +47,7 @@ judge() {
 one() {
   local program folder name log began=$SECONDS status
   IFS=$'\t' read -r program folder name <<<"$1"
-  log=$(mktemp "$told/log.XXXXXX")
+  log=$(mktemp "$told/log.XXXXXX") || return 255
   say "$name ..."
   run "$program" "$folder" --skip whole_clusters:: >"$log"
   status=$?
@@ -57,27 +55,70 @@ one() {
     flock 9
     printf '\n     Running %s (%s s)\n' "$name" "$((SECONDS - began))"
     cat "$log"
+    note "$1" "$log" "$status"
   } 9>"$told/lock"
-  judge "$name" "$log" "$program" "$folder" "$status"
+  rm "$log"
+}
+
+# clusters LINE: runs the tests of whole clusters, and says at once what they say.
+clusters() {
+  local program folder
+  IFS=$'\t' read -r program folder _ <<<"$1"
+  run "$program" "$folder" whole_clusters:: | sed -u 's/^/clusters| /' | tee "$told/clusters.log"
+  note "$1" "$told/clusters.log" "${PIPESTATUS[0]}"
+}
+
+# once_more LINE TEST
+once_more() {
+  local program folder name
+  IFS=$'\t' read -r program folder name <<<"$1"
+  say "once more, by itself: $2 of $name"
+  if run "$program" "$folder" --exact "$2" | tee "$told/once.log" && grep -q '^test result: ok. 1 passed' "$told/once.log"; then
+    echo "$2 of $name" >>"$told/late"
+  else
+    echo "$2 of $name has failed twice" >>"$told/failed"
+  fi
+}
+
+# Ends the tests of whole clusters, and says what programs that did not end have said.
+clean() {
+  kill -- -"$whole" 2>/dev/null && wait "$whole"
+  tail -n +1 "$told"/log.* 2>/dev/null
+  rm -rf "$told"
 }
 
 all=$(programs) || exit
-clusters=$(grep -P '\tclusters$' <<<"$all") || { say "cargo named no program of tests/clusters"; exit 1; }
-IFS=$'\t' read -r program folder _ <<<"$clusters"
+whole_clusters=$(grep -P '\tclusters$' <<<"$all") || { say "cargo named no program of tests/clusters"; exit 1; }
+IFS=$'\t' read -r program folder _ <<<"$whole_clusters"
 (($#)) && exec "$program" "$@"
 
-told=$(mktemp -d) && trap 'rm -rf "$told"' EXIT
+told=$(mktemp -d) || exit
 export told
-export -f say run judge one
-(
-  run "$program" "$folder" whole_clusters:: | sed -u 's/^/clusters| /' | tee "$told/clusters.log"
-  judge clusters "$told/clusters.log" "$program" "$folder" "${PIPESTATUS[0]}"
-) &
-{ grep -P "$LONG" <<<"$all"; grep -Pv "$LONG" <<<"$all"; } | xargs -d '\n' -P 2 -n 1 bash -c 'one "$0"'
+export -f say run note one
+# In a process group of their own, to be ended as one.
+set -m
+clusters "$whole_clusters" &
+whole=$!
+set +m
+trap clean EXIT
+trap 'exit 130' INT TERM
+{ grep -P "$LONG" <<<"$all"; grep -Pv "$LONG" <<<"$all"; } | xargs -d '\n' -P 2 -n 1 bash -uo pipefail -c 'one "$0"'
 "${cargo[@]}" --doc || echo "the tests in documentation have failed" >>"$told/failed"
-[[ ! -e $told/failed ]] || say 'one has failed, see above; waiting for those of whole clusters to end'
-wait
+wait "$whole"
 
-[[ ! -e $told/again ]] || { say 'these have failed, and passed when they were run again:'; sed 's/^/tests:   /' "$told/again" >&2; }
-[[ ! -e $told/failed ]] || { sed 's/^/tests: /' "$told/failed" >&2; exit 1; }
-say "all have passed, in $((SECONDS / 60)) min"
+# Whole clusters count twice, since their program has other tests, too.
+[[ $(wc -l <"$told/ended") == $(($(wc -l <<<"$all") + 1)) ]] || echo "some programs of tests did not run to their end" >>"$told/failed"
+touch "$told/again" "$told/failed" "$told/late"
+if [[ -s $told/failed ]] || (($(wc -l <"$told/again") > AGAIN_AT_MOST)); then
+  sed -E 's/.*\t(.*)\t(.*)/\2 of \1 has failed/' "$told/again" >>"$told/failed"
+else
+  while IFS=$'\t' read -r program folder name test; do
+    once_more "$program"$'\t'"$folder"$'\t'"$name" "$test" </dev/null
+  done <"$told/again"
+fi
+if [[ -s $told/failed ]]; then
+  sed 's/^/tests: /' "$told/failed" >&2
+  exit 1
+fi
+say "all have passed, in $((SECONDS / 60)) min; only when run once more: $(wc -l <"$told/late")"
+sed 's/^/tests:   /' "$told/late" >&2
