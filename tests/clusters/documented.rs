@@ -5,8 +5,8 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context as _, Error, Result};
 use testbed::{Image, stock};
 
-use crate::documentation::Shell;
 use crate::documentation::list::{self, Test};
+use crate::documentation::{self, Shell};
 use crate::joined::{BROKER, Joined, SYSTEM, eventually};
 use crate::{overlap, pods};
 
@@ -66,7 +66,7 @@ pub fn two_are_used(joined: &mut Joined) -> Result<()> {
     let shell = shell(joined)?.with("POD", pod).with("BERLIN_POD", address);
     // On a busy machine what is looked at may be late, and what is asked.
     let patiently = |command| eventually(|| shell.run(command).map_err(Error::msg)).map(drop);
-    list::of(Test::TwoUse).into_iter().try_for_each(patiently)
+    documentation::commands(Test::TwoUse).into_iter().try_for_each(patiently)
 }
 
 /// Joins paris and berlin by the commands of the quickstart.

@@ -11,9 +11,9 @@ use crate::documentation::list::{self, Test};
 use crate::names;
 use crate::traces::Traces;
 
-/// What the names of the namespaces of two clusters begin with, and of those that have the same prefixes: they run beside
-/// each other. `make cluster` has others.
+/// What the names of the two clusters' namespaces begin with.
 pub const TWO: &str = "lct";
+/// The same of the clusters with equal addresses, which run beside those two. `make cluster` has other names.
 pub const SAME: &str = "lcs";
 /// The cluster whose API server is the broker, too.
 pub const BROKER: &str = "paris";
@@ -24,6 +24,8 @@ pub const SYSTEM: &str = "linkspan-system";
 
 /// The clusters and what was on their nodes before Linkspan came.
 pub struct Joined {
+    /// What the names of their namespaces begin with.
+    pub prefix: &'static str,
     /// The clusters.
     pub bed: Testbed,
     /// Links, routes, rules and packet filter of every node before.
@@ -37,7 +39,7 @@ impl Joined {
     ///
     /// # Errors
     /// A command fails.
-    pub fn start(prefix: &str, clusters: &[Spec]) -> Result<Self> {
+    pub fn start(prefix: &'static str, clusters: &[Spec]) -> Result<Self> {
         let bed = Testbed::start(prefix, clusters, Lifetime::Caller)?;
         let archive = pack(prefix)?;
         for cluster in &bed.clusters {
@@ -45,7 +47,7 @@ impl Joined {
         }
         let before = Traces::of(&bed)?;
         let pointers = names::pointers(&bed)?;
-        let joined = Self { bed, before, pointers };
+        let joined = Self { prefix, bed, before, pointers };
         joined.linkspan(BROKER, &["deploy-broker"])?.done()?;
         Ok(joined)
     }
@@ -175,8 +177,7 @@ pub fn eventually<T>(attempt: impl FnMut() -> Result<T>) -> Result<T> {
     testbed::wait::retry(Duration::from_secs(300), attempt)
 }
 
-/// As [`eventually`], for what waits until kubelet has brought a ConfigMap to CoreDNS (up to 90 s) and CoreDNS has noticed
-/// (up to 45 s).
+/// As [`eventually`], for what waits until kubelet has brought a ConfigMap to CoreDNS and CoreDNS has noticed (up to 45 s).
 ///
 /// # Errors
 /// It never is.

@@ -2,7 +2,7 @@
 //! joined through a broker by the manifests of `deploy/`.
 //!
 //! Few tests, because clusters cost a minute: the steps of each run in order, each told on standard error, and the first
-//! that fails ends it with what the clusters say of themselves. Tests whose clusters have the same names wait for each other.
+//! that fails ends it with what the clusters say of themselves. Those whose namespaces have the same prefix wait for each other.
 
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test that cannot go on has failed")]
 
@@ -34,7 +34,7 @@ use testbed::Spec;
 type Step = (&'static str, fn(&mut Joined) -> Result<()>);
 
 /// Clusters of these kinds, not joined yet.
-fn start(prefix: &str, specs: &[Spec]) -> Joined {
+fn start(prefix: &'static str, specs: &[Spec]) -> Joined {
     Joined::start(prefix, specs).unwrap_or_else(|error| panic!("{error:#}"))
 }
 
@@ -47,7 +47,7 @@ fn two_dual() -> Joined {
 
 fn run(mut joined: Joined, steps: &[Step]) {
     for (what, step) in steps {
-        eprintln!("clusters: {what}");
+        eprintln!("clusters {}: {what}", joined.prefix);
         if let Err(error) = step(&mut joined) {
             panic!("{what}: {error:#}\n{}", joined.describe());
         }

@@ -481,7 +481,7 @@ pub const LIST: &[Documented] = &[
     run_as(TwoUse, "kubectl linkspan gather --context A,B", "kubectl linkspan gather --context paris,berlin", ".tar.gz has "),
     run_as(TwoUse, "linkspan gather --context paris,berlin", "kubectl linkspan gather --context paris,berlin", ".tar.gz has "),
     run_as(TwoUse, "linkspan gather --all-contexts --file case-17.tar.gz",
-        "linkspan gather --all-contexts --file case-17.tar.gz && tar -tzf case-17.tar.gz", "summary.txt"),
+        "rm -f case-17.tar.gz; linkspan gather --all-contexts --file case-17.tar.gz && tar -tzf case-17.tar.gz", "summary.txt"),
     run(TwoUse, "kubectl linkspan verify --context paris,berlin", "berlin"),
     run_as(TwoUse, "kubectl linkspan verify --context A,B", "kubectl linkspan verify --context paris,berlin", "berlin"),
     run_as(TwoUse, "linkspan verify --context paris,berlin", "kubectl linkspan verify --context paris,berlin", "berlin"),

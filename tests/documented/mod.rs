@@ -41,6 +41,13 @@ pub struct Shell {
     within: Vec<String>,
 }
 
+/// The commands of a test in the order of the list, of which there are some.
+pub fn commands(test: Test) -> Vec<&'static Documented> {
+    let commands = list::of(test);
+    assert!(!commands.is_empty(), "no command is left for {test:?}");
+    commands
+}
+
 impl Shell {
     pub fn new() -> Self {
         let folder = tempfile::tempdir().expect("a folder for temporary files");
@@ -102,9 +109,7 @@ impl Shell {
     /// # Errors
     /// One fails, or does not say what it shall.
     pub fn run_all(&self, test: Test) -> Result<(), String> {
-        let commands = list::of(test);
-        assert!(!commands.is_empty(), "no command is left for {test:?}");
-        commands.iter().try_for_each(|command| self.run(command).map(drop))
+        commands(test).iter().try_for_each(|command| self.run(command).map(drop))
     }
 
     /// Runs a command, and gives back what it prints.

@@ -2,11 +2,10 @@
 
 use std::path::Path;
 
-use testbed::ApiServer;
+use testbed::{ApiServer, Port};
 
 use crate::documentation::list::Test;
 use crate::documentation::{Shell, pages};
-use crate::port::Port;
 use crate::{apply_soon, kubeconfig, kubectl};
 
 fn path(path: &Path) -> String {
@@ -67,7 +66,8 @@ fn documented_commands_do_on_api_servers_what_pages_say() {
                   spec: { clusterID: oslo, clusterUID: x } }";
     apply_soon(&broker, member);
     let file = path(&kubeconfig(&[("paris", paris.kubeconfig()), ("broker", broker.kubeconfig())]));
-    let (port, shell) = (Port::reserve(), Shell::new().with("KUBECONFIG", file).with("BROKER_URL", broker.url()));
+    let (port, shell) =
+        (Port::reserve().unwrap(), Shell::new().with("KUBECONFIG", file).with("BROKER_URL", broker.url()));
     let shell = shell.with("PORT", port.number.to_string());
     shell.run_all(Test::Servers).unwrap();
     let policies = pages::manifests("NetworkPolicy");

@@ -10,8 +10,6 @@ mod install;
 mod limits;
 mod manifests;
 mod plugin;
-#[path = "../support/port.rs"]
-mod port;
 mod proxied;
 mod rights;
 mod show;
@@ -23,12 +21,9 @@ mod ui;
 use std::path::PathBuf;
 use std::process::{Command, Output, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::time::Duration;
 
 use testbed::ApiServer;
-
-/// Longest wait for what takes seconds on an idle machine.
-const PATIENCE: Duration = Duration::from_secs(180);
+use testbed::wait::PATIENCE;
 
 /// What a command printed on both outputs, and its exit code.
 struct Ended {
@@ -79,14 +74,19 @@ fn kubeconfig(servers: &[(&str, &str)]) -> PathBuf {
     path
 }
 
+/// A kustomize base.
+fn deploy(base: &str) -> std::path::PathBuf {
+    std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("deploy").join(base)
+}
+
 /// Applies objects of kinds that are so new that they may not be served yet.
 fn apply_soon(server: &ApiServer, objects: &str) {
-    testbed::wait::retry(PATIENCE, || server.apply(objects)).unwrap();
+    server.apply_soon(objects).unwrap();
 }
 
 /// Waits until kinds are served, which is some time after they were made.
 fn wait_served(server: &ApiServer, kinds: &str) {
-    testbed::wait::retry(PATIENCE, || server.kubectl(["get", kinds, "-A"])?.done()).unwrap();
+    server.wait_served(kinds).unwrap();
 }
 
 /// What kubectl prints as administrator.

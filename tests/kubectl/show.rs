@@ -5,16 +5,15 @@ use std::sync::LazyLock;
 use serde_json::Value;
 use testbed::{ApiServer, wait};
 
-use crate::{PATIENCE, apply_soon, kubeconfig, kubectl, linkspan};
+use crate::{PATIENCE, apply_soon, deploy, kubeconfig, kubectl, linkspan};
 
 const KEY: &str = "AQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQE=";
 
 /// A cluster with the manifests of a Member, and objects as its controller and its gateway write them.
 pub static JOINED: LazyLock<ApiServer> = LazyLock::new(|| {
     let server = ApiServer::start_with_controllers().unwrap();
-    let deploy = |folder: &str| format!("{}/deploy/{folder}", env!("CARGO_MANIFEST_DIR"));
     for folder in ["crds", "member"] {
-        server.kubectl(["apply", "--server-side", "-k", &deploy(folder)]).unwrap().done().unwrap();
+        server.apply_base(&deploy(folder)).unwrap();
     }
     let member = |id: &str, pods: &str| {
         format!(

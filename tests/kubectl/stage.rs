@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use testbed::{ApiServer, wait};
 
 use crate::silent::config;
-use crate::{PATIENCE, apply_soon, kubeconfig, kubectl, linkspan};
+use crate::{PATIENCE, apply_soon, deploy, kubeconfig, kubectl, linkspan};
 
 /// `linkspan verify` under way.
 struct Verify(Child);
@@ -50,8 +50,7 @@ impl Drop for Verify {
 fn member(id: &str) -> ApiServer {
     let server = ApiServer::start_with_controllers().unwrap();
     for folder in ["crds", "member"] {
-        let folder = format!("{}/deploy/{folder}", env!("CARGO_MANIFEST_DIR"));
-        server.kubectl(["apply", "--server-side", "-k", &folder]).unwrap().done().unwrap();
+        server.apply_base(&deploy(folder)).unwrap();
     }
     let property = format!(
         "{{ apiVersion: about.k8s.io/v1alpha1, kind: ClusterProperty, metadata: {{ name: cluster.clusterset.k8s.io }}, \

@@ -50,7 +50,7 @@ pub(crate) fn serve_iperf(lab: &Lab, pod: &str) {
 
 /// What a pod is told of the headless service that all sites export.
 fn db(lab: &Lab, pod: &str) -> Vec<String> {
-    let answer = output(lab, pod, &["dig", "+short", "+time=60", "+tries=1", "db.default.svc.clusterset.local"]);
+    let answer = output(lab, pod, &["dig", "+short", "+time=5", "+tries=12", "db.default.svc.clusterset.local"]);
     let mut lines: Vec<_> = answer.lines().map(str::to_owned).collect();
     lines.sort();
     lines

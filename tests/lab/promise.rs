@@ -1,15 +1,11 @@
 //! What users are promised, proven with the lab's own proofs in shapes that `linkspan lab` does not show by default.
 
-use std::time::Duration;
-
 use linkspan::lab::pod::Transport::Tcp;
 use linkspan::lab::{Family, Lab, Proxy, Run, Signal, Snapshot, Spec, proof, wait_until};
+pub(crate) use testbed::wait::PATIENCE;
 
 use crate::pings::Pings;
 use crate::support::{assert_passed, lab, output, seen};
-
-/// Longest wait for what takes seconds on an idle machine.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(180);
 
 /// A lab whose nodes are ready and joined.
 pub(crate) fn joined(prefix: &str, spec: Spec) -> Lab {

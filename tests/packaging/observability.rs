@@ -4,21 +4,18 @@ use std::process::{Child, Stdio};
 use std::sync::LazyLock;
 use std::time::{Duration, Instant};
 
-use testbed::ApiServer;
+use testbed::wait::PATIENCE;
+use testbed::{ApiServer, Port};
 
-use super::port::Port;
 use super::*;
 
-/// Longest wait for what takes a second on an idle machine.
-const PATIENCE: Duration = Duration::from_secs(180);
 const PRIVATE_KEY: &str = "yAnz5TF+lXXJte14tji3zlMNq+hd2rYUIgJBgB3fBmk=\n";
 
 /// The metrics of a node, of a name server and of a controller that leads, from the running program.
 static SCRAPES: LazyLock<[String; 3]> = LazyLock::new(|| {
     let server = ApiServer::start().unwrap();
     for base in ["deploy/crds", "deploy/member"] {
-        let base = tree().join(base);
-        server.kubectl(["apply", "--server-side", "-k", base.to_str().unwrap()]).unwrap().done().unwrap();
+        server.apply_base(&tree().join(base)).unwrap();
     }
     // A controller is ready a moment before it leads, and lists services then.
     let leads = ["linkspan_services_listed{cluster=\"paris\"} 1.0", "condition=\"Ready\""];
@@ -101,7 +98,7 @@ peers: [{ cluster: berlin, publicKey: xTIBA5rboUvnH4htodjb6e697QjLERt1NAB4mZqp8D
 
 /// A role of a cluster, as administrator of an API server, whose metrics get these signs one after another.
 fn role(server: &ApiServer, role: &str, signs: &[&str]) -> String {
-    let http = Port::reserve();
+    let http = Port::reserve().unwrap();
     let port = http.number;
     let mut command = Command::new(env!("CARGO_BIN_EXE_linkspan"));
     command.arg(role).env("KUBECONFIG", server.kubeconfig_path()).env("LINKSPAN_CLUSTER_ID", "paris");

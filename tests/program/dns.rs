@@ -23,7 +23,7 @@ struct Names {
 /// A port that is reserved for UDP too, until the socket is dropped.
 fn reserve() -> (Port, Socket) {
     loop {
-        let port = Port::reserve();
+        let port = Port::reserve().unwrap();
         let udp = Socket::new(Domain::IPV4, Type::DGRAM, None).unwrap();
         // As the server's have it.
         udp.set_reuse_port(true).unwrap();
@@ -104,7 +104,7 @@ fn import(server: &ApiServer, ip: Ipv4Addr) {
         "{{ apiVersion: multicluster.x-k8s.io/v1beta1, kind: ServiceImport, metadata: {{ name: web, namespace: default }}, \
          spec: {{ type: ClusterSetIP, ipFamilies: [IPv4], ips: [{ip}], ports: [{{ name: http, protocol: TCP, port: 80 }}] }} }}"
     );
-    eventually("the import is taken", || server.apply(&import).map_err(|error| format!("{error:#}")));
+    server.apply_soon(&import).unwrap();
 }
 
 #[test]

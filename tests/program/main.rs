@@ -10,21 +10,17 @@ mod documentation;
 mod documented;
 mod node;
 mod otlp;
-#[path = "../support/port.rs"]
-mod port;
 
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
-use port::Port;
+use testbed::Port;
+use testbed::wait::PATIENCE;
 
 /// A private key and its public half, as `wg` printed them.
 const PRIVATE: &str = "yAnz5TF+lXXJte14tji3zlMNq+hd2rYUIgJBgB3fBmk=";
 const PUBLIC: &str = "HIgo9xNzJMWLKASShiTqIybxZ0U3wGLiUeJ1PKf8ykw=";
-
-/// Longest wait for what takes milliseconds on an idle machine.
-const PATIENCE: Duration = Duration::from_secs(180);
 
 /// A site with one peer; `peers` are further lines.
 fn site(peers: &str) -> String {

@@ -103,7 +103,7 @@ fn text(key: &str, value: &str) -> KeyValue {
 #[test]
 fn what_happened_while_the_collector_was_away_arrives_with_its_time() {
     let folder = tempfile::tempdir().unwrap();
-    let port = Port::reserve();
+    let port = Port::reserve().unwrap();
     let (_child, http) = named(folder.path(), &format!("http://127.0.0.1:{}/otlp", port.number), |_| {});
     let told = |sign: &str| {
         let text = metrics(&http)?;
@@ -149,7 +149,7 @@ fn what_happened_while_the_collector_was_away_arrives_with_its_time() {
 fn named(folder: &Path, endpoint: &str, more: impl FnOnce(&mut Command)) -> (Killed, Port) {
     let kubeconfig = folder.join("kubeconfig");
     std::fs::write(&kubeconfig, NOWHERE).unwrap();
-    let http = Port::reserve();
+    let http = Port::reserve().unwrap();
     let mut command = linkspan(["dns", "--listen-port", "0", "--http-port", &http.number.to_string()]);
     command.env("KUBECONFIG", &kubeconfig).env("POD_IP", "127.0.0.1").env("LINKSPAN_CLUSTER_ID", "paris");
     command.env("LINKSPAN_OTLP_ENDPOINT", endpoint).stderr(Stdio::null());

@@ -4,13 +4,10 @@ use std::io::{BufRead as _, BufReader, Write as _};
 use std::path::Path;
 use std::process::{Child, ChildStdin, Command, Stdio};
 use std::sync::mpsc::{Receiver, channel};
-use std::time::Duration;
 
 use base64::Engine as _;
 use serde_json::{Value, json};
-
-/// Longest wait for what takes milliseconds on an idle machine.
-pub const PATIENCE: Duration = Duration::from_secs(180);
+pub use testbed::wait::PATIENCE;
 
 /// One browser with one page; both end with this.
 pub struct Browser {

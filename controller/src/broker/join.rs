@@ -149,17 +149,21 @@ struct Patience {
 }
 
 impl Patience {
-    /// Waits for another try, where the broker may just not have seen what was written a moment ago; each time longer. While
-    /// it remembers an earlier account of that name, it does not know the token at all.
+    /// Waits for another try, where the broker may just not have seen what was written a moment ago; each time longer.
     async fn wait(&mut self, error: kube::Error, join: &JoinToken, action: &'static str) -> Result<(), JoinError> {
-        let is_early = matches!(&error, kube::Error::Api(status) if [401, 403].contains(&status.code));
-        if !is_early || self.next > WAITS.1 {
+        if !is_early(&error) || self.next > WAITS.1 {
             return Err(refused(error, &join.cluster, action));
         }
         tokio::time::sleep(self.next).await;
         self.next *= 2;
         Ok(())
     }
+}
+
+/// Whether the broker may just not have seen yet what was written a moment ago: without its rights, a token may do nothing;
+/// while an earlier account of that name is remembered, it is nobody's.
+fn is_early(error: &kube::Error) -> bool {
+    matches!(error, kube::Error::Api(status) if [401, 403].contains(&status.code))
 }
 
 /// Writes the nonce, if there is none yet. API servers see RoleBindings a moment after they were written, or after they
@@ -281,12 +285,15 @@ mod tests {
         let cluster: ClusterId = "paris".parse().unwrap();
         let answer = |code| {
             let status = kube::core::Status::failure("rolebinding not found", "Refused").with_code(code);
-            let error = refused(kube::Error::Api(Box::new(status)), &cluster, "claim the join token");
-            (error.reason(), error.is_passing())
+            let error = kube::Error::Api(Box::new(status));
+            let is_early = is_early(&error);
+            let error = refused(error, &cluster, "claim the join token");
+            (is_early, error.reason(), error.is_passing())
         };
-        assert_eq!(answer(403), ("TokenRefused", true));
-        assert_eq!(answer(500), ("BrokerUnreachable", true));
-        assert_eq!(answer(401), ("TokenRevoked", false));
+        assert_eq!(answer(403), (true, "TokenRefused", true));
+        assert_eq!(answer(500), (false, "BrokerUnreachable", true));
+        // It is waited for, and then it is final.
+        assert_eq!(answer(401), (true, "TokenRevoked", false));
         let used = JoinError::Used { cluster };
         assert_eq!((used.reason(), used.is_passing()), ("TokenUsed", false));
     }

@@ -23,12 +23,11 @@ use kube::api::{DeleteParams, Patch, PatchParams, PostParams};
 use kube::config::{KubeConfigOptions, Kubeconfig};
 use kube::{Api, Client, Config, ResourceExt as _};
 use serde_json::json;
-use testbed::{ApiServer, wait};
+use testbed::ApiServer;
+pub use testbed::wait::PATIENCE;
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 
-/// Longest wait for something that should happen at once.
-pub const PATIENCE: Duration = Duration::from_secs(180);
 /// A Lease by which a cluster counts as alive although a busy machine lets its heartbeats come late.
 pub const LASTING: Duration = Duration::from_secs(15);
 /// Namespace of the broker.
@@ -80,12 +79,12 @@ pub fn set_up_broker(server: &ApiServer) {
 /// Applies the CRDs, as a member cluster has them, and waits until they are served.
 pub fn set_up_home(server: &ApiServer) {
     server.kubectl(["apply", "--server-side", "-k", &deploy("crds")]).unwrap().done().unwrap();
-    let established = ["wait", "crd", "--all", "--for=condition=Established", "--timeout=60s"];
+    let established = ["wait", "crd", "--all", "--for=condition=Established", "--timeout=180s"];
     server.kubectl(established).unwrap().done().unwrap();
     // Established kinds are served a moment later.
     let kinds =
         "clusterproperties.about.k8s.io,gatewaynodes.linkspan.dev,members.linkspan.dev,servicerecords.linkspan.dev";
-    wait::retry(PATIENCE, || server.kubectl(["get", kinds, "--all-namespaces"])?.done()).unwrap();
+    server.wait_served(kinds).unwrap();
 }
 
 /// The folder of a kustomize base.
@@ -170,8 +169,8 @@ pub fn wanted(address: &BrokerAddress, cluster: &str) -> Wanted {
     Wanted { cluster, broker, lifetime: Duration::from_secs(600), replace: Replace::No }
 }
 
-/// A new join token of the shared broker. While that remembers the account of an earlier one, it does not know the new
-/// one, and who uses it takes it for revoked.
+/// A new join token of the shared broker, as soon as that knows it: while it remembers the account of an earlier one, it
+/// does not, and who uses it waits for three seconds only.
 pub async fn new_token(cluster: &str) -> JoinToken {
     let token = token::create(&admin().await, &wanted(&address(broker()), cluster), now()).await.unwrap();
     let client = token.client().unwrap();

@@ -14,7 +14,7 @@ use kube::runtime::{WatchStreamExt as _, watcher};
 use serde_json::json;
 use testbed::ApiServer;
 
-use super::support::{Shop, client, http, prepare, settle, start_loop, until};
+use super::support::{PATIENCE, Shop, client, http, prepare, settle, start_loop, until};
 
 const OLD: &str = "2020-01-01T00:00:00Z";
 const NEW: &str = "2090-01-01T00:00:00Z";
@@ -54,7 +54,7 @@ async fn row_20_a_namespace_terminates_and_nothing_is_tried_in_it_that_cannot_be
     told.mark_unchanged();
     held_by(&["example.com/hold"]).await;
     // What failed while the API server was new is no matter.
-    tokio::time::timeout(std::time::Duration::from_secs(180), told.changed()).await.unwrap().unwrap();
+    tokio::time::timeout(PATIENCE, told.changed()).await.unwrap().unwrap();
     let failed = told.borrow().work.failed;
     let namespaces: Api<Namespace> = Api::all(client.clone());
     namespaces.delete(&shop.namespace, &DeleteParams::default()).await.unwrap();
@@ -155,7 +155,7 @@ async fn row_26_and_61_no_version_of_an_import_has_some_of_its_addresses_only() 
     shop.service(json!({ "ipFamilyPolicy": "RequireDualStack", "ipFamilies": ["IPv6", "IPv4"] })).await;
     shop.export().await;
     loop {
-        let event = tokio::time::timeout(std::time::Duration::from_secs(180), imports.next()).await.unwrap().unwrap();
+        let event = tokio::time::timeout(PATIENCE, imports.next()).await.unwrap().unwrap();
         let (Ok(watcher::Event::Apply(import)) | Ok(watcher::Event::InitApply(import))) = event else { continue };
         assert_eq!(import.spec.ip_families, ["IPv6", "IPv4"]);
         if !import.spec.ips.is_empty() {

@@ -1,7 +1,5 @@
 //! An API server that is gone without a word: connections stay, and nothing comes any more.
 
-use std::time::Duration;
-
 use controller::cluster::client::connect;
 use controller::cluster::watching::{prompt, watch, watch_lease};
 use futures::{Stream, StreamExt as _};
@@ -11,12 +9,10 @@ use kube::Api;
 use kube::api::{Patch, PatchParams};
 use kube::runtime::watcher::{self, Event};
 use serde_json::{Value, json};
+use testbed::wait::PATIENCE;
 
 use super::relay::Relay;
 use super::support::{Shop, create, shared_config};
-
-/// A watch of few objects lasts for 20 s, and a request on a connection that has rested may take 15 s.
-const PATIENCE: Duration = Duration::from_secs(180);
 
 /// Waits for an event about an object that `wanted` likes.
 async fn sees<K>(

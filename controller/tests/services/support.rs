@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt::Debug;
+use std::path::Path;
 use std::sync::LazyLock;
 use std::time::{Duration, Instant};
 
@@ -22,12 +23,11 @@ use kube::{Client, Config, CustomResourceExt as _, Resource};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
-use testbed::{ApiServer, wait};
+use testbed::ApiServer;
+pub use testbed::wait::PATIENCE;
 use tokio::sync::{oneshot, watch};
 use tokio::task::JoinHandle;
 
-/// How long anything may take.
-const PATIENCE: Duration = Duration::from_secs(180);
 pub const SYSTEM: &str = "linkspan-system";
 
 /// The API server of most tests, with the loop of `c1`.
@@ -169,9 +169,7 @@ pub async fn installed() -> ApiServer {
         let server = ApiServer::start().unwrap();
         let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/../deploy");
         for base in ["crds", "member"] {
-            let base = format!("{folder}/{base}");
-            // One that has just started has no addresses for Services yet.
-            wait::retry(PATIENCE, || server.kubectl(["apply", "--server-side", "-k", &base])?.done()).unwrap();
+            server.apply_base(&Path::new(folder).join(base)).unwrap();
         }
         server
     };
@@ -252,7 +250,7 @@ impl Candidate {
 
     pub async fn sees(&mut self, wanted: &Holding) {
         let seen = self.holding.wait_for(|holding| holding == wanted);
-        tokio::time::timeout(Duration::from_secs(180), seen).await.expect("in time").unwrap();
+        tokio::time::timeout(PATIENCE, seen).await.expect("in time").unwrap();
     }
 }
 

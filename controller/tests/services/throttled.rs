@@ -1,7 +1,5 @@
 //! An API server that has no time: it answers 429, and asks to be asked later.
 
-use std::time::Duration;
-
 use controller::cluster::services::ServicesConfig;
 use controller::services::ClusterId;
 use futures::future::join_all;
@@ -14,7 +12,7 @@ use testbed::ApiServer;
 use tokio::sync::oneshot;
 use tokio::task::{JoinHandle, JoinSet};
 
-use super::support::{SYSTEM, Shop, client, create, pod, prepare, start_loop, until};
+use super::support::{PATIENCE, SYSTEM, Shop, client, create, pod, prepare, start_loop, until};
 
 /// Services that are exported until somebody has been turned away.
 const MOST: usize = 200;
@@ -107,7 +105,7 @@ async fn start_among_readers(server: &ApiServer, client: &Client) -> (JoinHandle
         task.await.unwrap();
     };
     drop(readers);
-    tokio::time::timeout(Duration::from_secs(180), status.wait_for(|told| told.listed)).await.unwrap().unwrap();
+    tokio::time::timeout(PATIENCE, status.wait_for(|told| told.listed)).await.unwrap().unwrap();
     (task, stop)
 }
 

@@ -1,18 +1,18 @@
 //! A Kubernetes API without nodes: etcd and kube-apiserver on this machine's loopback, for tests of controllers.
 
 use std::fs;
-use std::io;
 use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use anyhow::{Context as _, Result};
-use socket2::{Domain, Socket, Type};
 
 use crate::command::Run;
 use crate::control_plane::{API_SERVER, CONTROLLER_MANAGER, ControlPlane, ETCD, Shape};
 use crate::pki;
+use crate::port::Port;
 use crate::processes::{self, Lifetime};
+use crate::wait::{self, PATIENCE};
 
 /// Folders of API servers begin so, below the machine's folder for temporary files.
 const FOLDER: &str = "linkspan-testbed-api";
@@ -63,8 +63,8 @@ impl Options {
 pub struct ApiServer {
     control_plane: ControlPlane,
     kubeconfig: String,
-    /// Bound, never listening: keeps the port while the API server is stopped.
-    _port: Socket,
+    /// It stays ours while the API server is stopped.
+    _port: Port,
 }
 
 impl ApiServer {
@@ -90,10 +90,8 @@ impl ApiServer {
     }
 
     fn launch(options: Options) -> Result<Self> {
-        let (socket, port) = reserve_port().context("failed to reserve a port on 127.0.0.1")?;
+        let port = Port::reserve().context("failed to reserve a port on 127.0.0.1")?;
         let mut api_server = vec![
-            // The reserving socket is bound to the same port.
-            "--permit-port-sharing=true".to_owned(),
             // The API is not to be found at a service address; it only wants one that is not loopback.
             "--advertise-address=192.0.2.1".to_owned(),
             "--endpoint-reconciler-type=none".to_owned(),
@@ -105,7 +103,7 @@ impl ApiServer {
             netns: None,
             bind: "127.0.0.1".to_owned(),
             address: "127.0.0.1".to_owned(),
-            port,
+            port: port.number,
             names: Vec::new(),
             service_cidrs: options.service_cidrs.unwrap_or_else(|| "10.43.0.0/16,fd43::/112".to_owned()),
             api_server,
@@ -115,7 +113,7 @@ impl ApiServer {
         let path = control_plane.kubeconfig_path("admin");
         let kubeconfig = fs::read_to_string(&path).with_context(|| format!("failed to read {}", path.display()))?;
         // Made before anything runs, so that a failed start is cleaned up as well.
-        let mut server = Self { control_plane, kubeconfig, _port: socket };
+        let mut server = Self { control_plane, kubeconfig, _port: port };
         server.control_plane.start()?;
         if options.controllers {
             server.control_plane.start_controller_manager()?;
@@ -181,6 +179,31 @@ impl ApiServer {
         self.kubectl(["apply", "--server-side", "-f", "-"])?.input(yaml).done()
     }
 
+    /// As [`ApiServer::apply`], of kinds that are so new that they may not be served yet: tried again for [`PATIENCE`].
+    ///
+    /// # Errors
+    /// The API server still refuses one.
+    pub fn apply_soon(&self, yaml: &str) -> Result<()> {
+        wait::retry(PATIENCE, || self.apply(yaml))
+    }
+
+    /// The same of a kustomize base. An API server that has just started has no addresses for its Services yet.
+    ///
+    /// # Errors
+    /// The API server still refuses one.
+    pub fn apply_base(&self, folder: &Path) -> Result<()> {
+        let folder = folder.to_string_lossy();
+        wait::retry(PATIENCE, || self.kubectl(["apply", "--server-side", "-k", folder.as_ref()])?.done())
+    }
+
+    /// Waits until kinds (as `members.linkspan.dev,services`) are served, which is some time after they were made.
+    ///
+    /// # Errors
+    /// They still are not after [`PATIENCE`].
+    pub fn wait_served(&self, kinds: &str) -> Result<()> {
+        wait::retry(PATIENCE, || self.kubectl(["get", kinds, "--all-namespaces"])?.done())
+    }
+
     /// Kills kube-apiserver: connections break, new ones are refused. etcd keeps the data.
     ///
     /// # Errors
@@ -219,16 +242,6 @@ impl Drop for ApiServer {
     }
 }
 
-/// A port that stays ours without a listener: with SO_REUSEPORT two sockets may be bound to it, and only a listening
-/// one gets connections.
-fn reserve_port() -> io::Result<(Socket, u16)> {
-    let socket = Socket::new(Domain::IPV4, Type::STREAM, None)?;
-    socket.set_reuse_port(true)?;
-    socket.bind(&std::net::SocketAddr::from(([127, 0, 0, 1], 0)).into())?;
-    let bound = socket.local_addr()?.as_socket().ok_or_else(|| io::Error::other("the socket has no port"))?;
-    Ok((socket, bound.port()))
-}
-
 /// Makes a folder of our own, named after this process, and removes those of processes that have ended: a static value
 /// is never dropped.
 fn make_folder() -> Result<PathBuf> {
@@ -265,12 +278,5 @@ mod tests {
         assert_eq!(owner("linkspan-testbed-api-12-345-0"), Some((12, 345)));
         assert_eq!(owner("linkspan-testbed-api"), None);
         assert_eq!(owner("linkspan-testbed-apiary-12-345-0"), None);
-    }
-
-    #[test]
-    fn a_reserved_port_refuses_connections_until_somebody_listens() {
-        let (_socket, port) = reserve_port().unwrap();
-        assert!(std::net::TcpStream::connect(("127.0.0.1", port)).is_err());
-        assert!(std::net::TcpListener::bind(("127.0.0.1", port)).is_err(), "nobody else gets it by chance");
     }
 }

@@ -1,10 +1,11 @@
 //! etcd, kube-apiserver, kube-controller-manager and kube-scheduler: their keys, arguments, start and end.
 
 use std::fs;
+use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use anyhow::{Context as _, Result, ensure};
+use anyhow::{Context as _, Result};
 
 use crate::command::Run;
 use crate::kubeconfig;
@@ -129,10 +130,7 @@ impl ControlPlane {
         self.processes.start(ETCD, &run)?;
         // kube-apiserver ends when it does not reach etcd within 20 s.
         let socket = self.shape.folder.join(ETCD_SOCKET);
-        self.wait_ready(ETCD, |_| {
-            ensure!(socket.exists(), "it does not listen");
-            Ok(())
-        })?;
+        self.wait_ready(ETCD, |_| UnixStream::connect(&socket).map(drop).context("it does not listen"))?;
         self.start_api_server()
     }
 

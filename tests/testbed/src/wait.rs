@@ -4,6 +4,9 @@ use std::time::{Duration, Instant};
 
 use anyhow::Result;
 
+/// Longest wait for what takes seconds on an idle machine.
+pub const PATIENCE: Duration = Duration::from_secs(180);
+
 /// A moment to measure from.
 pub fn now() -> Instant {
     Instant::now()
@@ -28,8 +31,8 @@ pub fn until(limit: Duration, mut done: impl FnMut() -> bool) -> bool {
     }
 }
 
-/// Tries until `attempt` succeeds, for at most `limit`, and waits in between for as long as an attempt took, 100 ms at least:
-/// on a busy machine, who asks shall not be what keeps it busy.
+/// Tries until `attempt` succeeds, for at most `limit`, and waits in between for as long as an attempt took, for 100 ms to
+/// 2 s: on a busy machine, who asks shall not be what keeps it busy.
 ///
 /// # Errors
 /// The last attempt's error, when the time is over.
@@ -39,9 +42,9 @@ pub fn retry<T>(limit: Duration, mut attempt: impl FnMut() -> Result<T>) -> Resu
         let began = now();
         match attempt() {
             Err(error) if start.elapsed() >= limit => {
-                return Err(error.context(format!("gave up after {} s", limit.as_secs_f32())));
+                return Err(error.context(format!("gave up after {} s", start.elapsed().as_secs())));
             }
-            Err(_) => pause(began.elapsed().max(Duration::from_millis(100))),
+            Err(_) => pause(began.elapsed().clamp(Duration::from_millis(100), Duration::from_secs(2))),
             done => return done,
         }
     }
