@@ -9,6 +9,7 @@ use ipnet::IpNet;
 use testbed::{Cluster, Corefile, Spec};
 
 use crate::joined::{BROKER, Joined, SYSTEM, deploy, eventually, once_coredns_knows};
+use crate::steps::stay_inside;
 use crate::traces::{Traces, assert_no_object};
 use crate::{Step, commands, documented, pods, sources};
 
@@ -18,11 +19,12 @@ const LAST: &str = "rome";
 const EVERYBODY: [&str; 3] = ["paris", "berlin", "rome"];
 
 /// In order; later ones need what earlier ones have made.
-pub const ALL: [Step; 6] = [
+pub const ALL: [Step; 7] = [
     ("two clusters with the same prefixes join, and know each other by virtual addresses", two_join),
     ("pods reach services and headless pods by name, and servers reach them back", two_meet),
-    ("a third one joins, and a running connection goes on", a_third_one_joins),
+    ("a third one joins, and a running connection goes on", row_18_a_third_one_joins),
     ("nodes reach pods of the others", nodes_meet),
+    ("names cost no question to the outside", names_stay_inside),
     ("verify proves all of it", commands::verify_proves_it),
     ("what leaves leaves no trace", leaving_leaves_no_trace),
 ];
@@ -198,7 +200,7 @@ fn call(joined: &Joined, client: (&str, &str, IpAddr), server: (&str, &str, IpAd
 }
 
 /// berlin reads from paris a line a second; meanwhile rome comes, with the prefixes of both.
-fn a_third_one_joins(joined: &mut Joined) -> Result<()> {
+fn row_18_a_third_one_joins(joined: &mut Joined) -> Result<()> {
     let joined = &*joined;
     let address = known_as(joined, "berlin", "paris")?["paris-2"][0];
     let berlin = joined.cluster("berlin")?;
@@ -258,6 +260,10 @@ fn nodes_meet(joined: &mut Joined) -> Result<()> {
         }
     }
     Ok(())
+}
+
+fn names_stay_inside(joined: &mut Joined) -> Result<()> {
+    stay_inside(joined, &EVERYBODY, "at-paris")
 }
 
 /// rome as those leave who keep Linkspan's manifests in Git; berlin, and at last paris with the broker, by one command.

@@ -28,7 +28,10 @@ pub fn name(node: &str) -> String {
     format!("on-{node}")
 }
 
-/// Starts a pod on every node, with the label `app: web`.
+/// A domain of the site, which many hosts have in their search lists, and pods by that.
+pub const SITE: &str = "site.example";
+
+/// Starts a pod on every node, with the label `app: web`, and with [`SITE`] at the end of its search list.
 ///
 /// # Errors
 /// One does not become ready.
@@ -38,7 +41,7 @@ pub fn start(cluster: &Cluster) -> Result<()> {
             "apiVersion": "v1", "kind": "Pod",
             "metadata": { "name": name(&node.name), "namespace": "default", "labels": { "app": "web" } },
             "spec": {
-                "nodeName": node.name, "terminationGracePeriodSeconds": 0,
+                "nodeName": node.name, "terminationGracePeriodSeconds": 0, "dnsConfig": { "searches": [SITE] },
                 "containers": [{
                     "name": "web", "image": stock::TOOLS, "imagePullPolicy": "Never",
                     "command": ["/bin/sh", "-c", SERVE],

@@ -167,18 +167,29 @@ pub fn headless_services_answer(joined: &mut Joined) -> Result<()> {
     Ok(())
 }
 
-/// Neither names that exist nor names that do not, with all that a search list makes of them.
 fn names_stay_inside(joined: &mut Joined) -> Result<()> {
+    stay_inside(joined, &CLUSTERS, "web")
+}
+
+/// Neither the name of a service nor one that does not exist, with all that a search list makes of them.
+pub fn stay_inside(joined: &Joined, clusters: &[&str], service: &str) -> Result<()> {
     let before = joined.bed.outside_queries()?.len();
-    for name in CLUSTERS {
+    for name in clusters {
         let cluster = joined.cluster(name)?;
         for node in &cluster.nodes {
-            eventually(|| pods::read(cluster, &node.name, "http://web.default.svc.clusterset.local/"))?;
+            let resolv = cluster.exec("default", &pods::name(&node.name), &["cat", "/etc/resolv.conf"])?;
+            ensure!(resolv.contains(pods::SITE) && resolv.contains("ndots:5"), "{resolv}");
+            eventually(|| pods::read(cluster, &node.name, &format!("http://{service}.default.svc.clusterset.local/")))?;
             let absent = pods::read_once(cluster, &node.name, "http://absent.default.svc.clusterset.local/");
             ensure!(absent.is_err(), "a name that does not exist answers");
+            // What ends with the site's domain is the outside's.
+            let own = pods::read_once(cluster, &node.name, &format!("http://absent.{}/", pods::SITE));
+            ensure!(own.is_err(), "a name of the site that does not exist answers");
         }
     }
     let asked = joined.bed.outside_queries()?.split_off(before);
+    let of_site = asked.iter().any(|line| line.contains(&format!("absent.{}.", pods::SITE)));
+    ensure!(of_site, "the outside was not asked for a name of the site: {asked:?}");
     let leaked: Vec<_> = asked.iter().filter(|line| line.contains("clusterset")).collect();
     ensure!(leaked.is_empty(), "the outside was asked: {leaked:?}");
     Ok(())

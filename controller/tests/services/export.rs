@@ -149,7 +149,7 @@ async fn row_16_conditions_of_others_on_an_export_stay() {
 }
 
 #[tokio::test]
-async fn row_17_and_18_records_of_reserved_namespaces_are_not_imported() {
+async fn row_17_records_of_reserved_namespaces_are_not_imported() {
     let shop = Shop::open("row-17").await;
     let system = Shop { client: shop.client.clone(), namespace: "kube-system".into() };
     system.remote("c2", "2020-01-01T00:00:00Z", json!({})).await;

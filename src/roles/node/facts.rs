@@ -28,6 +28,9 @@ pub struct Facts {
     pub active: Option<String>,
 }
 
+/// The label of nodes that run the control plane (Kubernetes, "Well-Known Labels").
+const LABEL_SERVER: &str = "node-role.kubernetes.io/control-plane";
+
 /// A node of the cluster.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
@@ -42,6 +45,8 @@ pub struct NodeFacts {
     pub pod_cidrs: Vec<IpNet>,
     /// Whether people have made it a gateway, by label.
     pub labelled: bool,
+    /// Whether it runs the control plane, as servers of K3s do.
+    pub server: bool,
     /// Whether its kubelet is heard of.
     pub ready: bool,
     /// What its annotation tells of where its gateway may be called.
@@ -70,6 +75,7 @@ impl NodeFacts {
             external: of_kind("ExternalIP"),
             pod_cidrs: pods.into_iter().flatten().filter_map(|cidr| values::routed_prefix(&cidr).ok()).collect(),
             labelled: gateways.matches(labels),
+            server: labels.contains_key(LABEL_SERVER),
             ready: conditions.filter(|condition| condition.type_ == "Ready").any(|ready| ready.status == "True"),
             endpoints: endpoints.split(',').filter_map(|at| values::endpoint(at.trim()).ok()).collect(),
         }
@@ -122,7 +128,7 @@ mod tests {
         }));
         assert_eq!(facts.address(), Some("192.168.7.2".parse().expect("valid")));
         assert_eq!(facts.pod_cidrs.len(), 2);
-        assert!(facts.labelled && facts.ready);
+        assert!(facts.labelled && facts.ready && !facts.server);
         let told: Vec<String> = facts.called_at(51820).iter().map(ToString::to_string).collect();
         assert_eq!(told, ["198.51.100.7:51820", "192.168.7.2:51820", "[fd07::2]:51820"]);
     }

@@ -80,8 +80,9 @@ pub enum Missing {
 }
 
 /// The nodes that may end tunnels: those that people have labelled; where there are none, the holder of the gateway
-/// Lease as long as it is ready, and then the ready nodes with the lowest names, [`CHOSEN`] in all. Where no node is ready,
-/// which says more about the control plane than about the nodes, the holder stays and all count as ready.
+/// Lease as long as it is ready, and then the ready nodes with the lowest names, [`CHOSEN`] in all. Servers come last: who
+/// takes over from a gateway needs the API server, which may be lost together with a server. Where no node is ready, which
+/// says more about the control plane than about the nodes, the holder stays and all count as ready.
 pub fn candidates(facts: &Facts) -> BTreeSet<String> {
     let labelled: BTreeSet<_> = names(facts, |node| node.labelled).collect();
     if !labelled.is_empty() {
@@ -91,7 +92,8 @@ pub fn candidates(facts: &Facts) -> BTreeSet<String> {
     let works = |node: &NodeFacts| (node.ready || none_ready) && node.address().is_some();
     let holder = facts.active.iter().filter(|name| facts.nodes.get(*name).is_some_and(works)).cloned();
     let mut chosen = BTreeSet::new();
-    for name in holder.chain(names(facts, |node| node.ready || none_ready)) {
+    let ready = |server| names(facts, move |node| (node.ready || none_ready) && node.server == server);
+    for name in holder.chain(ready(false)).chain(ready(true)) {
         if chosen.len() < CHOSEN {
             chosen.insert(name);
         }

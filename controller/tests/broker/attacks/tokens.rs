@@ -93,7 +93,7 @@ async fn a_copy_of_a_join_token_gives_no_credential_beside_the_first() {
 }
 
 #[tokio::test]
-async fn an_expired_join_token_is_refused_here_and_by_the_broker() {
+async fn an_expired_join_token_is_refused_before_the_broker_is_asked() {
     let token = new_token("attack-expired").await;
     let own = id("attack-expired");
     let client = token.client().unwrap();

@@ -159,6 +159,19 @@ fn without_labels_the_first_two_ready_nodes_are_gateways_and_the_active_one_stay
 }
 
 #[test]
+fn servers_are_gateways_where_other_nodes_do_not_do() {
+    let mut facts = facts();
+    facts.active = None;
+    facts.nodes.get_mut("a").expect("there").server = true;
+    assert_eq!(candidates(&facts), set(&["b", "c"]));
+    facts.active = Some("a".to_owned());
+    assert_eq!(candidates(&facts), set(&["a", "b"]), "who carries the traffic goes on");
+    facts.active = None;
+    facts.nodes.get_mut("b").expect("there").server = true;
+    assert_eq!(candidates(&facts), set(&["a", "c"]));
+}
+
+#[test]
 fn labelled_nodes_alone_are_gateways_ready_or_not() {
     let mut facts = facts();
     facts.nodes.get_mut("c").expect("there").labelled = true;
