@@ -68,15 +68,13 @@ clusters() {
   note "$1" "$told/clusters.log" "${PIPESTATUS[0]}"
 }
 
-# once_more LINE TEST
+# once_more PROGRAM FOLDER NAME TEST
 once_more() {
-  local program folder name
-  IFS=$'\t' read -r program folder name <<<"$1"
-  say "once more, by itself: $2 of $name"
-  if run "$program" "$folder" --exact "$2" | tee "$told/once.log" && grep -q '^test result: ok. 1 passed' "$told/once.log"; then
-    echo "$2 of $name" >>"$told/late"
+  say "once more, by itself: $4 of $3"
+  if run "$1" "$2" --exact "$4" | tee "$told/once.log" && grep -q '^test result: ok. 1 passed' "$told/once.log"; then
+    echo "$4 of $3" >>"$told/late"
   else
-    echo "$2 of $name has failed twice" >>"$told/failed"
+    echo "$4 of $3 has failed twice" >>"$told/failed"
   fi
 }
 
@@ -113,7 +111,7 @@ if [[ -s $told/failed ]] || (($(wc -l <"$told/again") > AGAIN_AT_MOST)); then
   sed -E 's/.*\t(.*)\t(.*)/\2 of \1 has failed/' "$told/again" >>"$told/failed"
 else
   while IFS=$'\t' read -r program folder name test; do
-    once_more "$program"$'\t'"$folder"$'\t'"$name" "$test" </dev/null
+    once_more "$program" "$folder" "$name" "$test" </dev/null
   done <"$told/again"
 fi
 if [[ -s $told/failed ]]; then

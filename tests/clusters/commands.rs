@@ -93,7 +93,13 @@ fn all_late(error: &Error) -> Vec<String> {
 
 /// On a busy machine an answer may come too late to be one, but not each time.
 fn tried(mut attempt: impl FnMut() -> Result<()>) -> Result<()> {
-    (1..TRIES).any(|_| attempt().is_ok()).then_some(()).map_or_else(attempt, Ok)
+    for _ in 1..TRIES {
+        match attempt() {
+            Ok(()) => return Ok(()),
+            Err(error) => eprintln!("clusters: it is tried again: {error:#}"),
+        }
+    }
+    attempt()
 }
 
 /// Figures of both directions.

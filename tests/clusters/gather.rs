@@ -7,6 +7,7 @@ use std::path::Path;
 use anyhow::{Context as _, Result, ensure};
 use testbed::Run;
 
+use crate::commands::everywhere;
 use crate::joined::{CLUSTERS, Joined, SYSTEM, eventually};
 
 /// Shortest value of a Secret that is looked for; shorter ones are names.
@@ -46,11 +47,7 @@ pub fn has_no_secret(joined: &mut Joined) -> Result<()> {
 fn gathered(joined: &Joined) -> Result<BTreeMap<String, String>> {
     let folder = tempfile::tempdir()?;
     let file = folder.path().join("gathered.tar.gz");
-    let mut args = vec!["gather".to_owned(), "--file".to_owned(), file.display().to_string()];
-    for name in CLUSTERS {
-        args.extend(["--kubeconfig".to_owned(), joined.cluster(name)?.kubeconfig_path().display().to_string()]);
-    }
-    Run::new(env!("CARGO_BIN_EXE_linkspan"), args).done()?;
+    everywhere(joined, &["gather", "--file", &file.display().to_string()]).done()?;
     let files = unpacked(&file)?;
     for name in CLUSTERS {
         for node in &joined.cluster(name)?.nodes {

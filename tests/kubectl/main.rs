@@ -74,11 +74,6 @@ fn kubeconfig(servers: &[(&str, &str)]) -> PathBuf {
     path
 }
 
-/// A kustomize base.
-fn deploy(base: &str) -> std::path::PathBuf {
-    std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("deploy").join(base)
-}
-
 /// Applies objects of kinds that are so new that they may not be served yet.
 fn apply_soon(server: &ApiServer, objects: &str) {
     server.apply_soon(objects).unwrap();

@@ -5,15 +5,15 @@ use std::sync::LazyLock;
 use serde_json::Value;
 use testbed::{ApiServer, wait};
 
-use crate::{PATIENCE, apply_soon, deploy, kubeconfig, kubectl, linkspan};
+use crate::{PATIENCE, apply_soon, kubeconfig, kubectl, linkspan};
 
 const KEY: &str = "AQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQE=";
 
 /// A cluster with the manifests of a Member, and objects as its controller and its gateway write them.
 pub static JOINED: LazyLock<ApiServer> = LazyLock::new(|| {
     let server = ApiServer::start_with_controllers().unwrap();
-    for folder in ["crds", "member"] {
-        server.apply_base(&deploy(folder)).unwrap();
+    for base in ["crds", "member"] {
+        server.apply_base(base).unwrap();
     }
     let member = |id: &str, pods: &str| {
         format!(

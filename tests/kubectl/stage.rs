@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use testbed::{ApiServer, wait};
 
 use crate::silent::config;
-use crate::{PATIENCE, apply_soon, deploy, kubeconfig, kubectl, linkspan};
+use crate::{PATIENCE, apply_soon, kubeconfig, kubectl, linkspan};
 
 /// `linkspan verify` under way.
 struct Verify(Child);
@@ -49,8 +49,8 @@ impl Drop for Verify {
 
 fn member(id: &str) -> ApiServer {
     let server = ApiServer::start_with_controllers().unwrap();
-    for folder in ["crds", "member"] {
-        server.apply_base(&deploy(folder)).unwrap();
+    for base in ["crds", "member"] {
+        server.apply_base(base).unwrap();
     }
     let property = format!(
         "{{ apiVersion: about.k8s.io/v1alpha1, kind: ClusterProperty, metadata: {{ name: cluster.clusterset.k8s.io }}, \

@@ -14,8 +14,8 @@ const PRIVATE_KEY: &str = "yAnz5TF+lXXJte14tji3zlMNq+hd2rYUIgJBgB3fBmk=\n";
 /// The metrics of a node, of a name server and of a controller that leads, from the running program.
 static SCRAPES: LazyLock<[String; 3]> = LazyLock::new(|| {
     let server = ApiServer::start().unwrap();
-    for base in ["deploy/crds", "deploy/member"] {
-        server.apply_base(&tree().join(base)).unwrap();
+    for base in ["crds", "member"] {
+        server.apply_base(base).unwrap();
     }
     // A controller is ready a moment before it leads, and lists services then.
     let leads = ["linkspan_services_listed{cluster=\"paris\"} 1.0", "condition=\"Ready\""];

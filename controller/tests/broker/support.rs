@@ -72,13 +72,13 @@ pub async fn start(set_up: fn(&ApiServer)) -> ApiServer {
 /// Applies the CRDs and `deploy/broker`, and waits until its policies are in force.
 pub fn set_up_broker(server: &ApiServer) {
     set_up_home(server);
-    server.kubectl(["apply", "--server-side", "-k", &deploy("broker")]).unwrap().done().unwrap();
+    server.apply_base("broker").unwrap();
     wait_for_policies(server);
 }
 
 /// Applies the CRDs, as a member cluster has them, and waits until they are served.
 pub fn set_up_home(server: &ApiServer) {
-    server.kubectl(["apply", "--server-side", "-k", &deploy("crds")]).unwrap().done().unwrap();
+    server.apply_base("crds").unwrap();
     let established = ["wait", "crd", "--all", "--for=condition=Established", "--timeout=180s"];
     server.kubectl(established).unwrap().done().unwrap();
     // Established kinds are served a moment later.

@@ -2,7 +2,6 @@
 
 use std::collections::BTreeMap;
 use std::fmt::Debug;
-use std::path::Path;
 use std::sync::LazyLock;
 use std::time::{Duration, Instant};
 
@@ -167,9 +166,8 @@ pub async fn pod(server: &ApiServer, account: &str, node: &str) -> Client {
 pub async fn installed() -> ApiServer {
     let start = || {
         let server = ApiServer::start().unwrap();
-        let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/../deploy");
         for base in ["crds", "member"] {
-            server.apply_base(&Path::new(folder).join(base)).unwrap();
+            server.apply_base(base).unwrap();
         }
         server
     };

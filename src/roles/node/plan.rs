@@ -89,16 +89,11 @@ pub fn candidates(facts: &Facts) -> BTreeSet<String> {
         return labelled;
     }
     let none_ready = !facts.nodes.values().any(|node| node.ready);
-    let works = |node: &NodeFacts| (node.ready || none_ready) && node.address().is_some();
-    let holder = facts.active.iter().filter(|name| facts.nodes.get(*name).is_some_and(works)).cloned();
-    let mut chosen = BTreeSet::new();
-    let ready = |server| names(facts, move |node| (node.ready || none_ready) && node.server == server);
-    for name in holder.chain(ready(false)).chain(ready(true)) {
-        if chosen.len() < CHOSEN {
-            chosen.insert(name);
-        }
-    }
-    chosen
+    let mut working: Vec<_> = names(facts, |node| node.ready || none_ready).collect();
+    let is_server = |name: &str| facts.nodes.get(name).is_some_and(|node| node.server);
+    // Among equals, the order of names stays.
+    working.sort_by_key(|name| (facts.active.as_ref() != Some(name), is_server(name)));
+    working.into_iter().take(CHOSEN).collect()
 }
 
 fn names(facts: &Facts, which: impl Fn(&NodeFacts) -> bool) -> impl Iterator<Item = String> {

@@ -12,6 +12,7 @@ use crate::control_plane::{API_SERVER, CONTROLLER_MANAGER, ControlPlane, ETCD, S
 use crate::pki;
 use crate::port::Port;
 use crate::processes::{self, Lifetime};
+use crate::programs;
 use crate::wait::{self, PATIENCE};
 
 /// Folders of API servers begin so, below the machine's folder for temporary files.
@@ -187,13 +188,14 @@ impl ApiServer {
         wait::retry(PATIENCE, || self.apply(yaml))
     }
 
-    /// The same of a kustomize base. An API server that has just started has no addresses for its Services yet.
+    /// The same of a kustomize base of this tree: `crds`, `member`, `broker`. An API server that has just started has no
+    /// addresses for its Services yet.
     ///
     /// # Errors
     /// The API server still refuses one.
-    pub fn apply_base(&self, folder: &Path) -> Result<()> {
-        let folder = folder.to_string_lossy();
-        wait::retry(PATIENCE, || self.kubectl(["apply", "--server-side", "-k", folder.as_ref()])?.done())
+    pub fn apply_base(&self, base: &str) -> Result<()> {
+        let folder = programs::tree().join("deploy").join(base).display().to_string();
+        wait::retry(PATIENCE, || self.kubectl(["apply", "--server-side", "-k", &folder])?.done())
     }
 
     /// Waits until kinds (as `members.linkspan.dev,services`) are served, which is some time after they were made.
