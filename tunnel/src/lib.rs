@@ -4,6 +4,7 @@
 //! offloads and lanes are ours. A *lane* is one OS thread that owns one TUN queue, one UDP socket and one `Tunn` per
 //! peer, and shares nothing with the other lanes on the packet path.
 
+mod answered;
 pub mod config;
 mod device;
 pub mod drops;

@@ -3,7 +3,8 @@
 //!
 //! Each answer to a probe bears the number of packets that the peer has received. When as many are missing as went out in
 //! segmented sends, while those that went out alone arrive, segmented sends are given up for a trial. When the same
-//! traffic arrives without them, they stay off; when it does not, the path is merely congested, and they come back.
+//! traffic arrives without them, they are off; when it does not, the path is merely congested, and they come back.
+//! A path that was away for a moment looks like the former, so that they are tried again, ever more seldom.
 //! A peer that lies about its counter slows nobody but itself.
 
 use std::time::Duration;
@@ -14,6 +15,9 @@ const ENOUGH: u64 = 16;
 const WINDOW: Duration = Duration::from_secs(10);
 /// After a trial that has changed nothing, no other is made for so long.
 const PAUSE: Duration = Duration::from_secs(60);
+/// They are off for so long at first; each time that they vanish again soon after, for twice as long, up to a day.
+const FIRST_REST: Duration = Duration::from_secs(600);
+const LAST_REST: Duration = Duration::from_secs(86_400);
 /// Probes of which the counters are remembered: answers come after one or two as a rule.
 const MARKS: usize = 16;
 
@@ -33,8 +37,10 @@ pub enum Verdict {
     Same,
     /// Segmented sends seem to vanish, and pause for a trial.
     Suspected,
-    /// They do vanish, and are off from now on.
+    /// They do vanish, and are off for a while.
     GivenUp,
+    /// That while is over.
+    TriedAgain,
     /// It was not their fault.
     Cleared,
 }
@@ -46,6 +52,11 @@ pub struct Segments {
     newest: u32,
     base: Option<Base>,
     stage: Stage,
+    /// Answers to probes up to this one tell of sends before the stage changed.
+    after: u32,
+    /// How long they were off the last time, and until when.
+    rest: Duration,
+    rested: Duration,
 }
 
 /// Where a window begins.
@@ -61,13 +72,10 @@ enum Stage {
     #[default]
     Trusted,
     /// Trusted, and not suspected again before then.
-    Cleared {
-        until: Duration,
-    },
-    /// Off since the probe with this number.
-    Trial {
-        after: u32,
-    },
+    Cleared { until: Duration },
+    /// Off, to see what that changes.
+    Trial,
+    /// Off, and tried again after a rest.
     GivenUp,
 }
 
@@ -86,7 +94,7 @@ impl Segments {
         matches!(self.stage, Stage::Trusted | Stage::Cleared { .. })
     }
 
-    /// Whether they may not for good.
+    /// Whether they may not because they vanish.
     pub fn given_up(&self) -> bool {
         self.stage == Stage::GivenUp
     }
@@ -100,9 +108,13 @@ impl Segments {
     /// Takes the answer to a probe: the peer had received so many packets by then.
     pub fn answer(&mut self, sequence: u32, received: u64, now: Duration) -> Verdict {
         let (marked, sent) = self.marks[sequence as usize % MARKS];
-        let stale = matches!(self.stage, Stage::Trial { after } if sequence.wrapping_sub(after) as i32 <= 0);
-        if marked != sequence || stale || self.stage == Stage::GivenUp {
+        let stale = sequence.wrapping_sub(self.after) as i32 <= 0;
+        if marked != sequence || stale {
             return Verdict::Same;
+        }
+        if self.stage == Stage::GivenUp {
+            let rests = now < self.rested;
+            return if rests { Verdict::Same } else { self.change(Stage::Trusted, Verdict::TriedAgain) };
         }
         let here = Base { at: now, sent, received };
         let Some(window) = self.base.and_then(|base| Window::between(&base, &here)) else {
@@ -111,23 +123,30 @@ impl Segments {
             return Verdict::Same;
         };
         let verdict = if window.segmented >= ENOUGH { self.judge(&window, now) } else { Verdict::Same };
-        if verdict != Verdict::Same {
-            self.base = None;
-        } else if window.segmented >= ENOUGH || window.age >= WINDOW {
+        if verdict == Verdict::Same && (window.segmented >= ENOUGH || window.age >= WINDOW) {
             self.base = Some(here);
         }
         verdict
     }
 
     fn judge(&mut self, window: &Window, now: Duration) -> Verdict {
-        let (stage, verdict) = match self.stage {
-            Stage::Trial { .. } if window.is_whole() => (Stage::GivenUp, Verdict::GivenUp),
-            Stage::Trial { .. } => (Stage::Cleared { until: now + PAUSE }, Verdict::Cleared),
-            Stage::Cleared { until } if now < until => return Verdict::Same,
-            _ if window.lacks_segmented() => (Stage::Trial { after: self.newest }, Verdict::Suspected),
-            _ => return Verdict::Same,
-        };
-        self.stage = stage;
+        match self.stage {
+            Stage::Trial if window.is_whole() => {
+                let again = now.saturating_sub(self.rested) < self.rest;
+                self.rest = if again { (self.rest * 2).min(LAST_REST) } else { FIRST_REST };
+                self.rested = now + self.rest;
+                self.change(Stage::GivenUp, Verdict::GivenUp)
+            }
+            Stage::Trial => self.change(Stage::Cleared { until: now + PAUSE }, Verdict::Cleared),
+            Stage::Cleared { until } if now < until => Verdict::Same,
+            _ if window.lacks_segmented() => self.change(Stage::Trial, Verdict::Suspected),
+            _ => Verdict::Same,
+        }
+    }
+
+    /// Begins another stage, and a new window with what goes out from now on.
+    fn change(&mut self, stage: Stage, verdict: Verdict) -> Verdict {
+        (self.stage, self.after, self.base) = (stage, self.newest, None);
         verdict
     }
 }
@@ -207,6 +226,41 @@ mod tests {
             assert!(line.now < Duration::from_secs(5), "after {:?}", line.now);
             assert_eq!(line.news(alone, together, broken), Verdict::Same);
             assert!(!line.segments.allowed() && line.segments.given_up());
+        }
+    }
+
+    #[test]
+    fn sends_that_were_given_up_are_tried_again_ever_more_seldom() {
+        let mut line = Line::default();
+        assert_eq!(line.news(0, 500, broken), Verdict::Suspected);
+        assert_eq!(line.news(0, 500, broken), Verdict::GivenUp);
+        let minutes = |line: &mut Line, minutes: u64| line.now += Duration::from_secs(60 * minutes);
+        for rest in [10, 20, 40, 80, 160, 320, 640, 1280, 1440, 1440] {
+            minutes(&mut line, rest - 1);
+            assert_eq!(line.step(0, 500, broken), Verdict::Same, "{rest} minutes");
+            minutes(&mut line, 1);
+            assert_eq!(line.step(0, 500, broken), Verdict::TriedAgain, "{rest} minutes");
+            assert!(line.segments.allowed() && !line.segments.given_up());
+            assert_eq!(line.news(0, 500, broken), Verdict::Suspected);
+            assert_eq!(line.news(0, 500, broken), Verdict::GivenUp);
+        }
+    }
+
+    #[test]
+    fn a_path_that_was_away_for_a_moment_has_segmented_sends_again() {
+        let mut line = Line::default();
+        line.step(0, 500, |_| 1.0);
+        for _ in 0..3 {
+            // All is lost under way for one interval, and nothing afterwards.
+            assert_eq!(line.step(0, 500, |_| 0.0), Verdict::Suspected);
+            assert_eq!(line.news(0, 500, |_| 1.0), Verdict::GivenUp);
+            assert_eq!(line.news(0, 500, |_| 1.0), Verdict::Same);
+            line.now += FIRST_REST;
+            assert_eq!(line.step(0, 500, |_| 1.0), Verdict::TriedAgain);
+            // Long enough to be another matter: it does not rest for longer.
+            line.now += FIRST_REST;
+            assert_eq!(line.news(0, 500, |_| 1.0), Verdict::Same);
+            assert!(line.segments.allowed());
         }
     }
 

@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use crate::answered::Answered;
 use crate::drops::{Counter, Drops};
 use crate::io::poll::Announcer;
 use crate::lane::heard::Heard;
@@ -36,6 +37,8 @@ pub(crate) struct SharedPeer {
     endpoint: Mutex<Option<Endpoint>>,
     /// Counts changes of the endpoint: lanes compare it per batch and take the lock only when it moved.
     generation: AtomicU32,
+    /// Locked for handshakes only.
+    answered: Mutex<Answered>,
     /// Rung when the state of a path changes.
     changes: Arc<Announcer>,
     /// One per lane that the peer has.
@@ -47,6 +50,7 @@ impl SharedPeer {
         Self {
             endpoint: Mutex::new(endpoint.map(Endpoint::from)),
             generation: AtomicU32::new(1),
+            answered: Mutex::default(),
             changes,
             paths: (0..lanes).map(|_| SharedPath::default()).collect(),
         }
@@ -71,8 +75,20 @@ impl SharedPeer {
 
     /// Replaces the endpoint and returns the new generation.
     pub(crate) fn set_endpoint(&self, endpoint: Option<Endpoint>) -> u32 {
-        *lock(&self.endpoint) = endpoint;
+        let mut current = lock(&self.endpoint);
+        *current = endpoint;
+        // Under the lock, or a lane could take its own generation for one of another's endpoint.
         self.generation.fetch_add(1, Ordering::AcqRel) + 1
+    }
+
+    /// Whether some lane has answered this initiation already.
+    pub(crate) fn has_answered(&self, initiation: &[u8]) -> bool {
+        lock(&self.answered).has(initiation)
+    }
+
+    /// Remembers an initiation that is authentic; returns whether this lane is the first that it came to.
+    pub(crate) fn note_answered(&self, initiation: &[u8]) -> bool {
+        lock(&self.answered).add(initiation)
     }
 }
 

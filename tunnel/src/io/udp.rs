@@ -129,14 +129,15 @@ impl UdpSocket {
         }
     }
 
-    /// Whether routers may fragment the outer packet. Data may be fragmented, so that a path MTU which is not known yet
-    /// slows traffic and never stops it; the path-MTU search forbids it for its own probes.
+    /// Whether the outer packet may be fragmented. Data may, so that a path MTU which is not known yet slows traffic and
+    /// never stops it: IPv4 by routers, whatever they say of their MTU; IPv6 by this host alone, which therefore believes
+    /// them, as WireGuard in the kernel does. The path-MTU search forbids both for its own probes, and believes nobody.
     ///
     /// # Errors
     /// Passes on the kernel's.
     pub fn fragment_outer_packets(&self, allow: bool) -> io::Result<()> {
         let (v4, v6) = if allow {
-            (libc::IP_PMTUDISC_OMIT, libc::IPV6_PMTUDISC_OMIT)
+            (libc::IP_PMTUDISC_OMIT, libc::IPV6_PMTUDISC_WANT)
         } else {
             (libc::IP_PMTUDISC_PROBE, libc::IPV6_PMTUDISC_PROBE)
         };
@@ -198,7 +199,8 @@ impl UdpSocket {
     ///
     /// # Errors
     /// `EIO` when the device cannot checksum (before Linux 6.11), `EMSGSIZE` or `EINVAL` when a datagram exceeds the
-    /// device's MTU, `WouldBlock` when the send buffer is full, `ENETUNREACH` and its kin when there is no route.
+    /// device's MTU, or when one of several, over IPv6, exceeds what routers have told of the path, `WouldBlock` when the
+    /// send buffer is full, `ENETUNREACH` and its kin when there is no route.
     pub fn send(&self, to: &Destination, payload: &[u8], segment: usize, tos: u8) -> io::Result<()> {
         let mut control = Control::EMPTY;
         let mut iov = libc::iovec { iov_base: payload.as_ptr().cast_mut().cast(), iov_len: payload.len() };
@@ -452,8 +454,13 @@ mod tests {
         b.send(&gone.without_source(), &[3], 1, 0).expect("send");
     }
 
-    #[test]
-    fn a_link_local_address_keeps_its_scope_both_ways() {
+    fn ip(setting: &str) {
+        let done = std::process::Command::new("ip").args(setting.split(' ')).status().expect("ip of iproute2");
+        assert!(done.success(), "ip {setting}");
+    }
+
+    /// Two sockets in a network namespace of this thread's, and where the second is on the other end of a link.
+    fn across_a_link() -> (UdpSocket, UdpSocket, SocketAddr) {
         nix::sched::unshare(nix::sched::CloneFlags::CLONE_NEWNET).expect("a network namespace needs root");
         for setting in [
             "link set lo up",
@@ -463,27 +470,61 @@ mod tests {
             "address add fe80::a/64 dev ll-a nodad",
             "address add fe80::b/64 dev ll-b nodad",
         ] {
-            let done = std::process::Command::new("ip").args(setting.split(' ')).status().expect("ip of iproute2");
-            assert!(done.success(), "ip {setting}");
+            ip(setting);
         }
         // SAFETY: reads one string that ends with a zero.
         let index = unsafe { libc::if_nametoindex(c"ll-a".as_ptr()) };
         let (a, b, _) = pair();
         let to = SocketAddrV6::new("fe80::b".parse().expect("an address"), b.port().expect("port"), 0, index);
-        a.send(&a.destination(to.into(), None), &[1], 1, 0).expect("send");
-        let mut buffer = [0; 64];
-        // Across the link, not through the loopback, so that it may take a moment.
+        (a, b, to.into())
+    }
+
+    /// Receives what may take a moment, as it comes across a link.
+    fn receive(socket: &UdpSocket) -> Received {
         let end = std::time::Instant::now() + std::time::Duration::from_secs(2);
-        let mut receive = |socket: &UdpSocket| loop {
-            match socket.receive(&mut buffer) {
+        loop {
+            match socket.receive(&mut [0; 2048]) {
                 Ok(received) => return received,
                 Err(error) => assert!(std::time::Instant::now() < end, "{error}"),
             }
-        };
+        }
+    }
+
+    #[test]
+    fn a_link_local_address_keeps_its_scope_both_ways() {
+        let (a, b, to) = across_a_link();
+        a.send(&a.destination(to, None), &[1], 1, 0).expect("send");
         let received = receive(&b);
         assert_eq!(received.local, Some("fe80::b".parse().expect("an address")));
         b.send(&b.destination(received.source, received.local), &[2], 1, 0).expect("send");
-        assert_eq!(receive(&a).source, to.into());
+        assert_eq!(receive(&a).source, to);
+    }
+
+    /// Fragments that this thread's network namespace has made of IPv6 packets.
+    fn fragments() -> u32 {
+        let counters = std::fs::read_to_string("/proc/thread-self/net/snmp6").expect("counters");
+        let count = counters.lines().find_map(|line| line.strip_prefix("Ip6FragCreates")).expect("a known counter");
+        count.trim().parse().expect("a number")
+    }
+
+    #[test]
+    fn ipv6_data_is_fragmented_where_the_path_is_known_to_be_narrow_and_probes_are_not() {
+        let (a, b, to) = across_a_link();
+        // As if a router had told.
+        ip("-6 route add fe80::b/128 dev ll-a mtu 1280");
+        let to = a.destination(to, None);
+        a.send(&to, &[1; 1400], 1400, 0).expect("send");
+        assert_eq!((receive(&b).length, fragments()), (1400, 2));
+        // The kernel does not fragment segments, so that they go one by one.
+        let error = a.send(&to, &[2; 2800], 1400, 0).expect_err("too big");
+        assert!(!lacks_checksums(&error), "segmented sends go on: {error}");
+        assert_eq!(a.send_each(&to, &[2; 2800], 1400, 0).expect("send"), 2);
+        assert_eq!((receive(&b).length, receive(&b).length, fragments()), (1400, 1400, 6));
+        a.send(&to, &[3; 2400], 1200, 0).expect("segments that fit");
+        assert_eq!((receive(&b).length, receive(&b).length, fragments()), (1200, 1200, 6));
+        a.fragment_outer_packets(false).expect("a mode");
+        a.send(&to, &[4; 1400], 1400, 0).expect("send");
+        assert_eq!((receive(&b).length, fragments()), (1400, 6), "as large as it was made, to find out");
     }
 
     #[test]

@@ -5,7 +5,8 @@
 //! TUN queue ◀─ write ─ merge ─ check ─ open ─ rx ◀──── UDP socket
 //! ```
 //! # Guarantees
-//! Between two waits a lane takes no lock, allocates nothing and makes system calls per batch only, once a session is up.
+//! Between two waits a lane takes no lock that another could hold, allocates nothing and makes system calls per batch only,
+//! once a session is up. (boringtun has a mutex of each session's own, which it takes for every packet that it opens.)
 
 mod busy;
 mod deliver;
@@ -229,7 +230,7 @@ impl Lane {
     fn step(&mut self, ready: Ready) -> Progress {
         let (mut inward, mut outward) = (Progress::Dry, Progress::Dry);
         if ready.room {
-            self.links.wire.has_room();
+            self.links.wire.has_room(self.held);
         }
         if ready.has(TOKEN_UDP) {
             inward = inward.max(self.rx.run(Port::Linkspan, &mut self.links, &mut self.peers));

@@ -13,6 +13,7 @@ use boringtun::noise::{Tunn, TunnResult};
 
 use super::heard::Heard;
 use super::keepalive::Keepalive;
+use super::queue::Mark;
 use super::waiting::Waiting;
 use super::wire::{Port, Wire};
 use crate::config::{Addresses, PresharedKey, PrivateKey, PublicKey};
@@ -69,6 +70,8 @@ pub(crate) struct LanePeer {
     pub(crate) segments: Segments,
     /// Counted for the peer's benefit, in probes.
     pub(crate) rx_packets: u64,
+    /// When it was last heard in the queue of its socket.
+    pub(crate) in_queue: Mark,
     pub(crate) heard: Heard,
 }
 
@@ -113,6 +116,7 @@ impl LanePeer {
             sent: Sent::default(),
             segments: Segments::default(),
             rx_packets: 0,
+            in_queue: Mark::default(),
             heard: Heard::default(),
             identity,
         }
@@ -139,8 +143,8 @@ impl LanePeer {
         }
     }
 
-    /// Roams: an authentic message has come (WireGuard paper, section 2.1). Answers go where it came from, and come from
-    /// where it went to.
+    /// Roams: an authentic message has come that nobody can repeat (WireGuard paper, section 2.1). Answers go where it came
+    /// from, and come from where it went to.
     #[inline]
     pub(crate) fn roam(&mut self, from: &Received, wire: &Wire) {
         let endpoint = Endpoint { address: from.source, local: from.local };
@@ -203,6 +207,7 @@ impl LanePeer {
                 wire.shared.offloads.udp_gso.count.add(1);
                 tracing::warn!(lane, %peer, "segmented sends to a peer vanish while others arrive; doing without");
             }
+            Verdict::TriedAgain => tracing::info!(lane, %peer, "trying segmented sends to a peer again"),
         }
         self.publish();
     }

@@ -26,12 +26,21 @@ pub(super) struct Queue {
     /// How often senders have been told since the queue was last short, and how often that was at the beginning.
     count: u32,
     began: u32,
+    /// How often it has been found short.
+    short: u64,
+    /// The longest round trip of those who were heard since, as far as it is known.
+    round_trip: Option<Duration>,
+    since: Mark,
 }
 
+/// How often the queue had been found short when something was noted; `None` before.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(super) struct Mark(Option<u64>);
+
 impl Queue {
-    /// Takes the age of what is received `now`, over a path of this round trip; tells whether a sender is to slow down.
-    pub(super) fn judge(&mut self, age: Duration, now: Duration, round_trip: Option<Duration>) -> bool {
-        let interval = round_trip.map_or(LONGEST, |time| (time * ROUND_TRIPS).clamp(SHORTEST, LONGEST));
+    /// Takes the age of what is received `now`; tells whether a sender is to slow down.
+    pub(super) fn judge(&mut self, age: Duration, now: Duration) -> bool {
+        let interval = self.round_trip.map_or(LONGEST, |time| (time * ROUND_TRIPS).clamp(SHORTEST, LONGEST));
         if age < interval / TARGET {
             self.emptied();
             return false;
@@ -49,6 +58,22 @@ impl Queue {
     /// So does `dodequeue` of RFC 8289 take a queue of one packet for a good one.
     pub(super) fn emptied(&mut self) {
         (self.long_at, self.telling) = (None, false);
+        self.short += 1;
+    }
+
+    /// Takes note of a peer that shares the queue. The one that is farthest away sets the pace: others would be told before
+    /// it could react. Its round trip is taken with its first packet since the queue was short: later ones include the queue.
+    #[inline]
+    pub(super) fn hear(&mut self, peer: &mut Mark, round_trip: Option<Duration>) {
+        let now = Mark(Some(self.short));
+        if *peer == now {
+            return;
+        }
+        let before = self.round_trip.filter(|_| self.since == now);
+        (self.round_trip, self.since) = (before.max(round_trip), now);
+        if round_trip.is_some() {
+            *peer = now;
+        }
     }
 
     /// Whether it was long the last time.
@@ -76,7 +101,12 @@ mod tests {
 
     /// When senders are told, in microseconds, while each 100 us something of an age comes.
     fn told(queue: &mut Queue, from: u64, to: u64, age: Duration) -> Vec<u64> {
-        (from..to).step_by(100).filter(|at| queue.judge(age, us(*at), NEAR)).collect()
+        let mut peer = Mark::default();
+        let judge = |at: &u64| {
+            queue.hear(&mut peer, NEAR);
+            queue.judge(age, us(*at))
+        };
+        (from..to).step_by(100).filter(judge).collect()
     }
 
     #[test]
@@ -86,7 +116,7 @@ mod tests {
         for round in 0..100 {
             let at = round * 10_000;
             assert_eq!(told(&mut queue, at, at + 9_900, us(5_000)), []);
-            assert!(!queue.judge(us(100), us(at + 9_900), NEAR));
+            assert!(!queue.judge(us(100), us(at + 9_900)));
         }
     }
 
@@ -95,10 +125,10 @@ mod tests {
         let mut queue = Queue::default();
         // 10 ms after it has become long, then after 10 ms divided by the roots of 1, 2, 3 and so on.
         assert_eq!(told(&mut queue, 0, 45_000, us(500)), [10_000, 20_000, 27_100, 32_900, 37_900, 42_400]);
-        assert!(!queue.judge(us(499), us(45_000), NEAR));
+        assert!(!queue.judge(us(499), us(45_000)));
         // Back soon, it is told of as often as before: after roots of 5 and 6.
         assert_eq!(told(&mut queue, 45_100, 65_000, us(500)), [55_100, 59_600, 63_700]);
-        assert!(!queue.judge(us(0), us(65_000), NEAR));
+        assert!(!queue.judge(us(0), us(65_000)));
         assert_eq!(told(&mut queue, 1_000_000, 1_025_000, us(500)), [1_010_000, 1_020_000]);
     }
 
@@ -106,7 +136,7 @@ mod tests {
     fn one_packet_at_a_time_that_came_late_is_no_queue() {
         let mut queue = Queue::default();
         for at in (0..1_000_000).step_by(10_000) {
-            assert!(!queue.judge(us(3_000), us(at), NEAR));
+            assert!(!queue.judge(us(3_000), us(at)));
             queue.emptied();
         }
     }
@@ -115,7 +145,8 @@ mod tests {
     fn over_long_paths_queues_may_be_longer() {
         let told = |round_trip: Option<Duration>, age: Duration| {
             let mut queue = Queue::default();
-            (0..1000).find(|ms| queue.judge(age, us(ms * 1000), round_trip))
+            queue.hear(&mut Mark::default(), round_trip);
+            (0..1000).find(|ms| queue.judge(age, us(ms * 1000)))
         };
         let ms = |ms: u64| us(ms * 1000);
         assert_eq!(told(Some(ms(20)), ms(2)), Some(40));
@@ -123,5 +154,32 @@ mod tests {
         assert_eq!(told(Some(ms(400)), ms(5)), Some(100));
         assert_eq!(told(None, ms(5)), Some(100));
         assert_eq!(told(None, us(4_999)), None);
+    }
+
+    #[test]
+    fn the_farthest_peer_sets_the_pace_until_the_queue_was_short() {
+        let ms = |ms: u64| us(ms * 1000);
+        let told = |queue: &mut Queue| (0..1000).find(|at| queue.judge(ms(5), ms(*at)));
+        let of = |peers: &[(usize, Option<Duration>)]| {
+            let (mut queue, mut marks) = (Queue::default(), [Mark::default(); 4]);
+            peers.iter().for_each(|(peer, round_trip)| queue.hear(&mut marks[*peer], *round_trip));
+            (queue, marks)
+        };
+        let far = Some(ms(30));
+        assert_eq!(told(&mut of(&[(1, NEAR), (2, Some(ms(20))), (3, NEAR)]).0), Some(40));
+        assert_eq!(told(&mut of(&[(1, None), (2, None)]).0), Some(100), "as far as any path");
+        assert_eq!(told(&mut of(&[(1, None), (1, NEAR)]).0), Some(10), "it is known by now");
+        // They have become longer by the queue alone.
+        assert_eq!(told(&mut of(&[(1, NEAR), (1, far)]).0), Some(10));
+        assert_eq!(told(&mut of(&[(1, NEAR), (2, NEAR), (1, far), (2, far), (1, far)]).0), Some(10));
+        let (mut queue, mut marks) = of(&[(2, far), (1, NEAR)]);
+        queue.emptied();
+        queue.hear(&mut marks[1], NEAR);
+        assert_eq!(told(&mut queue), Some(10));
+        queue.emptied();
+        for (peer, round_trip) in [(1, NEAR), (2, far)] {
+            queue.hear(&mut marks[peer], round_trip);
+        }
+        assert_eq!(told(&mut queue), Some(60), "the far one is back");
     }
 }

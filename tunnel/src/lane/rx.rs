@@ -58,8 +58,6 @@ pub(crate) struct Rx {
     queues: [Queue; 2],
     /// That queue is too long, and the next large packet from it shall tell its sender.
     tell: [bool; 2],
-    /// The peer that was heard last.
-    heard: Slot,
 }
 
 /// What became of one datagram.
@@ -81,7 +79,6 @@ impl Rx {
             last: LastHit::default(),
             queues: Default::default(),
             tell: [false; 2],
-            heard: 0,
         };
         rx.serve_vanilla(vanilla);
         rx
@@ -154,10 +151,9 @@ impl Rx {
     }
 
     fn take(&mut self, bytes: &[u8], received: &Received, port: Port, links: &mut Links, peers: &mut Peers) {
-        let round_trip = peers.get(self.heard).and_then(|peer| peer.path.rtt()).map(|(time, _)| time);
         // Once the queue is short again, it is nobody's fault any more.
         let (queue, tell) = (&mut self.queues[port as usize], &mut self.tell[port as usize]);
-        *tell = queue.judge(received.age, links.now, round_trip) || *tell && queue.is_long();
+        *tell = queue.judge(received.age, links.now) || *tell && queue.is_long();
         if bytes.is_empty() {
             links.drops().count(Reason::NotWireGuard);
         }
@@ -225,7 +221,7 @@ impl Rx {
         }
         peer.roam(from, &links.wire);
         peer.rx_packets += 1;
-        self.heard = slot;
+        self.queues[port as usize].hear(&mut peer.in_queue, peer.path.rtt().map(|(time, _)| time));
         if !peer.has_session() {
             peer.session_made(now);
             links.wire.replan = true;

@@ -78,6 +78,15 @@ fn packet(from: usize, size: usize) -> Vec<u8> {
     packet
 }
 
+/// The same over IPv6, from and to the first hosts of fd00::/64 and fd00:0:0:1::/64.
+fn packet_v6(from: usize, size: usize) -> Vec<u8> {
+    let host = |end: usize| [0xfd, 0, 0, 0, 0, 0, 0, end as u8, 0, 0, 0, 0, 0, 0, 0, 1];
+    let builder = etherparse::PacketBuilder::ipv6(host(from), host(1 - from), 64).udp(7, 7);
+    let mut packet = Vec::new();
+    builder.write(&mut packet, &vec![from as u8; size - 48]).expect("a packet");
+    packet
+}
+
 impl End {
     /// A lane of a device with `lanes`, which knows the other end, and calls it when `gate` is given.
     fn new(number: usize, (lane, lanes): (u8, u8), gate: Option<SocketAddr>) -> Self {
@@ -360,6 +369,38 @@ fn an_mtu_search_that_loses_answers_ends_at_a_size_that_passes() {
         simulation.pass(100 * MS);
         assert_eq!(simulation.ends[1].delivered(), [mtu], "seed {seed}");
     }
+}
+
+#[test]
+fn ipv6_packets_that_every_link_carries_pass_whole_over_a_narrower_path() {
+    let mut simulation = Simulation::new(1);
+    assert!(simulation.until(3 * SECOND, Simulation::both_up), "{}", simulation.show());
+    simulation.weather.mtu = 1000;
+    let narrow = (0..600).any(|_| {
+        simulation.send(0, 100);
+        simulation.pass(100 * MS);
+        simulation.ends[0].mtu() < 1280
+    });
+    assert!(narrow, "{}", simulation.show());
+    // The network would carry the fragments of an outer packet.
+    simulation.weather.mtu = 65_535;
+    for (end, prefix) in simulation.ends.iter().zip(["fd00:0:0:1::/64", "fd00::/64"]) {
+        end.order(Some(prefix.parse().expect("a prefix")), None);
+    }
+    simulation.pass(50 * MS);
+    simulation.ends[1].delivered();
+    let mut send = |size: usize| {
+        simulation.ends[0].tun.send(&packet_v6(0, size)).expect("room");
+        simulation.pass(50 * MS);
+        let mut answer = [0; 2048];
+        let length = simulation.ends[0].tun.recv(&mut answer).unwrap_or(0);
+        (simulation.ends[1].delivered(), answer[..length].to_vec())
+    };
+    assert_eq!(send(1280), (vec![1280], Vec::new()));
+    let (delivered, answer) = send(1281);
+    assert_eq!((delivered, answer.len()), (Vec::new(), 1280));
+    assert_eq!((&answer[40..42], &answer[44..48]), (&[2, 0][..], &[0, 0, 5, 0][..]), "too big for 1280");
+    assert_eq!(simulation.ends[0].drops(Reason::TooBig), 1);
 }
 
 #[test]

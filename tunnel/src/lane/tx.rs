@@ -11,10 +11,10 @@ use super::{Links, Orders, Peers};
 use crate::config::Addresses;
 use crate::drops::Reason;
 use crate::io::tun::Segmentation;
-use crate::packet::ip::View;
+use crate::packet::ip::{Version, View};
 use crate::packet::split::{Segments, SplitError};
 use crate::packet::translate::{self, Direction};
-use crate::packet::vnet::{self, VnetHeader};
+use crate::packet::vnet::{self, Gso, VnetHeader};
 use crate::packet::{ecn, icmp, mss};
 use crate::routes::LastHit;
 
@@ -26,6 +26,8 @@ const BURST_BYTES: usize = 4 * 65_536;
 const BUFFER: usize = 65_536 + vnet::LEN;
 /// Between ICMP answers of one lane (RFC 1812, section 4.3.2.8, and RFC 4443, section 2.4(f), ask for a limit).
 const ANSWER_GAP: Duration = Duration::from_micros(100);
+/// What every IPv6 link carries (RFC 8200, section 5).
+const LEAST_V6: u16 = 1280;
 
 /// State of the outward direction.
 #[derive(Debug)]
@@ -188,18 +190,19 @@ impl Tx {
         let (header, tos) = (self.header(), ecn::encapsulate(view.tos, orders.dscp));
         let packet = &mut self.buffer[header..length];
         let mtu = peer.path.mtu();
+        let (most, told) = limits(view.version, vnet.gso, mtu);
         mss::clamp(packet, vnet, usize::from(mtu));
-        let failed = match seal_all(packet, vnet, usize::from(mtu), tos, peer, &mut links.wire) {
-            Ok(resized) => {
-                if resized {
-                    self.tell_too_big(length, mtu, view.destination, orders, links);
+        let failed = match seal_all(packet, vnet, usize::from(most), tos, peer, &mut links.wire) {
+            Ok(asked) => {
+                if asked > usize::from(told) {
+                    self.tell_too_big(length, told, view.destination, orders, links);
                 }
                 return;
             }
             Err(failed) => failed,
         };
         match failed {
-            SplitError::TooBig { .. } if self.tell_too_big(length, mtu, view.destination, orders, links) => {
+            SplitError::TooBig { .. } if self.tell_too_big(length, told, view.destination, orders, links) => {
                 self.drop(Reason::TooBig, length, vnet, links);
             }
             // Nobody could be told (IPv4 without DF, multicast): the outer packet is fragmented instead.
@@ -237,7 +240,17 @@ impl Tx {
     }
 }
 
-/// Seals a packet, cut as its virtio header asks; returns whether segments are smaller than it asked.
+/// Bytes of the largest packet that goes over a path of `mtu`, and what the sender of a larger one is told.
+///
+/// Less than every link carries is believed by no sender of IPv6 (RFC 8201, section 4), so that such packets leave whole, and
+/// what they are sealed in is fragmented (RFC 2473, section 7.1). What is cut here anyway may as well be cut to size.
+fn limits(version: Version, gso: Gso, mtu: u16) -> (u16, u16) {
+    let told = if version == Version::V6 { mtu.max(LEAST_V6) } else { mtu };
+    let is_cut = matches!(gso, Gso::TcpV4 | Gso::TcpV6);
+    (if is_cut { mtu } else { told }, told)
+}
+
+/// Seals a packet, cut as its virtio header asks; returns the bytes of the largest packet that it asked for.
 fn seal_all(
     packet: &mut [u8],
     vnet: &VnetHeader,
@@ -245,11 +258,28 @@ fn seal_all(
     tos: u8,
     peer: &mut LanePeer,
     wire: &mut Wire,
-) -> Result<bool, SplitError> {
+) -> Result<usize, SplitError> {
     let mut segments = Segments::new(packet, vnet, max)?;
-    let resized = segments.resized();
+    let asked = segments.asked();
     while let Some(segment) = segments.next() {
         wire.seal(peer, segment, tos);
     }
-    Ok(resized)
+    Ok(asked)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ipv6_has_what_every_link_carries_and_only_what_is_cut_anyway_is_cut_smaller() {
+        for gso in [Gso::None, Gso::Udp] {
+            assert_eq!(limits(Version::V6, gso, 900), (1280, 1280));
+            assert_eq!(limits(Version::V6, gso, 1400), (1400, 1400));
+            assert_eq!(limits(Version::V4, gso, 900), (900, 900));
+        }
+        assert_eq!(limits(Version::V6, Gso::TcpV6, 900), (900, 1280));
+        assert_eq!(limits(Version::V6, Gso::TcpV6, 1400), (1400, 1400));
+        assert_eq!(limits(Version::V4, Gso::TcpV4, 900), (900, 900));
+    }
 }

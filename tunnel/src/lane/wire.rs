@@ -65,7 +65,8 @@ pub(crate) struct Wire {
     /// The batch that found a send buffer full; the open one gathers behind it.
     held: Option<Batch>,
     batch: Option<Batch>,
-    /// The socket whose send buffer was full, until it has room again.
+    /// The socket whose send buffer was full, until it has room again. Of both, it is the one that the first waiting batch
+    /// is for: the other is found full again once that has left.
     full: Option<Port>,
     /// Whether this turn may still wait for room.
     patient: bool,
@@ -108,10 +109,22 @@ impl Wire {
         self.full
     }
 
-    /// The socket that was full has room again.
-    pub(crate) fn has_room(&mut self) {
+    /// A socket that was full has room again: `told` names it. One that has, and still takes nothing, refuses for another
+    /// reason, the end of which nobody would tell (`xfrm_larval_drop = 0`: IPsec that waits for its keys): what it refuses is
+    /// dropped.
+    pub(crate) fn has_room(&mut self, told: Option<Port>) {
         self.full = None;
+        let before = self.waiting();
         self.flush();
+        if self.full.is_some() && self.full == told && self.waiting() == before {
+            let refused = self.held.take().or_else(|| self.batch.take());
+            self.drop(refused);
+        }
+    }
+
+    /// Bytes that have gathered and not left.
+    fn waiting(&self) -> usize {
+        self.held.iter().chain(&self.batch).map(|batch| batch.length - batch.sent).sum()
     }
 
     /// Uses another socket for vanilla peers, or none; returns the one before.
@@ -216,7 +229,8 @@ impl Wire {
             sent = send(self);
         }
         if matches!(sent, Sent::Full { .. }) {
-            self.full = Some(port);
+            // The message does not wait, and what does may be for the other socket.
+            self.full.get_or_insert(port);
             self.shared.drops.count(Reason::SendFailed);
         }
     }
@@ -400,9 +414,41 @@ mod tests {
                 assert!(Instant::now() < end, "no room");
             }
             assert!(wire.batch.is_some(), "it waits for the lane to be told");
-            wire.has_room();
+            wire.has_room(Some(Port::Linkspan));
             assert!(wire.held.is_none() && wire.batch.is_none() && wire.full().is_none());
             assert_eq!(failed(&wire), lost);
         }
+    }
+
+    #[test]
+    fn what_a_socket_with_room_refuses_is_dropped_and_what_waits_for_another_stays() {
+        nix::sched::unshare(nix::sched::CloneFlags::CLONE_NEWNET).expect("a network namespace needs root");
+        run("ip link set lo up");
+        let receiver = UdpSocket::bind(0).expect("a socket");
+        let port = receiver.port().expect("bound");
+        run("tc qdisc add dev lo root tbf rate 8kbit burst 70000 limit 100000000");
+        let [main, vanilla] = [(); 2].map(|()| UdpSocket::bind(0).expect("a socket"));
+        let mut wire = Wire::new(main, Some(vanilla), true, Arc::new(SharedLane::default()));
+        let failed = |wire: &Wire| wire.shared.drops.get(Reason::SendFailed);
+        let to = wire.main.destination((Ipv4Addr::LOCALHOST, port).into(), None);
+        let full =
+            (0..1000).any(|_| matches!(wire.transmit(&to, Port::Vanilla, &[0; SIZE], 1000, 0), Sent::Full { .. }));
+        assert!(full && wire.full().is_none(), "nothing waits for it");
+        let full = (0..1000).any(|_| {
+            gather(&mut wire, &to, true);
+            wire.full().is_some()
+        });
+        assert!(full, "it never fills up");
+        // A message for the other socket, which is full as well, does not take its place.
+        wire.send_now(&to, Port::Vanilla, &[7; 100]);
+        assert_eq!((wire.full(), failed(&wire)), (Some(Port::Linkspan), 1));
+        for told in [Some(Port::Vanilla), None] {
+            wire.has_room(told);
+            assert_eq!((wire.full(), wire.batch.is_some(), failed(&wire)), (Some(Port::Linkspan), true, 1), "{told:?}");
+        }
+        wire.has_room(Some(Port::Linkspan));
+        assert_eq!((wire.batch.is_none(), failed(&wire)), (true, 65), "it has promised, and takes nothing");
+        wire.has_room(Some(Port::Linkspan));
+        assert_eq!((wire.full(), failed(&wire)), (None, 65), "nothing waits");
     }
 }

@@ -77,7 +77,8 @@ pub struct Segments<'a> {
     at: usize,
     /// Payload bytes per segment.
     mss: usize,
-    resized: bool,
+    /// Bytes of the largest IP packet that the kernel asked for.
+    asked: usize,
     /// The headers of the super-packet with all that differs between segments, checksums too, set to zero.
     header: [u8; MAX_HEADER],
     header_len: usize,
@@ -99,7 +100,7 @@ impl<'a> Segments<'a> {
     ///
     /// A TCP super-packet is cut so that no segment exceeds `max_segment` bytes of IP packet, even if the kernel asked
     /// for larger ones: each is a valid packet, which relieves the flow until it has learnt the path MTU
-    /// ([`Segments::resized`] tells). A packet with a partial checksum gets it completed in place.
+    /// ([`Segments::asked`] tells). A packet with a partial checksum gets it completed in place.
     ///
     /// # Errors
     /// [`SplitError`]; nothing in `packet` has changed then. [`SplitError::TooBig`] for anything but a TCP super-packet
@@ -122,7 +123,7 @@ impl<'a> Segments<'a> {
             complete(packet, view.l4, vnet)?;
         }
         let mut segments = Self::empty(packet, view.version);
-        segments.mss = view.total_len;
+        (segments.mss, segments.asked) = (view.total_len, view.total_len);
         segments.left = 1;
         Ok(segments)
     }
@@ -135,7 +136,7 @@ impl<'a> Segments<'a> {
             left: 0,
             at: 0,
             mss: 0,
-            resized: false,
+            asked: 0,
             header: [0; MAX_HEADER],
             header_len: 0,
             l4: 0,
@@ -150,7 +151,6 @@ impl<'a> Segments<'a> {
     fn cut(packet: &'a mut [u8], view: &View, vnet: &VnetHeader, max: usize) -> Result<Self, SplitError> {
         let (kind, header_len) = check_super_packet(packet, view, vnet)?;
         let mut mss = usize::from(vnet.gso_size);
-        let mut resized = false;
         let payload = packet.len() - header_len;
         let largest = header_len + mss.min(payload);
         if largest > max {
@@ -158,14 +158,13 @@ impl<'a> Segments<'a> {
                 return Err(SplitError::TooBig { size: largest, limit: max });
             }
             mss = max - header_len;
-            resized = true;
         }
         let mut segments = Self::empty(packet, view.version);
         segments.kind = kind;
         segments.left = payload.div_ceil(mss).max(1);
         segments.at = header_len;
         segments.mss = mss;
-        segments.resized = resized;
+        segments.asked = largest;
         segments.header_len = header_len;
         segments.l4 = view.l4;
         segments.take_header(view.protocol);
@@ -217,10 +216,11 @@ impl<'a> Segments<'a> {
         }
     }
 
-    /// Whether the segments are smaller than the kernel asked for, because the path carries no larger ones.
+    /// Bytes of the largest IP packet that the kernel asked for: more than [`Segments::segment_len`] where the path carries
+    /// no larger ones.
     #[inline]
-    pub fn resized(&self) -> bool {
-        self.resized
+    pub fn asked(&self) -> usize {
+        self.asked
     }
 
     /// The next packet, complete with lengths and checksums. It overwrites the end of the one before.
@@ -415,9 +415,9 @@ mod tests {
         assert_eq!(lengths(1420), [1420, 1420, 280]);
         assert_eq!(lengths(1300), [1300, 1300, 520]);
         let segments = Segments::new(&mut packet, &vnet, 1500).expect("valid");
-        assert_eq!((segments.remaining(), segments.segment_len(), segments.resized()), (3, 1500, false));
+        assert_eq!((segments.remaining(), segments.segment_len(), segments.asked()), (3, 1500, 1500));
         let segments = Segments::new(&mut packet, &vnet, 1499).expect("valid");
-        assert_eq!((segments.remaining(), segments.segment_len(), segments.resized()), (3, 1499, true));
+        assert_eq!((segments.remaining(), segments.segment_len(), segments.asked()), (3, 1499, 1500));
     }
 
     #[test]

@@ -1,8 +1,12 @@
 //! Bytes from nowhere, from liars and from the past.
 
+use std::num::NonZeroU8;
+
 use tunnel::{Device, PeerKind};
 
-use crate::support::{DEVICE, PEER, Remote, device, drops, enter_new_namespace, eventually, is_pong, peer, ping};
+use crate::support::{
+    DEVICE, PEER, Remote, device, drops, enter_new_namespace, eventually, is_pong, key, mac, peer, ping,
+};
 
 fn start() -> (Device, Remote) {
     enter_new_namespace();
@@ -81,6 +85,40 @@ fn a_handshake_from_an_unknown_key_is_not_answered() {
     stranger.socket.set_nonblocking(true).unwrap();
     assert!(stranger.socket.recv_from(&mut [0; 256]).is_err(), "an answer");
     assert_still_answers(&mut remote);
+}
+
+#[test]
+fn a_call_that_somebody_has_caught_moves_nobody_and_is_answered_once_on_whichever_lane() {
+    enter_new_namespace();
+    let two = NonZeroU8::new(2).unwrap();
+    let device = device(PeerKind::Linkspan { lanes: two }, |config| config.lanes = two);
+    let port = device.status().listen_port;
+    let (mut remote, eve) = (Remote::new(2, port, 0), Remote::new(66, port, 0));
+    let endpoint = || device.status().peers[0].endpoint;
+    let known = Some(remote.socket.local_addr().unwrap());
+    let mut call = remote.connect();
+    eventually("its first packet tells where it is", || endpoint() == known);
+    let signed = call.clone();
+    mac::sign(&mut call, &key(1).1);
+    assert_eq!(call, signed, "as the peer has signed it");
+    // The lane is in nothing that the peer proves.
+    call[5] = 1;
+    mac::sign(&mut call, &key(1).1);
+    eve.send_raw(&call);
+    assert_dropped(&device, "replayed", 1);
+    // One that has never arrived.
+    let call = remote.call();
+    eve.send_raw(&call);
+    let mut answer = [0; 256];
+    let length = eve.receive_raw(&mut answer);
+    assert_eq!((answer[0], length), (2, 92), "the answer goes to who has called");
+    // It is done with that once it has seen something else.
+    eve.send_raw(&[0; 40]);
+    assert_dropped(&device, "not-wireguard", 1);
+    assert_eq!(endpoint(), known);
+    remote.send(&ping(PEER, DEVICE, 1, 56));
+    eventually("the session goes on", || device.status().peers[0].lanes[0].rx_bytes == 84);
+    assert_eq!((endpoint(), drops(&device.status(), "replayed")), (known, 1));
 }
 
 #[test]

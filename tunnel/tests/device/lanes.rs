@@ -2,11 +2,15 @@
 
 use std::io::Read as _;
 use std::num::NonZeroU8;
+use std::time::Duration;
 
 use tunnel::PeerKind;
 use tunnel::status::PeerState;
 
-use crate::support::{DEVICE, PATIENCE, PEER, Remote, device, enter_new_namespace, eventually, is_pong, peer, ping};
+use crate::support::pair::{End, Pair};
+use crate::support::{
+    DEVICE, PATIENCE, PEER, Remote, device, enter_new_namespace, eventually, ip, is_pong, peer, ping, tc,
+};
 
 const TWO: PeerKind = PeerKind::Linkspan { lanes: NonZeroU8::new(2).unwrap() };
 
@@ -201,6 +205,35 @@ fn a_port_that_another_device_still_has_is_not_shared() {
     // Its group is as it was: each lane still gets its own.
     for lane in [0, 1] {
         Remote::new(2, second.status().listen_port, lane).connect();
+    }
+}
+
+#[test]
+fn a_gateway_that_moves_in_the_middle_of_streams_keeps_them_on_all_its_lanes() {
+    let pair = Pair::new([2, 2], |_, _| {});
+    eventually("a session on each lane", || {
+        pair.near.status().peers[0].lanes.iter().all(|lane| lane.handshake_age.is_some())
+    });
+    for (moves, link, from, to) in
+        [(End::Near, "eth0", "192.0.2.1", "192.0.2.3"), (End::Far, "eth1", "192.0.2.2", "192.0.2.4")]
+    {
+        // So slow that the streams last for more than a second.
+        pair.on(moves, || tc(&format!("qdisc add dev {link} root tbf rate 200mbit burst 256kb limit 100000000")));
+        std::thread::scope(|scope| {
+            for _ in 0..4 {
+                scope.spawn(|| pair.transfer(moves, 8 << 20));
+            }
+            std::thread::sleep(Duration::from_millis(300));
+            pair.on(moves, || {
+                ip(&format!("address del {from}/24 dev {link}"));
+                ip(&format!("address add {to}/24 dev {link}"));
+            });
+        });
+        let other = if moves == End::Near { &pair.far } else { &pair.near };
+        let endpoint = || other.status().peers[0].endpoint.map(|endpoint| endpoint.ip().to_string());
+        eventually("the other end follows", || endpoint().as_deref() == Some(to));
+        pair.transfer(End::Near, 1 << 20);
+        pair.transfer(End::Far, 1 << 20);
     }
 }
 

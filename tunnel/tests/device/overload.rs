@@ -7,12 +7,7 @@ use std::process::{Command, Stdio};
 use tunnel::{Device, PeerKind};
 
 use crate::support::pair::{End, Pair};
-use crate::support::{DEVICE, PEER, Remote, device, drops, enter_new_namespace, eventually, ping};
-
-fn tc(arguments: &str) {
-    let status = Command::new("tc").args(arguments.split(' ')).status().expect("tc of iproute2");
-    assert!(status.success(), "tc {arguments}");
-}
+use crate::support::{DEVICE, PEER, Remote, device, drops, enter_new_namespace, eventually, ping, tc};
 
 /// Datagrams of the kernel's into the tunnel, as fast as it takes them.
 fn flood(datagrams: usize) {

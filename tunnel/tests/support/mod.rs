@@ -10,6 +10,7 @@
     reason = "each test binary uses a part; a helper that fails fails its test"
 )]
 
+pub mod mac;
 pub mod pair;
 
 use std::net::{SocketAddr, UdpSocket};
@@ -39,6 +40,12 @@ pub fn enter_new_namespace() {
 pub fn ip(arguments: &str) {
     let status = Command::new("ip").args(arguments.split(' ')).status().expect("ip of iproute2");
     assert!(status.success(), "ip {arguments}");
+}
+
+/// Runs `tc` in this thread's namespace.
+pub fn tc(arguments: &str) {
+    let status = Command::new("tc").args(arguments.split(' ')).status().expect("tc of iproute2");
+    assert!(status.success(), "tc {arguments}");
 }
 
 /// Waits until `done` says so.
@@ -146,13 +153,19 @@ impl Remote {
         }
     }
 
-    /// Starts and completes a handshake.
-    pub fn connect(&mut self) {
+    /// Makes the first message of a handshake.
+    pub fn call(&mut self) -> Vec<u8> {
+        match self.tunn.format_handshake_initiation(&mut [0; 256], true) {
+            TunnResult::WriteToNetwork(initiation) => initiation.to_vec(),
+            _ => panic!("no initiation"),
+        }
+    }
+
+    /// Starts and completes a handshake; returns its first message.
+    pub fn connect(&mut self) -> Vec<u8> {
+        let initiation = self.call();
+        self.send_raw(&initiation);
         let mut message = [0; 256];
-        let TunnResult::WriteToNetwork(initiation) = self.tunn.format_handshake_initiation(&mut message, true) else {
-            panic!("no initiation");
-        };
-        self.socket.send_to(initiation, self.to).unwrap();
         let mut buffer = std::mem::take(&mut self.buffer);
         let length = self.receive_raw(&mut buffer);
         self.buffer = buffer;
@@ -161,6 +174,7 @@ impl Remote {
             panic!("the response is not authentic");
         };
         self.socket.send_to(keepalive, self.to).unwrap();
+        initiation
     }
 
     /// Seals an inner packet; returns the datagram.

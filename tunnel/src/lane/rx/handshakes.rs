@@ -67,29 +67,36 @@ fn handshake(
     links: &mut Links,
     peers: &mut Peers,
 ) -> Outcome {
-    let now = links.now;
+    let (now, is_call) = (links.now, datagram[0] == INITIATION);
     let Some(peer) = peers.get(slot).filter(|peer| peer.port == port) else {
         return Outcome::Dropped(Reason::UnknownSession);
     };
+    if is_call && peer.shared.has_answered(datagram) {
+        return Outcome::Dropped(Reason::Replayed);
+    }
     peer.freshen(now, &mut links.wire);
     let mut message = [0; 256];
-    let result = peer.tunn.decapsulate(Some(from.source.ip()), datagram, &mut message);
-    match result {
-        TunnResult::WriteToNetwork(reply) if reply[0] == COOKIE => {
-            let to = links.wire.socket(port).destination(from.source, from.local);
-            links.wire.send_now(&to, port, reply);
-            return Outcome::Dropped(Reason::RateLimited);
-        }
-        TunnResult::WriteToNetwork(reply) => {
-            // A response to an initiation, or the first keepalive after a response: authentic either way.
-            let to = links.wire.socket(port).destination(from.source, from.local);
-            links.wire.send_now(&to, port, reply);
-        }
+    let reply = match peer.tunn.decapsulate(Some(from.source.ip()), datagram, &mut message) {
+        TunnResult::WriteToNetwork(reply) => reply,
         TunnResult::Err(error) => return Outcome::Dropped(refusal(&error)),
         _ => return Outcome::Done,
+    };
+    let is_cookie = reply[0] == COOKIE;
+    // Another lane may have had it at the same moment.
+    if is_call && !is_cookie && !peer.shared.note_answered(datagram) {
+        return Outcome::Dropped(Reason::Replayed);
     }
-    peer.roam(from, &links.wire);
-    peer.heard.handshake(datagram[0] == INITIATION, now);
+    // A cookie, the response to an initiation, or the first keepalive after a response.
+    let to = links.wire.socket(port).destination(from.source, from.local);
+    links.wire.send_now(&to, port, reply);
+    if is_cookie {
+        return Outcome::Dropped(Reason::RateLimited);
+    }
+    // Who calls may be somebody who has caught the call of another: its first packet, which needs the response, proves it.
+    if !is_call {
+        peer.roam(from, &links.wire);
+    }
+    peer.heard.handshake(is_call, now);
     peer.session_made(now);
     links.wire.replan = true;
     // Without a session in use, boringtun would call the peer anew and forget the call that is under way.
