@@ -43,6 +43,7 @@ use crate::status::socket::{Reporter, Socket};
 pub(crate) use board::{Board, Leading, Listener, Role};
 pub use paths::fuzz_path_states;
 pub(crate) use tasks::Tasks;
+use underlay::Underlay;
 pub use uninstall::{plan_uninstall, uninstall};
 
 /// What the command line asks of `linkspan run` and `linkspan node`.
@@ -85,6 +86,9 @@ pub(crate) struct Context {
     pub(crate) paths: watch::Sender<()>,
     /// The published zone.
     zone: watch::Sender<Option<Arc<dns::Zone>>>,
+    underlay: Arc<Underlay>,
+    /// Whose turn it is to change the device.
+    work: node::DeviceWork,
 }
 
 impl Context {
@@ -92,6 +96,11 @@ impl Context {
     pub(crate) fn accept(&self, loaded: Loaded, now: Instant) {
         self.board.site_accepted(&loaded, now);
         self.sites.send_replace(Some(Arc::new(loaded)));
+    }
+
+    /// As [`plan_now`], with what this process has seen of the links under the tunnel.
+    fn plan(&self, loaded: &Loaded) -> anyhow::Result<NodePlan> {
+        plan_on(&self.underlay, loaded)
     }
 }
 
@@ -138,8 +147,11 @@ impl Opening {
 /// When it cannot start: the site file is wrong, the node is unknown, the device cannot be opened, or another process
 /// runs with the same status socket.
 pub async fn run(options: Options) -> anyhow::Result<()> {
+    // First of all: a signal that comes while the device is being opened ends the process as any other does.
+    let signals = Signals::listen()?;
     let mut opening = Opening::of(&options)?;
-    let plan = opening.loaded.as_ref().map(plan_now).transpose()?;
+    let underlay = Underlay::default();
+    let plan = opening.loaded.as_ref().map(|loaded| plan_on(&underlay, loaded)).transpose()?;
     let socket = Socket::bind(&opening.socket).await?;
     let (role, source) = match &options.source {
         Source::File(file) => (Role::Node, file.display().to_string()),
@@ -152,6 +164,8 @@ pub async fn run(options: Options) -> anyhow::Result<()> {
         sites: watch::Sender::new(None),
         paths: watch::Sender::new(()),
         zone: watch::Sender::new(None),
+        underlay: Arc::new(underlay),
+        work: node::DeviceWork::default(),
     };
     if let (Some(loaded), Some(plan)) = (opening.loaded.take(), plan) {
         node::open_first_device(&context, plan.tunnel.clone()).await.context("the tunnel device cannot be opened")?;
@@ -160,7 +174,7 @@ pub async fn run(options: Options) -> anyhow::Result<()> {
     tracing::info!(cluster = %opening.cluster, node = %context.options.node, "linkspan runs");
     let working = start(&context, opening, socket, Tasks::new(&context.board));
     let serving = names::start(&context, Tasks::new(&context.board));
-    let outcome = supervise(&context, serving, working).await;
+    let outcome = supervise(&context, signals, serving, working).await;
     systemd::stopped();
     outcome
 }
@@ -170,8 +184,11 @@ pub async fn run(options: Options) -> anyhow::Result<()> {
 /// # Errors
 /// [`crate::site::PlanError`].
 pub fn plan_now(loaded: &Loaded) -> anyhow::Result<NodePlan> {
-    let machine = underlay::machine(&loaded.site);
-    Ok(plan(&loaded.site, &loaded.secrets, &loaded.node, machine)?)
+    plan_on(&Underlay::default(), loaded)
+}
+
+fn plan_on(underlay: &Underlay, loaded: &Loaded) -> anyhow::Result<NodePlan> {
+    Ok(plan(&loaded.site, &loaded.secrets, &loaded.node, underlay.machine(&loaded.site))?)
 }
 
 fn start(context: &Context, opening: Opening, socket: Socket, mut tasks: Tasks) -> Tasks {
@@ -254,7 +271,7 @@ impl Signals {
         })
     }
 
-    /// Waits for the next one, and names it.
+    /// Waits for the next one since [`Self::listen`], and names it.
     pub(crate) async fn next(&mut self) -> &'static str {
         tokio::select! {
             _ = self.terminate.recv() => "SIGTERM",
@@ -264,8 +281,12 @@ impl Signals {
 }
 
 /// Restarts what ends, until a signal comes; then ends everything in order.
-async fn supervise(context: &Context, mut serving: Tasks, mut working: Tasks) -> anyhow::Result<()> {
-    let mut signals = Signals::listen()?;
+async fn supervise(
+    context: &Context,
+    mut signals: Signals,
+    mut serving: Tasks,
+    mut working: Tasks,
+) -> anyhow::Result<()> {
     tokio::select! {
         name = signals.next() => tracing::info!("{name}: draining"),
         never = working.restart() => match never {},

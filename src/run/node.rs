@@ -7,15 +7,15 @@ use std::time::{Duration, Instant};
 use anyhow::Context as _;
 use controller::node::{Desired, Interest, Kernel, Watch};
 use tokio::net::UnixStream;
-use tokio::sync::watch;
-use tokio::task::JoinSet;
+use tokio::sync::{Mutex, watch};
+use tokio::task::{JoinError, JoinSet};
 use tracing::Instrument as _;
 use tunnel::{Config, Device};
 
 use super::board::Opened;
 use super::paths::Told;
 use super::publish::Publisher;
-use super::{Context, current, plan_now};
+use super::{Context, current};
 use crate::site::{Loaded, NodePlan};
 use crate::status::PassReport;
 
@@ -108,7 +108,7 @@ impl Loop {
         let loaded = current(&mut self.sites).await?;
         let begin = Instant::now();
         let mut report = PassReport { trigger: trigger.to_string(), ..Default::default() };
-        match plan_now(&loaded) {
+        match self.context.plan(&loaded) {
             Ok(plan) => {
                 let span = tracing::debug_span!(target: controller::SPANS, "node pass", %trigger);
                 self.apply(&plan, &mut report).instrument(span).await;
@@ -230,6 +230,23 @@ pub(super) async fn open_first_device(context: &Context, config: Option<Config>)
     }
 }
 
+/// Work on the device, one piece at a time and each to its end.
+#[derive(Clone, Default)]
+pub(super) struct DeviceWork(Arc<Mutex<()>>);
+
+impl DeviceWork {
+    /// Does something that blocks. It goes on when the caller is dropped; whoever comes next waits for it, so that nothing
+    /// makes the link anew behind the back of a drain.
+    async fn alone<T: Send + 'static>(&self, work: impl FnOnce() -> T + Send + 'static) -> Result<T, JoinError> {
+        let turn = Arc::clone(&self.0).lock_owned().await;
+        let work = move || {
+            let _turn = turn;
+            work()
+        };
+        tokio::task::spawn_blocking(work).await
+    }
+}
+
 /// Opens the device, changes it, or closes it when there is to be none. A change that fails is taken back, so that peers
 /// stay joined as before.
 ///
@@ -254,7 +271,7 @@ pub(super) async fn open_device(context: &Context, config: Option<Config>) -> an
             Ok(())
         }
     };
-    tokio::task::spawn_blocking(work).await.context("opening the device panicked")?
+    context.work.alone(work).await.context("opening the device panicked")?
 }
 
 fn change(device: &Device, old: &Config, new: &Config) -> anyhow::Result<()> {
@@ -267,7 +284,35 @@ fn change(device: &Device, old: &Config, new: &Config) -> anyhow::Result<()> {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::mpsc;
+
     use super::*;
+
+    #[tokio::test]
+    async fn work_on_the_device_ends_before_the_next_begins_although_its_task_is_aborted() {
+        let work = DeviceWork::default();
+        let (began, begun) = mpsc::channel();
+        let (go_on, held) = mpsc::channel::<()>();
+        let (done, order) = mpsc::channel();
+        let (first, first_done) = (work.clone(), done.clone());
+        let mut tasks = JoinSet::new();
+        tasks.spawn(async move {
+            let open = move || {
+                began.send(()).unwrap();
+                held.recv().unwrap();
+                first_done.send("opened").unwrap();
+            };
+            first.alone(open).await.unwrap();
+        });
+        tokio::task::spawn_blocking(move || begun.recv().unwrap()).await.unwrap();
+        tasks.shutdown().await;
+        let close = work.alone(move || done.send("closed").unwrap());
+        tokio::pin!(close);
+        assert!(futures::poll!(&mut close).is_pending(), "the first is not over");
+        go_on.send(()).unwrap();
+        close.await.unwrap();
+        assert_eq!(order.try_iter().collect::<Vec<_>>(), ["opened", "closed"]);
+    }
 
     #[test]
     fn a_change_in_the_kernel_is_answered_when_it_has_settled_and_failing_passes_come_once_a_second() {

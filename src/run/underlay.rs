@@ -1,63 +1,92 @@
 //! What `auto` values are made from, read from the machine.
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::sync::{Mutex, PoisonError};
 
 use crate::site::{Machine, Site};
 
-/// MTU of Ethernet (IEEE 802.3), taken when a link's own cannot be found.
+/// MTU of Ethernet (IEEE 802.3), taken while no link's own has been found.
 const ETHERNET_MTU: u16 = 1500;
 /// Documentation prefixes (RFC 5737, RFC 3849): addresses that are routed by default and are nobody's.
-const SOMEWHERE_V4: IpAddr = IpAddr::V4(Ipv4Addr::new(192, 0, 2, 1));
-const SOMEWHERE_V6: IpAddr = IpAddr::V6(Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 1));
+const SOMEWHERE: [IpAddr; 2] =
+    [IpAddr::V4(Ipv4Addr::new(192, 0, 2, 1)), IpAddr::V6(Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 1))];
 
-/// The machine, with the smallest MTU of the links towards the site's peers.
-pub(super) fn machine(site: &Site) -> Machine {
-    let cores = std::thread::available_parallelism().map_or(1, usize::from);
-    let endpoints = site.peers.iter().filter_map(|peer| peer.endpoint).map(|at| at.ip());
-    let towards_peers = endpoints.filter_map(link_mtu).min();
-    let by_default = || [SOMEWHERE_V4, SOMEWHERE_V6].into_iter().filter_map(link_mtu).min();
-    Machine { cores, underlay_mtu: towards_peers.or_else(by_default).unwrap_or(ETHERNET_MTU) }
+/// The links under the tunnel.
+///
+/// A new MTU restarts all lanes, and with them every session. So the last one stays while there is no way to an address: a
+/// route that is gone for a moment says nothing about the link.
+#[derive(Debug, Default)]
+pub(super) struct Underlay {
+    /// MTUs in bytes towards the peers and somewhere else, as last seen.
+    mtus: Mutex<BTreeMap<IpAddr, u16>>,
 }
 
-/// MTU of the link on which packets to an address leave. Nothing is sent.
-fn link_mtu(to: IpAddr) -> Option<u16> {
-    let any: IpAddr = if to.is_ipv4() { Ipv4Addr::UNSPECIFIED.into() } else { Ipv6Addr::UNSPECIFIED.into() };
-    let socket = UdpSocket::bind(SocketAddr::new(any, 0)).ok()?;
-    socket.connect(SocketAddr::new(to, 9)).ok()?;
-    let source = socket.local_addr().ok()?.ip();
-    // An address of this host is reached over the loopback link, which says nothing about the way to others.
-    if source == to {
-        return None;
+impl Underlay {
+    /// The machine, with the smallest MTU of the links towards the site's peers, or else of those by default.
+    pub(super) fn machine(&self, site: &Site) -> Machine {
+        let peers = site.peers.iter().filter_map(|peer| peer.endpoint).map(|at| at.ip()).collect();
+        // Without an answer, what was known is still the best guess.
+        let underlay_mtu = self.smallest(&peers, |to| controller::node::link_mtus(to).unwrap_or_default());
+        Machine { cores: std::thread::available_parallelism().map_or(1, usize::from), underlay_mtu }
     }
-    let mtu = if to.is_ipv4() {
-        u64::try_from(nix::sys::socket::getsockopt(&socket, nix::sys::socket::sockopt::IpMtu).ok()?).ok()?
-    } else {
-        link_of(source)?
-    };
-    u16::try_from(mtu.min(u64::from(u16::MAX))).ok()
-}
 
-/// MTU of the link that has an address.
-fn link_of(address: IpAddr) -> Option<u64> {
-    let mut addresses = nix::ifaddrs::getifaddrs().ok()?;
-    let found = addresses.find(|entry| {
-        let held = entry.address.as_ref().and_then(|held| held.as_sockaddr_in6());
-        held.is_some_and(|held| IpAddr::V6(held.ip()) == address)
-    })?;
-    let text = std::fs::read_to_string(format!("/sys/class/net/{}/mtu", found.interface_name)).ok()?;
-    text.trim().parse().ok()
+    fn smallest(&self, peers: &BTreeSet<IpAddr>, look: impl FnOnce(&BTreeSet<IpAddr>) -> BTreeMap<IpAddr, u32>) -> u16 {
+        let wanted: BTreeSet<IpAddr> = peers.iter().chain(&SOMEWHERE).copied().collect();
+        let found = look(&wanted);
+        // Entries are replaced one by one, so that those of a thread that panicked are still true.
+        let mut mtus = self.mtus.lock().unwrap_or_else(PoisonError::into_inner);
+        mtus.retain(|address, _| wanted.contains(address));
+        // What is larger, no IP packet fills.
+        mtus.extend(found.into_iter().map(|(address, mtu)| (address, u16::try_from(mtu).unwrap_or(u16::MAX))));
+        let known = |address: &IpAddr| mtus.get(address).copied();
+        let towards_peers = peers.iter().filter_map(known).min();
+        towards_peers.or_else(|| SOMEWHERE.iter().filter_map(known).min()).unwrap_or(ETHERNET_MTU)
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
+    fn ip(text: &str) -> IpAddr {
+        text.parse().unwrap()
+    }
+
+    /// What [`Underlay::smallest`] makes of peers, and of the MTUs that are found.
+    fn smallest(underlay: &Underlay, peers: &[&str], found: &[(&str, u32)]) -> u16 {
+        let found = found.iter().map(|(address, mtu)| (ip(address), *mtu)).collect();
+        underlay.smallest(&peers.iter().map(|peer| ip(peer)).collect(), |_| found)
+    }
+
+    const ROME: &str = "198.51.100.7";
+    const OSLO: &str = "2001:db8:2::7";
+    const DEFAULT: &str = "192.0.2.1";
+
     #[test]
-    fn a_link_has_its_mtu_and_what_is_not_beyond_a_link_has_none() {
-        // The loopback link's 65 536 (`drivers/net/loopback.c`), cut to what an IP packet can have.
-        assert_eq!(link_mtu(Ipv4Addr::new(127, 0, 0, 9).into()), Some(65_535));
-        assert_eq!(link_mtu(Ipv4Addr::LOCALHOST.into()), None);
-        // Connecting to broadcast needs SO_BROADCAST (socket(7)).
-        assert_eq!(link_mtu(Ipv4Addr::BROADCAST.into()), None);
+    fn the_smallest_mtu_towards_a_peer_counts_and_that_by_default_only_without_any() {
+        let underlay = Underlay::default();
+        assert_eq!(smallest(&underlay, &[ROME, OSLO], &[]), 1500, "nothing is known yet");
+        assert_eq!(smallest(&underlay, &[ROME, OSLO], &[(DEFAULT, 1400)]), 1400);
+        assert_eq!(smallest(&underlay, &[ROME, OSLO], &[(ROME, 9000), (OSLO, 8900), (DEFAULT, 1400)]), 8900);
+        assert_eq!(smallest(&underlay, &[ROME], &[(ROME, 65_536)]), 65_535);
+    }
+
+    #[test]
+    fn a_lost_route_keeps_the_mtu_until_there_is_another() {
+        let underlay = Underlay::default();
+        assert_eq!(smallest(&underlay, &[ROME, OSLO], &[(ROME, 9000), (OSLO, 1400)]), 1400);
+        assert_eq!(smallest(&underlay, &[ROME, OSLO], &[(ROME, 9000)]), 1400, "by OSLO, as last seen");
+        assert_eq!(smallest(&underlay, &[ROME, OSLO], &[]), 1400);
+        assert_eq!(smallest(&underlay, &[ROME, OSLO], &[(ROME, 9000), (OSLO, 1450)]), 1450);
+        assert_eq!(smallest(&underlay, &[ROME], &[]), 9000, "OSLO is no peer any more");
+        assert_eq!(smallest(&underlay, &[OSLO], &[(DEFAULT, 1300)]), 1300, "and forgotten");
+    }
+
+    #[test]
+    fn a_lost_default_route_keeps_the_mtu_where_no_peer_has_an_endpoint() {
+        let underlay = Underlay::default();
+        assert_eq!(smallest(&underlay, &[], &[(DEFAULT, 9000)]), 9000);
+        assert_eq!(smallest(&underlay, &[], &[]), 9000);
     }
 }

@@ -29,6 +29,13 @@ impl Netns {
         command
     }
 
+    /// Runs shell commands inside, none of which may fail, and returns what they print.
+    fn shell(&self, commands: &str) -> String {
+        let (code, out, error) = ended(self.inside("sh").args(["-ec", commands]));
+        assert_eq!(code, Some(0), "{commands}: {out}{error}");
+        out
+    }
+
     /// Does something in a thread inside.
     fn enter<T: Send>(&self, work: impl FnOnce() -> T + Send) -> T {
         let namespace = std::fs::File::open(format!("/run/netns/{}", self.0)).unwrap();
@@ -271,6 +278,63 @@ fn remove_on_exit_takes_the_link_away() {
     assert!(node.netns.has_link("linkspan0"));
     assert_eq!(node.signal("TERM"), Some(0), "{}", node.log());
     assert!(!node.netns.has_link("linkspan0"));
+}
+
+#[test]
+fn a_signal_that_comes_while_the_node_starts_ends_it_as_any_other() {
+    // From before there is a handler to after the node is ready; the last one as soon as there is a link.
+    for (round, wait) in [Some(0), Some(10), Some(20), Some(40), Some(80), None].into_iter().enumerate() {
+        let mut node = Node::start_with(&format!("soon{round}"), "gw", Folder::new(&site("")), |command| {
+            command.arg("--remove-on-exit");
+        });
+        match wait {
+            Some(wait) => std::thread::sleep(Duration::from_millis(wait)),
+            None => eventually("its link", || node.netns.has_link("linkspan0").then_some(()).ok_or_else(|| node.log())),
+        }
+        let code = node.signal("TERM");
+        assert!(!node.netns.has_link("linkspan0"), "after {wait:?} ms, with {code:?}: {}", node.log());
+        assert!(wait.is_some() || code == Some(0), "{code:?}: {}", node.log());
+    }
+}
+
+#[test]
+fn the_tunnel_has_the_mtu_of_the_link_to_its_peers_whatever_their_paths_tell() {
+    let (netns, router) = (Netns::new("mtu"), Netns::new("narrow"));
+    netns.shell(&format!(
+        "ip link add port mtu 1700 master uplink type veth peer name lan mtu 1700 netns {}
+         ip link set port up; ip link set uplink mtu 1700",
+        router.0
+    ));
+    router.shell(
+        "sysctl -qw net.ipv4.ip_forward=1
+         ip address flush dev uplink; ip link set uplink mtu 1300; ip address add 198.51.100.1/24 dev uplink
+         ip link set lan up; ip address add 192.0.2.7/24 dev lan",
+    );
+    netns.shell("ip route add 198.51.100.0/24 via 192.0.2.7");
+    let rome = ROME.replace(" }", ", endpoint: \"198.51.100.7:51820\" }");
+    let node = Node::start_in(netns, "gw", Folder::new(&site(&rome)), |_| {});
+    node.until("it gets ready", |status| status["ready"] == true);
+    let mtu_after_a_pass = || {
+        let rule = || ended(Command::new("ip").args(["-n", &node.netns.0, "rule"])).1;
+        // The first may be the work of a pass that had begun before; the second is not.
+        for _ in 0..2 {
+            node.netns.shell("ip rule del priority 450");
+            eventually("the rule is back", || if rule().contains("450:") { Ok(()) } else { Err(node.log()) });
+        }
+        let link = node.netns.shell("ip link show linkspan0");
+        link.split("mtu ").nth(1).and_then(|rest| rest.split(' ').next()).unwrap().to_owned()
+    };
+    // Less the 80 bytes of WireGuard.
+    assert_eq!(mtu_after_a_pass(), "1620");
+    eventually("the router tells", || {
+        let told = node.netns.shell("ping -M do -c 1 -W 1 -s 1500 198.51.100.7 || ip route get 198.51.100.7");
+        if told.contains("mtu 1300") { Ok(()) } else { Err(told) }
+    });
+    assert_eq!(mtu_after_a_pass(), "1620", "{}", node.log());
+    node.netns.shell("ip route del 198.51.100.0/24");
+    assert_eq!(mtu_after_a_pass(), "1620", "{}", node.log());
+    node.netns.shell("ip route add 198.51.100.0/24 via 192.0.2.7; ip link set uplink mtu 1600");
+    assert_eq!(mtu_after_a_pass(), "1520", "{}", node.log());
 }
 
 #[test]

@@ -90,7 +90,8 @@ impl Default for Vxlan {
 }
 
 impl Desired {
-    /// A node without Linkspan. Planning it removes every object that carries our mark.
+    /// A node without Linkspan. Planning it removes every object that carries our mark, and a VXLAN link of the default name
+    /// and port that has not got it yet.
     pub fn nothing() -> Self {
         Self {
             node: String::new(),

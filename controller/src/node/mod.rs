@@ -16,7 +16,7 @@ pub use action::{Action, LinkSettings, Obstacle, Plan};
 pub use desired::{Desired, DesiredError, MAX_LINK_NAME, Node, TunnelLink, Vxlan};
 pub use kernel::{
     ApplyError, Arriving, Counting, Failure, Interest, Kernel, KernelError, Lookup, NftError, ObserveError, Report,
-    Watch, Way, apply, find_counters, lookup, observe, remove_counters, ruleset,
+    Watch, Way, apply, find_counters, link_mtus, lookup, observe, remove_counters, ruleset,
 };
 pub use plan::plan;
 pub use state::Observed;

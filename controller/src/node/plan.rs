@@ -11,7 +11,7 @@ use super::action::{Action, LinkSettings, Plan};
 use super::desired::Desired;
 use super::mark;
 use super::state::{AddressGeneration, Layer3, Link, LinkKind, Observed, Path};
-use super::target::{Target, VxlanTarget};
+use super::target::{Target, VxlanTarget, is_unmarked_vxlan};
 
 /// Reverse path filter modes of `net.ipv4.conf.*.rp_filter`; "loose" of RFC 3704.
 const RP_FILTER_LOOSE: u8 = 2;
@@ -20,7 +20,8 @@ const RP_FILTER_LOOSE: u8 = 2;
 ///
 /// # Guarantees
 /// Applying the plan, or any beginning of it and then a new plan, leads to a state whose plan is empty. No action
-/// names an object without our mark, save the desired tunnel link and [`Desired::stale_tunnels`].
+/// names an object without our mark, save the desired tunnel link, [`Desired::stale_tunnels`], and a link that has the very
+/// name, form and port of [`Desired::vxlan`] and no alias.
 pub fn plan(desired: &Desired, observed: &Observed) -> Plan {
     let target = Target::new(desired, observed);
     let mut actions = Vec::new();
@@ -128,9 +129,10 @@ fn stale_links(target: &Target, desired: &Desired, observed: &Observed) -> BTree
     let wanted: BTreeSet<_> = target.links().map(|settings| &settings.link).collect();
     // Even where an obstacle keeps it from use.
     let tunnel = desired.tunnel.as_ref().map(|tunnel| &tunnel.link);
-    let unmarked = |link: &Link| {
+    let unmarked_tunnel = |link: &Link| {
         link.alias.is_none() && link.kind == LinkKind::Layer3(Layer3::Tun) && desired.stale_tunnels.contains(&link.name)
     };
-    let links = observed.links.iter().filter(|link| link.is_ours() || unmarked(link));
+    let is_left = |link: &Link| link.is_ours() || unmarked_tunnel(link) || is_unmarked_vxlan(link, desired);
+    let links = observed.links.iter().filter(|link| is_left(link));
     links.map(|link| &link.name).filter(|name| !wanted.contains(name) && Some(*name) != tunnel).cloned().collect()
 }

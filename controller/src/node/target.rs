@@ -6,7 +6,7 @@ use std::net::IpAddr;
 use ipnet::IpNet;
 
 use super::action::{LinkSettings, Obstacle};
-use super::desired::{Desired, Node};
+use super::desired::{Desired, Node, Vxlan};
 use super::mark;
 use super::nft;
 use super::state::{Address, Encap, Family, Link, LinkKind, Observed, Path, Route, Rule, Table};
@@ -175,13 +175,9 @@ fn vxlan(
     desired.other_nodes().next()?;
     let link = desired.vxlan.link.clone();
     let port = desired.vxlan.port;
-    if let Some(existing) = observed.link(&link) {
-        // A process that died between making the link and marking it leaves exactly what we would make.
-        let left_over = existing.alias.is_none() && existing.kind == LinkKind::ExternalVxlan { port };
-        if !existing.is_ours() && !left_over {
-            obstacles.insert(Obstacle::ForeignLink(link));
-            return None;
-        }
+    if observed.link(&link).is_some_and(|existing| !existing.is_ours() && !is_unmarked_vxlan(existing, desired)) {
+        obstacles.insert(Obstacle::ForeignLink(link));
+        return None;
     }
     let kind = LinkKind::ExternalVxlan { port };
     if let Some(other) =
@@ -193,6 +189,12 @@ fn vxlan(
     let most = desired.vxlan.most.unwrap_or(u32::MAX);
     let mtu = desired.vxlan.mtu.unwrap_or_else(|| vxlan_mtu(this.address, observed, tunnel).min(most));
     Some(VxlanTarget { settings: LinkSettings { link, mtu }, port })
+}
+
+/// Whether a link is exactly what a process leaves that died between making the VXLAN link and marking it.
+pub(super) fn is_unmarked_vxlan(link: &Link, desired: &Desired) -> bool {
+    let Vxlan { link: name, port, .. } = &desired.vxlan;
+    link.alias.is_none() && link.name == *name && link.kind == LinkKind::ExternalVxlan { port: *port }
 }
 
 /// The largest packet in bytes that fits into the link of `address` with the encapsulation around it.

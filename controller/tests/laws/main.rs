@@ -144,6 +144,34 @@ proptest! {
         settle(&mut world, &desired);
         let gone = Desired::nothing();
         settle(&mut world, &gone);
-        prop_assert_eq!(world.ours(), Vec::<String>::new());
+        prop_assert_eq!(world.ours(&gone.vxlan), Vec::<String>::new());
+    }
+
+    #[test]
+    fn a_crash_after_any_action_leaves_nothing_that_removal_does_not_take(
+        desired in any_desired(), mut world in any_world(), cut in any::<prop::sample::Index>(),
+    ) {
+        let foreign = world.foreign(&desired);
+        let actions = plan(&desired, &world.observed()).actions;
+        actions[..cut.index(actions.len() + 1)].iter().for_each(|action| world.apply(action));
+        let gone = Desired { vxlan: desired.vxlan.clone(), ..Desired::nothing() };
+        settle(&mut world, &gone);
+        prop_assert_eq!(world.ours(&gone.vxlan), Vec::<String>::new());
+        prop_assert_eq!(world.foreign(&desired), foreign);
+        prop_assert!(plan(&gone, &world.observed()).is_empty());
+    }
+
+    #[test]
+    fn removal_takes_an_unmarked_vxlan_link_of_ours_and_spares_all_others(mut world in any_world()) {
+        let gone = Desired::nothing();
+        let foreign = world.foreign(&gone);
+        let left_over = world.left_over(&gone.vxlan);
+        let deleted: BTreeSet<_> = plan(&gone, &world.observed()).actions.into_iter().filter_map(|action| match action {
+            Action::DeleteLink { link } => Some(link),
+            _ => None,
+        }).collect();
+        settle(&mut world, &gone);
+        prop_assert!(left_over.iter().all(|link| deleted.contains(link)), "{left_over:?} not in {deleted:?}");
+        prop_assert_eq!(world.foreign(&gone), foreign);
     }
 }

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use controller::node::nft::Table as NftTable;
 use controller::node::state::{Address, AddressGeneration, Family, Link, LinkKind, Observed, Route, Rule, Table};
-use controller::node::{Action, Desired, mark};
+use controller::node::{Action, Desired, Vxlan, mark};
 use ipnet::IpNet;
 
 type RouteKey = (Table, IpNet, u32);
@@ -105,9 +105,7 @@ impl World {
         let tunnel = desired.tunnel.as_ref().map(|tunnel| &tunnel.link);
         let may_adopt = |link: &Link| {
             let ours_to_be = tunnel == Some(&link.name) && matches!(link.kind, LinkKind::Layer3(_));
-            let left_over =
-                link.name == desired.vxlan.link && link.kind == LinkKind::ExternalVxlan { port: desired.vxlan.port };
-            link.alias.is_none() && (ours_to_be || left_over)
+            link.alias.is_none() && (ours_to_be || is_left_over(link, &desired.vxlan))
         };
         let ours: BTreeSet<_> =
             self.links.values().filter(|link| link.is_ours() || may_adopt(link)).map(|link| &link.name).collect();
@@ -116,11 +114,23 @@ impl World {
         (links, addresses)
     }
 
-    /// Everything with our mark, as text.
-    pub fn ours(&self) -> Vec<String> {
+    /// Names of links that a process made for `vxlan` and did not come to mark.
+    pub fn left_over(&self, vxlan: &Vxlan) -> Vec<String> {
+        let links = self.links.values().filter(|link| link.alias.is_none() && is_left_over(link, vxlan));
+        links.map(|link| link.name.clone()).collect()
+    }
+
+    /// Everything with our mark, and what lacks it because its process died, as text.
+    pub fn ours(&self, vxlan: &Vxlan) -> Vec<String> {
         let links = self.links.values().filter(|link| link.is_ours()).map(|link| link.name.clone());
+        let links = links.chain(self.left_over(vxlan));
         let routes = self.routes().map(ToString::to_string);
         let rules = self.rules.iter().map(ToString::to_string);
         links.chain(routes).chain(rules).chain(self.nft.iter().map(ToString::to_string)).collect()
     }
+}
+
+/// Whether a link has the name, form and port of the VXLAN link of ours.
+fn is_left_over(link: &Link, vxlan: &Vxlan) -> bool {
+    link.name == vxlan.link && link.kind == LinkKind::ExternalVxlan { port: vxlan.port }
 }

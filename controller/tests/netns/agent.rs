@@ -2,7 +2,8 @@
 //!
 //! Reads one line of JSON, a `Desired`, from standard input. `plan` prints the plan; `pass` runs one pass and prints
 //! what it did; `half` is killed in the middle of a pass; `watch` runs passes, the first at once and then one after each
-//! change, and prints a line after each.
+//! change, and prints a line after each. `mtu ADDRESS...` reads nothing, and prints the MTU towards each address that has a
+//! way.
 
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test that cannot go on has failed")]
 
@@ -12,7 +13,12 @@ use controller::node::{self, Desired, Interest, Kernel, Plan, Watch};
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> ExitCode {
-    let mode = std::env::args().nth(1).expect("plan, pass, half or watch");
+    let mode = std::env::args().nth(1).expect("plan, pass, half, watch or mtu");
+    if mode == "mtu" {
+        let to = std::env::args().skip(2).map(|address| address.parse().unwrap()).collect();
+        node::link_mtus(&to).unwrap().iter().for_each(|(address, mtu)| println!("{address} {mtu}"));
+        return ExitCode::SUCCESS;
+    }
     let mut line = String::new();
     std::io::stdin().read_line(&mut line).unwrap();
     let desired: Desired = serde_json::from_str(&line).unwrap();
@@ -23,7 +29,7 @@ async fn main() -> ExitCode {
         "pass" => return pass(&kernel, &desired).await,
         "half" => half(&kernel, &desired).await,
         "watch" => watch(&kernel, &desired).await,
-        other => panic!("{other}: not plan, pass, half or watch"),
+        other => panic!("{other}: not plan, pass, half, watch or mtu"),
     }
     ExitCode::SUCCESS
 }

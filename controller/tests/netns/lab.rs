@@ -110,6 +110,13 @@ impl Namespace {
         text(&self.agent("plan", desired).wait_with_output().unwrap().stdout)
     }
 
+    /// The MTU in bytes towards an address; none without a way.
+    pub fn mtu(&self, to: &str) -> Option<u32> {
+        let output = self.command(env!("CARGO_BIN_EXE_node-pass")).args(["mtu", to]).output().unwrap();
+        assert!(output.status.success(), "{}", text(&output.stderr));
+        text(&output.stdout).trim().strip_prefix(to).map(|mtu| mtu.trim().parse().unwrap())
+    }
+
     /// Everything that an uninstall must leave as it was. Without packet counters and the count of connections.
     pub fn snapshot(&self) -> String {
         self.run(

@@ -118,6 +118,27 @@ fn removal_takes_a_tunnel_link_that_no_pass_has_marked_yet() {
 }
 
 #[test]
+fn removal_takes_a_vxlan_link_that_no_pass_has_marked_yet_and_no_other() {
+    let mut lab = Lab::new();
+    let node = node(&mut lab);
+    let before = node.snapshot();
+    node.run("ip link add linkspan-nodes type vxlan external gpe dstport 4790 nolearning");
+    assert_eq!(node.pass(&Desired::nothing()), "delete link linkspan-nodes\n");
+    assert_eq!(node.snapshot(), before);
+
+    for (link, made) in [
+        ("linkspan-nodes", "type vxlan external gpe dstport 4999 nolearning"),
+        ("linkspan-nodes", "type vxlan external dstport 4790 nolearning"),
+        ("linkspan-nodes", "type vxlan external gpe dstport 4790; ip link set linkspan-nodes alias overlay"),
+        ("vx0", "type vxlan external gpe dstport 4790 nolearning"),
+    ] {
+        node.run(&format!("ip link add {link} {made}"));
+        assert_eq!(node.pass(&Desired::nothing()), "", "{link} {made}");
+        node.run(&format!("ip link del {link}"));
+    }
+}
+
+#[test]
 fn a_killed_pass_is_continued_or_removed_by_the_next() {
     let mut lab = Lab::new();
     let node = node(&mut lab);
@@ -187,6 +208,13 @@ fn changes_by_others_are_healed_at_once() {
         "ip link del linkspan-nodes",
         "ip address del 10.42.0.2/32 dev linkspan0",
         "ip address add 10.42.0.9/32 dev linkspan0",
+        // Outside of everything that is the node's.
+        "ip address add 10.99.0.9/32 dev linkspan0",
+        "ip -6 address add fd99::9/128 dev linkspan-nodes",
+        "sysctl -qw net.ipv4.conf.linkspan0.rp_filter=1",
+        "sysctl -qw net.ipv4.conf.linkspan-nodes.rp_filter=0",
+        // The kernel tells of the address that it makes then.
+        "sysctl -qw net.ipv6.conf.linkspan0.addr_gen_mode=0",
     ] {
         node.run(damage);
         let took = eventually(damage, PATIENCE, || node.plan(&small()).is_empty());

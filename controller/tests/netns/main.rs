@@ -4,5 +4,6 @@
 
 mod lab;
 mod lifecycle;
+mod mtu;
 mod site;
 mod traffic;

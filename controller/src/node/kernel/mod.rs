@@ -3,8 +3,10 @@
 
 mod apply;
 mod count;
+mod inquiry;
 mod lookup;
 mod message;
+mod mtu;
 mod nft;
 mod observe;
 mod request;
@@ -19,6 +21,7 @@ use rtnetlink::Handle;
 pub use apply::{ApplyError, Failure, Report, apply};
 pub use count::{Counting, find_counters, remove_counters};
 pub use lookup::{Arriving, Lookup, Way, lookup};
+pub use mtu::link_mtus;
 pub use nft::NftError;
 pub use observe::{ObserveError, observe};
 pub use request::KernelError;
