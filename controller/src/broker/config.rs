@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
 use tokio::sync::watch;
 
 use super::credential;
@@ -33,6 +34,8 @@ pub struct BrokerConfig {
     pub heartbeat: Duration,
     /// How long a heartbeat counts.
     pub lease_duration: Duration,
+    /// What ClusterProperties belong to, so that they go with it; see [`owner`](crate::cluster::owner).
+    pub owner: Option<OwnerReference>,
     /// Where the state of the broker part is told, for metrics and probes.
     pub status: watch::Sender<BrokerStatus>,
 }
@@ -56,6 +59,7 @@ impl BrokerConfig {
             credential_lifetime: credential::LIFETIME,
             heartbeat: Duration::from_secs(10),
             lease_duration: Duration::from_secs(40),
+            owner: None,
             status: watch::Sender::default(),
         }
     }

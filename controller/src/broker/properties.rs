@@ -1,5 +1,6 @@
 //! The ClusterProperties that tell other programs of the membership (KEP-2149).
 
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
 use kube::api::{Patch, PatchParams};
 use kube::core::{ApiResource, DynamicObject, GroupVersionKind};
 use kube::{Api, Client, ResourceExt as _};
@@ -38,10 +39,16 @@ pub(super) struct Foreign {
 }
 
 /// Says which cluster this is, and of which clusterset. What somebody else has made is left alone: KEP-2149 lets others
-/// make them. Gives back those that say something else.
-pub(super) async fn set(client: &Client, cluster: &ClusterId, clusterset: &str) -> Result<Vec<Foreign>, kube::Error> {
+/// make them. Gives back those that say something else. They go with `owner`.
+pub(super) async fn set(
+    client: &Client,
+    cluster: &ClusterId,
+    clusterset: &str,
+    owner: Option<&OwnerReference>,
+) -> Result<Vec<Foreign>, kube::Error> {
     let api = api(client);
     let mut foreign = Vec::new();
+    let owners: Vec<_> = owner.into_iter().collect();
     for (name, value) in [(PROPERTY_CLUSTER, cluster.as_str()), (PROPERTY_CLUSTERSET, clusterset)] {
         let there = api.get_opt(name).await?;
         if let Some(theirs) = there.as_ref().filter(|property| !is_ours(property)) {
@@ -54,7 +61,7 @@ pub(super) async fn set(client: &Client, cluster: &ClusterId, clusterset: &str) 
         let body = json!({
             "apiVersion": format!("{GROUP}/{VERSION}"),
             "kind": KIND,
-            "metadata": { "name": name, "labels": { LABEL_MANAGED_BY: MANAGED_BY } },
+            "metadata": { "name": name, "labels": { LABEL_MANAGED_BY: MANAGED_BY }, "ownerReferences": owners },
             "spec": { "value": value },
         });
         // One that somebody makes at this moment is not overwritten either.

@@ -2,5 +2,6 @@
 
 pub mod client;
 pub mod lease;
+pub mod owner;
 pub mod services;
 pub mod watching;

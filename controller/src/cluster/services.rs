@@ -9,6 +9,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::future::Future;
 
 use futures::StreamExt as _;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
 use k8s_openapi::jiff::Timestamp;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
@@ -47,6 +48,8 @@ pub struct ServicesConfig {
     pub families: Vec<Family>,
     /// Who holds the controller's Lease: nothing is written unless we do. None: always write.
     pub leadership: Option<watch::Receiver<Holding>>,
+    /// What all that is made of imports belongs to, so that it goes with it; see [`owner`](super::owner).
+    pub owner: Option<OwnerReference>,
     /// Where the state of the loop is told, for metrics and probes.
     pub status: watch::Sender<ServicesStatus>,
 }
@@ -70,6 +73,7 @@ impl ServicesConfig {
             policy: Policy::default(),
             families: Vec::new(),
             leadership: None,
+            owner: None,
             status: watch::Sender::default(),
         }
     }
@@ -86,10 +90,10 @@ impl ServicesConfig {
 /// # Assumptions
 /// One such loop writes at a time; see [`ServicesConfig::leadership`].
 pub async fn run(client: kube::Client, config: ServicesConfig, shutdown: impl Future<Output = ()>) {
-    let ServicesConfig { cluster_id, policy, families, mut leadership, status } = config;
+    let ServicesConfig { cluster_id, policy, families, mut leadership, owner, status } = config;
     let mut world = World::new(Index::new(IndexConfig { cluster: cluster_id, policy, families }));
     let mut events = watch_all(&client).ready_chunks(BATCH);
-    let writer = Writer::new(client);
+    let writer = Writer::new(client, owner);
     let mut shutdown = std::pin::pin!(shutdown);
     let mut tasks: JoinSet<(ServiceKey, Applied)> = JoinSet::new();
     let mut told = Instant::now();

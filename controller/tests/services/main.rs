@@ -12,6 +12,7 @@ mod import;
 mod lease;
 mod leave;
 mod merge;
+mod owner;
 mod relay;
 mod restart;
 mod rights;

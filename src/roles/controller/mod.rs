@@ -17,9 +17,11 @@ use controller::api::names::{LEASE_CONTROLLER, SYSTEM_NAMESPACE};
 use controller::broker::{self, BrokerConfig};
 use controller::cluster::client::connect_to_own;
 use controller::cluster::lease::{Elector, Holding, LeaseConfig, Standing};
+use controller::cluster::owner;
 use controller::cluster::services::{ServicesConfig, run as run_services};
 use controller::members::{ClusterId, Overrides, Selector};
 use controller::services::validate::Policy;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
 use kube::Client;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
@@ -143,18 +145,35 @@ async fn ended(stop: &CancellationToken) -> anyhow::Result<()> {
 /// take between any two writes.
 async fn work(client: &Client, settings: &Settings, board: &Board) -> anyhow::Result<()> {
     let uid = broker::cluster_uid(client).await.context("failed to read the namespace kube-system")?;
+    let owner = owner::find(client).await.context("failed to read the ClusterRole linkspan-controller")?;
     let config = BrokerConfig {
+        owner: owner.clone(),
         version: crate::status::VERSION.to_owned(),
         overrides: settings.overrides.clone(),
         gateways: settings.gateways.clone(),
         policy: settings.policy.clone(),
         ..BrokerConfig::new(settings.cluster.clone(), uid)
     };
-    let exports = ServicesConfig { policy: settings.policy.clone(), ..ServicesConfig::new(settings.cluster.clone()) };
+    let exports = ServicesConfig {
+        policy: settings.policy.clone(),
+        owner: owner.clone(),
+        ..ServicesConfig::new(settings.cluster.clone())
+    };
     board.leading(Some(Leading { broker: config.status.subscribe(), services: exports.status.subscribe() }));
     tokio::select! {
         () = run_services(client.clone(), exports, std::future::pending()) => anyhow::bail!("the services part ended"),
         () = broker::run(client.clone(), config, std::future::pending()) => anyhow::bail!("the broker part ended"),
         never = coredns::follow(client.clone()) => match never {},
+        () = belong(client, owner.as_ref()) => anyhow::bail!("the ClusterRole linkspan-controller has been replaced"),
     }
+}
+
+/// Sees to it that what is made of imports goes with Linkspan; ends when it has to belong to something else.
+async fn belong(client: &Client, owner: Option<&OwnerReference>) {
+    if let Some(owner) = owner
+        && let Err(error) = owner::adopt(client, owner).await
+    {
+        tracing::warn!(%error, "some of what is made of imports will not go with Linkspan by itself");
+    }
+    owner::replaced(client, owner).await;
 }

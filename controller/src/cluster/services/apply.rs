@@ -5,6 +5,7 @@ use std::fmt::Debug;
 use k8s_openapi::NamespaceResourceScope;
 use k8s_openapi::api::core::v1::Service;
 use k8s_openapi::api::discovery::v1::EndpointSlice;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
 use kube::api::{Api, DeleteParams, Patch, PatchParams, Preconditions};
 use kube::core::Status;
 use kube::core::response::StatusCause;
@@ -52,12 +53,21 @@ enum Written {
 pub(super) struct Writer {
     client: Client,
     events: Teller,
+    /// What all that is made of imports belongs to.
+    owner: Option<OwnerReference>,
 }
 
 impl Writer {
-    pub(super) fn new(client: Client) -> Self {
+    pub(super) fn new(client: Client, owner: Option<OwnerReference>) -> Self {
         let events = Teller::new(client.clone(), REPORTER, None);
-        Self { client, events }
+        Self { client, events, owner }
+    }
+
+    /// The same object, as the owner's.
+    fn owned<K: Resource + Clone>(&self, object: &K) -> K {
+        let mut object = object.clone();
+        object.owner_references_mut().extend(self.owner.clone());
+        object
     }
 
     async fn tell(&self, object: &Object, news: &[News]) {
@@ -71,7 +81,7 @@ impl Writer {
 pub(super) async fn apply(writer: &Writer, actions: Vec<Action>) -> Applied {
     let mut applied = Applied::default();
     for action in actions {
-        let why = match timeout(PATIENCE, write(&writer.client, &action)).await {
+        let why = match timeout(PATIENCE, write(writer, &action)).await {
             Ok(Ok(written)) => {
                 info!("{action}");
                 if let (Action::ApplyExportStatus(_, news), Written::Now(object)) = (&action, &written) {
@@ -97,12 +107,13 @@ pub(super) async fn apply(writer: &Writer, actions: Vec<Action>) -> Applied {
     applied
 }
 
-async fn write(client: &Client, action: &Action) -> Result<Written, Error> {
+async fn write(writer: &Writer, action: &Action) -> Result<Written, Error> {
+    let client = &writer.client;
     match action {
         Action::ApplyRecord(record) => put(client, &**record, Object::Record).await,
-        Action::ApplyDerived(service) => put_derived(client, service).await,
-        Action::ApplySlice(slice) => put(client, &**slice, Object::Slice).await,
-        Action::ApplyImport(import) => put(client, &**import, Object::Import).await,
+        Action::ApplyDerived(service) => put_derived(client, writer.owned(&**service)).await,
+        Action::ApplySlice(slice) => put(client, &writer.owned(&**slice), Object::Slice).await,
+        Action::ApplyImport(import) => put(client, &writer.owned(&**import), Object::Import).await,
         Action::ApplyImportStatus(import) => put_status(client, &**import, Object::Import).await,
         Action::ApplyExportStatus(export, _) => put_status(client, &**export, Object::Export).await,
         Action::DeleteRecord(object) => delete::<ServiceRecord>(client, object, Kind::Record).await,
@@ -115,11 +126,11 @@ async fn write(client: &Client, action: &Action) -> Result<Written, Error> {
 /// The addresses of a lost derived Service are asked for again, for a while: the API server frees them a moment after
 /// the Service is gone. When somebody else has them, new ones are taken. Whatever else is wrong, they are kept for the next
 /// try.
-async fn put_derived(client: &Client, service: &Service) -> Result<Written, Error> {
+async fn put_derived(client: &Client, mut service: Service) -> Result<Written, Error> {
     let asks = service.spec.as_ref().is_some_and(|spec| spec.cluster_ips.is_some());
     let mut tries = TRIES_FOR_ADDRESS;
     loop {
-        match put(client, service, Object::Service).await {
+        match put(client, &service, Object::Service).await {
             Err(Error::Api(status)) if asks && is_about_addresses(&status) => {
                 if tries == 0 {
                     warn!(service = service.name_any(), reason = status.message, "a clusterset IP is lost for good");
@@ -132,7 +143,6 @@ async fn put_derived(client: &Client, service: &Service) -> Result<Written, Erro
         tries -= 1;
         sleep(PAUSE_FOR_ADDRESS).await;
     }
-    let mut service = service.clone();
     if let Some(spec) = &mut service.spec {
         (spec.cluster_ip, spec.cluster_ips) = (None, None);
     }
