@@ -121,6 +121,7 @@ soak: ## Carry one full TCP stream for ten minutes, through rekeys: does the rat
 bench-micro: ## Measure single stages: cipher, packets, lookups, names, judging a fleet, and planning its services
 	$(CARGO) bench --locked --bench stages
 	$(CARGO) bench --locked --package linkspan-tunnel --bench packet
+	$(CARGO) bench --locked --package linkspan-dns --bench answer
 	$(CARGO) bench --locked --bench fleet
 	$(CARGO) bench --locked --package linkspan-controller --bench services
 

@@ -33,11 +33,13 @@ pub enum Contender {
     Linkspan2,
     /// The same, with ends that know each other by virtual addresses: each packet is translated at both.
     LinkspanTranslated,
+    /// Linkspan with two lanes in a fleet of 500 peers with ten prefixes each, of which one talks.
+    LinkspanFleet,
 }
 
 impl Contender {
     /// All, in the order of the report.
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 8] = [
         Self::Bare,
         Self::WireguardGo,
         Self::Tailscale,
@@ -45,6 +47,7 @@ impl Contender {
         Self::Linkspan1,
         Self::Linkspan2,
         Self::LinkspanTranslated,
+        Self::LinkspanFleet,
     ];
 
     /// As it is called in reports and in `--only`.
@@ -57,6 +60,7 @@ impl Contender {
             Self::Linkspan1 => "linkspan-1-lane",
             Self::Linkspan2 => "linkspan-2-lanes",
             Self::LinkspanTranslated => "linkspan-translated",
+            Self::LinkspanFleet => "linkspan-500-peers",
         }
     }
 
@@ -75,7 +79,7 @@ impl Contender {
         let folder = tempfile::tempdir().context("making a folder for keys")?;
         let keys = [Keys::new()?, Keys::new()?];
         // What Linkspan is judged by is its memory with two peers.
-        let second = absent(1)?;
+        let second = if self == Self::LinkspanFleet { absent(499, 10)? } else { absent(1, 1)? };
         let mut processes = Vec::new();
         for (side, [own, other]) in [(Side::A, [&keys[0], &keys[1]]), (Side::B, [&keys[1], &keys[0]])] {
             match self {
@@ -89,7 +93,9 @@ impl Contender {
                     processes.push(vanilla(net, side, "boringtun-cli", &options, own, other, &folder)?);
                 }
                 Self::Linkspan1 => processes.push(linkspan(net, side, 1, [own, other], &second, &folder)?),
-                Self::Linkspan2 => processes.push(linkspan(net, side, 2, [own, other], &second, &folder)?),
+                Self::Linkspan2 | Self::LinkspanFleet => {
+                    processes.push(linkspan(net, side, 2, [own, other], &second, &folder)?);
+                }
                 Self::LinkspanTranslated => processes.push(translated(net, side, [own, other], &second, &folder)?),
             }
         }
@@ -104,7 +110,7 @@ impl Contender {
         match self {
             Self::Bare => "eth0".to_owned(),
             Self::WireguardGo | Self::Tailscale | Self::Boringtun => link(side),
-            Self::Linkspan1 | Self::Linkspan2 | Self::LinkspanTranslated => linkspan_link(side),
+            Self::Linkspan1 | Self::Linkspan2 | Self::LinkspanTranslated | Self::LinkspanFleet => linkspan_link(side),
         }
     }
 
@@ -123,19 +129,20 @@ impl Contender {
 /// Starts Linkspan at one end with `peers` peers, of which one could answer.
 pub fn linkspan_with_peers(net: &Net, peers: usize) -> Result<Tunnel> {
     let folder = tempfile::tempdir().context("making a folder for keys")?;
-    let process = linkspan(net, Side::A, 2, [&Keys::new()?, &Keys::new()?], &absent(peers - 1)?, &folder)?;
+    let process = linkspan(net, Side::A, 2, [&Keys::new()?, &Keys::new()?], &absent(peers - 1, 1)?, &folder)?;
     wait_for(|| net.ip(Side::A, &format!("link show dev {} up", linkspan_link(Side::A))).is_ok())
         .context("the link does not come up")?;
     Ok(Tunnel { processes: vec![process], folder })
 }
 
-/// So many peers that never call, as lines of a site file.
-fn absent(peers: usize) -> Result<String> {
+/// So many peers that never call, with so many prefixes each, as lines of a site file.
+fn absent(peers: usize, prefixes: usize) -> Result<String> {
     let mut lines = String::new();
     for number in 0..peers {
         let key = Keys::new()?.public;
-        let prefix = format!("10.{}.{}.0/24", 100 + number / 256, number % 256);
-        writeln!(lines, "  - {{ cluster: absent-{number}, publicKey: \"{key}\", allowedIPs: [{prefix}], lanes: 2 }}")?;
+        let prefix = |number: usize| format!("10.{}.{}.0/24", 100 + number / 256, number % 256);
+        let prefixes = (number * prefixes..(number + 1) * prefixes).map(prefix).collect::<Vec<_>>().join(", ");
+        writeln!(lines, "  - {{ cluster: absent-{number}, publicKey: \"{key}\", allowedIPs: [{prefixes}], lanes: 2 }}")?;
     }
     Ok(lines)
 }

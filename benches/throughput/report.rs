@@ -124,7 +124,7 @@ impl Record {
     fn result(&self) -> Vec<(&'static str, f64)> {
         let bound = self.bound_gbps();
         let tcp1 = self.median(SUBJECT, |sample| sample.tcp1_gbps);
-        let figures: [(&str, Option<f64>); 25] = [
+        let figures: [(&str, Option<f64>); 27] = [
             ("tcp1_gbps", tcp1),
             ("tcp4_gbps", self.median(SUBJECT, |sample| sample.tcp4_gbps)),
             ("bidir_gbps", self.median(SUBJECT, |sample| sample.bidir_gbps)),
@@ -137,6 +137,8 @@ impl Record {
             ("translated_tcp1", self.ratio(Contender::LinkspanTranslated, |sample| 1.0 / sample.tcp1_gbps)),
             ("translated_tcp4", self.ratio(Contender::LinkspanTranslated, |sample| 1.0 / sample.tcp4_gbps)),
             ("translated_udp64", self.ratio(Contender::LinkspanTranslated, |sample| 1.0 / sample.udp64_kpps)),
+            ("fleet_tcp1", self.ratio(Contender::LinkspanFleet, |sample| 1.0 / sample.tcp1_gbps)),
+            ("fleet_udp64", self.ratio(Contender::LinkspanFleet, |sample| 1.0 / sample.udp64_kpps)),
             ("udp1300_gbps", self.median(SUBJECT, |sample| sample.udp1300_gbps)),
             ("udp64_kpps", self.median(SUBJECT, |sample| sample.udp64_kpps)),
             ("udp64_vs_go", self.ratio_to_best_go(|sample| sample.udp64_kpps)),

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, ensure};
 use serde_json::Value;
 
 use crate::contender::{Contender, Tunnel};
@@ -14,8 +14,13 @@ use crate::{Plan, measure};
 const STEP: Duration = Duration::from_secs(10);
 /// What the tunnel may do before it counts: caches fill, and the kernel finds its windows.
 const WARM_UP: usize = 1;
+/// What the second half has at least of the first: a machine that others use takes some of it.
+const LEAST_RATE: f64 = 0.8;
+/// What memory may grow by.
+const MOST_GROWTH_MIB: f64 = 1.0;
 
-/// Carries one stream for `plan.seconds`, prints what was seen, and the line `RESULT`.
+/// Carries one stream for `plan.seconds`, prints what was seen, and the line `RESULT`; fails when the rate has dropped or memory
+/// has grown.
 pub fn run(contender: Contender, plan: Plan) -> Result<()> {
     let net = Net::new()?;
     let tunnel = contender.start(&net)?;
@@ -79,5 +84,7 @@ fn report(rates: &[f64], looks: &[Look]) -> Result<()> {
          soak_rekeys={rekeys} soak_rss_growth_mib={growth:.2} cores={}",
         measure::cores()
     );
+    ensure!(last >= first * LEAST_RATE, "the rate has dropped from {first:.2} to {last:.2} Gbit/s");
+    ensure!(growth <= MOST_GROWTH_MIB, "memory has grown by {growth:.1} MiB");
     Ok(())
 }

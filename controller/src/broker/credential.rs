@@ -14,8 +14,9 @@ use super::secret::Secret;
 use crate::api::names::{LABEL_MANAGED_BY, MANAGED_BY, SECRET_BROKER};
 use crate::members::ClusterId;
 
-/// How long a credential lives unless told otherwise: a cluster may lose its uplink for half as long.
-pub const LIFETIME: Duration = Duration::from_secs(30 * 24 * 3600);
+/// How long a credential lives unless told otherwise: a cluster may lose its uplink for half as long. It is the longest life
+/// that the broker allows (`deploy/broker/policy-tokens.yaml`).
+pub const LIFETIME: Duration = Duration::from_secs(90 * 24 * 3600);
 
 /// A Member's own credential for the broker.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -154,6 +155,12 @@ mod tests {
         assert_eq!(credential().renewal(), at(2000));
         assert!(credential().is_valid(at(2999)));
         assert!(!credential().is_valid(at(3000)));
+    }
+
+    #[test]
+    fn a_credential_lives_as_long_as_the_broker_allows() {
+        let policy = include_str!("../../../deploy/broker/policy-tokens.yaml");
+        assert!(policy.contains(&format!("object.spec.expirationSeconds <= {}", LIFETIME.as_secs())));
     }
 
     #[test]

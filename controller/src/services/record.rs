@@ -317,7 +317,7 @@ struct LeftOut {
 }
 
 /// What is wrong with an address that others cannot reach, as most are of pods of the host network.
-const ELSEWHERE: &str = "not in a Pod CIDR or Service CIDR";
+const ELSEWHERE: &str = "not in a Pod CIDR";
 
 impl LeftOut {
     fn takes(&mut self, site: Site<'_>, endpoint: &Endpoint) -> bool {

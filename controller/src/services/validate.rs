@@ -54,21 +54,23 @@ impl Default for Policy {
     }
 }
 
-/// Which addresses a Member may speak for.
+/// Which addresses a Member may speak for: those of its pods.
+///
+/// Nobody holds prefixes of services: two Members may have the same, and one may name this cluster's pods, nodes and
+/// services there. So what is in them is no endpoint; kube-proxy takes no ClusterIP for one either.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct MemberNetworks {
     /// Its cluster ID.
     pub cluster: String,
-    /// Its Pod CIDRs and Service CIDRs.
+    /// Its Pod CIDRs. It holds them, or others know them by its virtual addresses.
     pub prefixes: Vec<IpNet>,
 }
 
 impl MemberNetworks {
     /// Those of `member`. What is no CIDR counts for nothing.
     pub fn of(member: &Member) -> Self {
-        let texts = member.spec.pod_cidrs.iter().chain(&member.spec.service_cidrs);
-        let prefixes = texts.filter_map(|text| text.parse::<IpNet>().ok()).map(|net| net.trunc()).collect();
-        Self { cluster: member.spec.cluster_id.clone(), prefixes }
+        let prefixes = member.spec.pod_cidrs.iter().filter_map(|text| text.parse::<IpNet>().ok());
+        Self { cluster: member.spec.cluster_id.clone(), prefixes: prefixes.map(|net| net.trunc()).collect() }
     }
 
     /// Whether `address` is one of the Member's.

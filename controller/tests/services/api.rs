@@ -97,6 +97,15 @@ async fn row_3_short_names_and_columns_are_those_of_the_api() {
         let (columns, printed) = header(name).await;
         assert!(columns.starts_with("NAME ") && printed.contains("web"));
     }
+    // It asks the API server anew, and the next one has what it was told.
+    let kinds = shop.kubectl(&["api-resources", "--categories=multicluster", "-o", "name"]).await;
+    // ClusterProperties are in it, too, once a test has brought their kind.
+    let kinds: Vec<_> = kinds.lines().filter(|kind| kind.ends_with(".multicluster.x-k8s.io")).collect();
+    assert_eq!(kinds, ["serviceexports.multicluster.x-k8s.io", "serviceimports.multicluster.x-k8s.io"]);
+    let printed = shop.kubectl(&["get", "multicluster", "-n", "row-3", "-o", "name"]).await;
+    for object in ["serviceexport.multicluster.x-k8s.io/web", "serviceimport.multicluster.x-k8s.io/web"] {
+        assert!(printed.lines().any(|line| line == object), "{printed}");
+    }
 }
 
 #[tokio::test]

@@ -512,7 +512,7 @@ fn endpoints_outside_of_a_members_prefixes_are_left_out_and_told_and_take_no_oth
         }
         (addresses, told)
     };
-    let left_out = "1 of its endpoints are left out: endpoint address 8.8.8.8 is outside the Pod CIDRs and Service CIDRs of berlin";
+    let left_out = "1 of its endpoints are left out: endpoint address 8.8.8.8 is outside the Pod CIDRs of berlin";
     let (addresses, told) = copied(&berlin, &web);
     assert_eq!(addresses, ["10.9.0.7", "10.9.1.7"]);
     assert!(

@@ -212,7 +212,7 @@ fn a_service_of_host_network_pods_is_exported_without_endpoints_and_says_so() {
     case.slices = vec![slice(&["http 8080/TCP"], &["192.168.0.7", "192.168.0.8"])];
     let Outcome { record, valid, left_out } = case.outcome();
     assert_eq!(record.unwrap().slices, []);
-    let expected = "2 of 2 endpoints are not exported: 192.168.0.7 is not in a Pod CIDR or Service CIDR of c1, as that of a \
+    let expected = "2 of 2 endpoints are not exported: 192.168.0.7 is not in a Pod CIDR of c1, as that of a \
                     pod with hostNetwork: other clusters do not reach addresses of nodes";
     assert_eq!((valid.message.as_str(), left_out.as_str()), (expected, expected));
 }

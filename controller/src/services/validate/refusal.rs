@@ -75,7 +75,7 @@ pub enum Refusal {
         kind: &'static str,
     },
     /// An endpoint has an address that is not the Member's.
-    #[error("endpoint address {address} is outside the Pod CIDRs and Service CIDRs of {cluster}")]
+    #[error("endpoint address {address} is outside the Pod CIDRs of {cluster}")]
     ForeignAddress {
         /// The address.
         address: IpAddr,

@@ -240,10 +240,7 @@ fn loopback_link_local_multicast_and_foreign_addresses_are_refused() {
     assert_eq!(v4("169.254.169.254"), "ForbiddenAddress: endpoint address 169.254.169.254 is a link-local address");
     assert_eq!(v4("224.0.0.1"), "ForbiddenAddress: endpoint address 224.0.0.1 is a multicast address");
     assert_eq!(v4("255.255.255.255"), "ForbiddenAddress: endpoint address 255.255.255.255 is a reserved address");
-    assert_eq!(
-        v4("10.42.0.1"),
-        "ForeignAddress: endpoint address 10.42.0.1 is outside the Pod CIDRs and Service CIDRs of berlin"
-    );
+    assert_eq!(v4("10.42.0.1"), "ForeignAddress: endpoint address 10.42.0.1 is outside the Pod CIDRs of berlin");
     let v6 = |address: &str| address_refusal("IPv6", json!([address]));
     assert_eq!(v6("::"), "ForbiddenAddress: endpoint address :: is unspecified");
     assert_eq!(v6("::1"), "ForbiddenAddress: endpoint address ::1 is a loopback address");
@@ -266,10 +263,7 @@ fn foreign_endpoints_among_others_are_left_out_and_counted() {
     let left: Vec<_> = checked.slices[0].endpoints.iter().map(|endpoint| endpoint.addresses[0].to_string()).collect();
     assert_eq!(left, ["10.52.0.1"], "one address of another's is enough");
     let told = foreign.unwrap().to_string();
-    assert_eq!(
-        told,
-        "2 of its endpoints are left out: endpoint address 10.42.0.1 is outside the Pod CIDRs and Service CIDRs of berlin"
-    );
+    assert_eq!(told, "2 of its endpoints are left out: endpoint address 10.42.0.1 is outside the Pod CIDRs of berlin");
 }
 
 #[test]
@@ -314,17 +308,20 @@ fn row_60_reserved_keys_are_left_out_of_what_passes() {
 }
 
 #[test]
-fn a_members_networks_are_its_pod_and_service_cidrs() {
+fn a_members_networks_are_its_pod_cidrs_and_not_its_service_cidrs() {
     let member = serde_json::from_value(json!({
         "apiVersion": "linkspan.dev/v1alpha1", "kind": "Member", "metadata": { "name": "berlin" },
         "spec": {
             "clusterID": "berlin", "clusterUID": "u", "podCIDRs": ["10.52.0.1/16", "nonsense"],
-            "serviceCIDRs": ["10.53.0.0/16"]
+            "serviceCIDRs": ["10.53.0.0/16", "10.42.0.0/16", "192.168.7.0/24"]
         }
     }));
     let networks = MemberNetworks::of(&member.unwrap());
     let prefixes: Vec<_> = networks.prefixes.iter().map(IpNet::to_string).collect();
-    assert_eq!(prefixes, ["10.52.0.0/16", "10.53.0.0/16"]);
-    assert!(networks.contains(&"10.53.9.9".parse().unwrap()));
-    assert!(!networks.contains(&"10.54.0.1".parse().unwrap()));
+    assert_eq!(prefixes, ["10.52.0.0/16"]);
+    assert!(networks.contains(&"10.52.9.9".parse().unwrap()));
+    // Its own services, and what is said to be: pods and a node of another cluster.
+    for address in ["10.53.9.9", "10.42.0.7", "192.168.7.11", "10.54.0.1"] {
+        assert!(!networks.contains(&address.parse().unwrap()), "{address}");
+    }
 }

@@ -52,3 +52,48 @@ async fn evil_addresses_are_refused_by_every_importer_with_a_reason() {
     .await;
     importer.stop().await;
 }
+
+/// Nobody checks whose services' prefixes are, so that they must not make endpoints of what is in them.
+#[tokio::test]
+async fn service_prefixes_that_hold_the_importers_pods_node_and_services_make_no_endpoints() {
+    let mut importer = Cluster::new("importer-vips", "10.114.0.0/24").await;
+    importer.give_token(&new_token("importer-vips").await).await;
+    importer.start();
+    importer.wait_for("importer-vips", "Published", "True", "Published").await;
+    let (_, mallory) = joined("mallory-vips").await;
+    let members: Api<Member> = Api::namespaced(mallory.clone(), BROKER);
+    let records: Api<ServiceRecord> = Api::namespaced(mallory, BROKER);
+    let mut greedy = member("mallory-vips", "10.114.1.0/24", &key(114, 1));
+    let claimed = ["10.114.0.0/24", "198.18.114.0/24", "10.43.0.0/16"];
+    greedy.spec.service_cidrs = claimed.map(str::to_owned).into();
+    apply(&members, &greedy).await.unwrap();
+    let named = [("pod", "10.114.0.9"), ("node", "198.18.114.7"), ("api-server", "10.43.0.1")];
+    let mut mixed = record("mallory-vips", "default", "mixed", "10.114.1.9");
+    for (name, address) in named {
+        let evil = record("mallory-vips", "default", name, address);
+        mixed.spec.slices[0].endpoints.extend(evil.spec.slices[0].endpoints.clone());
+        apply(&records, &evil).await.unwrap();
+    }
+    apply(&records, &mixed).await.unwrap();
+    // The Member itself is used: two clusters may have the same services.
+    importer.wait_for("mallory-vips", "Ready", "True", "Ready").await;
+    for (name, address) in named {
+        let copy = format!("mallory-vips.default.{name}");
+        let message = importer.wait_for_record(&copy, "False", "ForeignAddress").await;
+        assert_eq!(message, format!("endpoint address {address} is outside the Pod CIDRs of mallory-vips"));
+        let copy = importer.records().get(&copy).await.unwrap();
+        assert_eq!(copy.spec.slices, [], "nothing of it can be used");
+    }
+    let message = importer.wait_for_record("mallory-vips.default.mixed", "True", "ForeignAddress").await;
+    assert!(message.contains("3 of its endpoints are left out"), "{message}");
+    let mixed = importer.records().get("mallory-vips.default.mixed").await.unwrap();
+    let endpoints = mixed.spec.slices.iter().flat_map(|slice| &slice.endpoints);
+    let left: Vec<_> = endpoints.flat_map(|endpoint| &endpoint.addresses).collect();
+    assert_eq!(left, ["10.114.1.9"], "its own pod");
+    eventually("all four are told", async || {
+        let message = importer.wait_for("mallory-vips", "Records", "False", "Refused").await;
+        message.starts_with("4 of its ServiceRecords are refused, whole or in part")
+    })
+    .await;
+    importer.stop().await;
+}
