@@ -142,7 +142,10 @@ fn absent(peers: usize, prefixes: usize) -> Result<String> {
         let key = Keys::new()?.public;
         let prefix = |number: usize| format!("10.{}.{}.0/24", 100 + number / 256, number % 256);
         let prefixes = (number * prefixes..(number + 1) * prefixes).map(prefix).collect::<Vec<_>>().join(", ");
-        writeln!(lines, "  - {{ cluster: absent-{number}, publicKey: \"{key}\", allowedIPs: [{prefixes}], lanes: 2 }}")?;
+        writeln!(
+            lines,
+            "  - {{ cluster: absent-{number}, publicKey: \"{key}\", allowedIPs: [{prefixes}], lanes: 2 }}"
+        )?;
     }
     Ok(lines)
 }

@@ -1,4 +1,4 @@
-//! Which of a peer's handshakes were answered, whichever lane they came to.
+//! Which of a peer's last handshakes were answered, whichever lane they came to.
 //!
 //! A handshake names its lane outside of what it proves, and each lane knows the newest time of its own handshakes only:
 //! one that was caught on its way to a lane could be sent to another. The ephemeral key is part of the proof, and new each

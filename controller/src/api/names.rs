@@ -6,7 +6,7 @@ pub const GROUP: &str = "linkspan.dev";
 pub const FIELD_MANAGER: &str = "linkspan";
 /// Who tells the controller's Events.
 pub const REPORTER: &str = "linkspan-controller";
-/// ClusterRole of the controller in `deploy/member`: what is made of imports belongs to it.
+/// ClusterRole and ClusterRoleBinding of the controller in `deploy/member`: what is made of imports belongs to them.
 pub const CLUSTER_ROLE: &str = "linkspan-controller";
 /// Who tells a node's Events.
 pub const REPORTER_NODE: &str = "linkspan-node";

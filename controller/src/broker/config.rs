@@ -34,8 +34,8 @@ pub struct BrokerConfig {
     pub heartbeat: Duration,
     /// How long a heartbeat counts.
     pub lease_duration: Duration,
-    /// What ClusterProperties belong to, so that they go with it; see [`owner`](crate::cluster::owner).
-    pub owner: Option<OwnerReference>,
+    /// What ClusterProperties belong to, so that they go with them; see [`owner`](crate::cluster::owner).
+    pub owners: Vec<OwnerReference>,
     /// Where the state of the broker part is told, for metrics and probes.
     pub status: watch::Sender<BrokerStatus>,
 }
@@ -59,7 +59,7 @@ impl BrokerConfig {
             credential_lifetime: credential::LIFETIME,
             heartbeat: Duration::from_secs(10),
             lease_duration: Duration::from_secs(40),
-            owner: None,
+            owners: Vec::new(),
             status: watch::Sender::default(),
         }
     }

@@ -39,16 +39,15 @@ pub(super) struct Foreign {
 }
 
 /// Says which cluster this is, and of which clusterset. What somebody else has made is left alone: KEP-2149 lets others
-/// make them. Gives back those that say something else. They go with `owner`.
+/// make them. Gives back those that say something else. They go with `owners`.
 pub(super) async fn set(
     client: &Client,
     cluster: &ClusterId,
     clusterset: &str,
-    owner: Option<&OwnerReference>,
+    owners: &[OwnerReference],
 ) -> Result<Vec<Foreign>, kube::Error> {
     let api = api(client);
     let mut foreign = Vec::new();
-    let owners: Vec<_> = owner.into_iter().collect();
     for (name, value) in [(PROPERTY_CLUSTER, cluster.as_str()), (PROPERTY_CLUSTERSET, clusterset)] {
         let there = api.get_opt(name).await?;
         if let Some(theirs) = there.as_ref().filter(|property| !is_ours(property)) {

@@ -344,7 +344,7 @@ impl Shell {
         }
         let (cluster, broker) = (&self.config.cluster, &session.credential.broker);
         let cleaned = join::clean_up(&session.client, &broker.namespace, cluster).await;
-        let told = match properties::set(&self.local, cluster, &broker.clusterset, self.config.owner.as_ref()).await {
+        let told = match properties::set(&self.local, cluster, &broker.clusterset, &self.config.owners).await {
             Err(kube::Error::Api(status)) if status.code == 404 => Ok(Told::NoKind),
             Ok(foreign) if foreign.is_empty() => Ok(Told::Yes),
             Ok(foreign) => Ok(Told::Otherwise(foreign)),

@@ -48,8 +48,8 @@ pub struct ServicesConfig {
     pub families: Vec<Family>,
     /// Who holds the controller's Lease: nothing is written unless we do. None: always write.
     pub leadership: Option<watch::Receiver<Holding>>,
-    /// What all that is made of imports belongs to, so that it goes with it; see [`owner`](super::owner).
-    pub owner: Option<OwnerReference>,
+    /// What all that is made of imports belongs to, so that it goes with them; see [`owner`](super::owner).
+    pub owners: Vec<OwnerReference>,
     /// Where the state of the loop is told, for metrics and probes.
     pub status: watch::Sender<ServicesStatus>,
 }
@@ -73,7 +73,7 @@ impl ServicesConfig {
             policy: Policy::default(),
             families: Vec::new(),
             leadership: None,
-            owner: None,
+            owners: Vec::new(),
             status: watch::Sender::default(),
         }
     }
@@ -90,10 +90,10 @@ impl ServicesConfig {
 /// # Assumptions
 /// One such loop writes at a time; see [`ServicesConfig::leadership`].
 pub async fn run(client: kube::Client, config: ServicesConfig, shutdown: impl Future<Output = ()>) {
-    let ServicesConfig { cluster_id, policy, families, mut leadership, owner, status } = config;
+    let ServicesConfig { cluster_id, policy, families, mut leadership, owners, status } = config;
     let mut world = World::new(Index::new(IndexConfig { cluster: cluster_id, policy, families }));
     let mut events = watch_all(&client).ready_chunks(BATCH);
-    let writer = Writer::new(client, owner);
+    let writer = Writer::new(client, owners);
     let mut shutdown = std::pin::pin!(shutdown);
     let mut tasks: JoinSet<(ServiceKey, Applied)> = JoinSet::new();
     let mut told = Instant::now();

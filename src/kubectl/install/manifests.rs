@@ -73,6 +73,9 @@ struct Kustomization {
     resources: Vec<String>,
     #[serde(default)]
     images: Vec<Image>,
+    /// The order of the files, which is ours as well.
+    #[serde(default, rename = "sortOptions")]
+    _sort_options: Value,
 }
 
 #[derive(Debug, Deserialize)]

@@ -11,12 +11,11 @@ use controller::cluster::watching::named;
 use controller::coredns::{Action, Custom, KEY_OVERRIDE, KEY_SERVER, Observed, plan};
 use futures::TryStreamExt as _;
 use futures::stream::{BoxStream, SelectAll};
-use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::core::v1::{ConfigMap, Namespace, Secret, Service};
 use kube::api::{DeleteParams, ObjectMeta, Patch, PatchParams, PostParams, Preconditions};
-use kube::runtime::watcher::{self, Event};
 use kube::core::PartialObjectMeta;
-use kube::{Api, Client, Resource};
+use kube::runtime::watcher::{self, Event};
+use kube::{Api, Client};
 
 use crate::roles::watched::{Kind, News, events_of};
 
@@ -28,11 +27,10 @@ const COREDNS: &str = "coredns";
 const CUSTOM: &str = "coredns-custom";
 /// Service of `linkspan dns`.
 const DNS: &str = "linkspan-dns";
-/// Deployment of this process.
-const DEPLOYMENT: &str = "linkspan-controller";
 
-/// How long the first failed write waits; each further one waits twice as long.
-const FIRST_RETRY: Duration = Duration::from_secs(1);
+/// How long the first failed write waits; each further one waits twice as long. Somebody else may have written at the same
+/// moment, and while Linkspan is being removed there is little time.
+const FIRST_RETRY: Duration = Duration::from_millis(50);
 /// Longest wait.
 const LAST_RETRY: Duration = Duration::from_secs(60);
 
@@ -69,7 +67,6 @@ enum Seen {
     Service(Event<Service>),
     Secret(Event<Secret>),
     Namespace(Event<PartialObjectMeta<Namespace>>),
-    Deployment(Event<PartialObjectMeta<Deployment>>),
 }
 
 struct Watched {
@@ -79,29 +76,8 @@ struct Watched {
     services: Kind<Service>,
     /// Whether there is a credential; the credential itself is not kept.
     credential: Kind<()>,
-    namespace: Home,
-    deployment: Home,
-}
-
-/// An object that is there for as long as Linkspan is to stay.
-#[derive(Default)]
-struct Home {
-    /// Whether it is being deleted.
-    terminating: Kind<bool>,
-    seen: bool,
-}
-
-impl Home {
-    fn take<K: Resource>(&mut self, event: Event<K>) -> News {
-        let news = self.terminating.take(event, |object| Some(object.meta().deletion_timestamp.is_some()));
-        self.seen |= !self.terminating.current.is_empty();
-        news
-    }
-
-    /// Whether it goes, or is gone. One that never was says nothing: the process runs in another way.
-    fn goes(&self) -> bool {
-        self.seen && self.terminating.current.values().all(|terminating| *terminating)
-    }
+    /// Linkspan's namespace while it is being deleted.
+    terminating: Kind<()>,
 }
 
 impl Watched {
@@ -112,15 +88,13 @@ impl Watched {
         events.push(events_of(Api::namespaced(client.clone(), SYSTEM_NAMESPACE), named(DNS), Seen::Service));
         events.push(events_of(Api::namespaced(client.clone(), SYSTEM_NAMESPACE), named(SECRET_BROKER), Seen::Secret));
         events.push(events_of(Api::all(client.clone()), named(SYSTEM_NAMESPACE), Seen::Namespace));
-        events.push(events_of(Api::namespaced(client.clone(), SYSTEM_NAMESPACE), named(DEPLOYMENT), Seen::Deployment));
         Self {
             events,
             corefile: Kind::default(),
             custom: Kind::default(),
             services: Kind::default(),
             credential: Kind::default(),
-            namespace: Home::default(),
-            deployment: Home::default(),
+            terminating: Kind::default(),
         }
     }
 
@@ -132,8 +106,9 @@ impl Watched {
                 Ok(Some(Seen::Custom(event))) => self.custom.take(event, Some),
                 Ok(Some(Seen::Service(event))) => self.services.take(event, Some),
                 Ok(Some(Seen::Secret(event))) => self.credential.take(event, |_| Some(())),
-                Ok(Some(Seen::Namespace(event))) => self.namespace.take(event),
-                Ok(Some(Seen::Deployment(event))) => self.deployment.take(event),
+                Ok(Some(Seen::Namespace(event))) => {
+                    self.terminating.take(event, |home| home.metadata.deletion_timestamp.map(drop))
+                }
                 Ok(None) => std::future::pending().await,
                 Err(error) => {
                     tracing::debug!(%error, "a watch is started anew");
@@ -151,8 +126,7 @@ impl Watched {
         if !(self.corefile.synced && self.custom.synced && self.services.synced && self.credential.synced) {
             return None;
         }
-        let stays = !self.namespace.goes() && !self.deployment.goes();
-        let wanted = stays && !self.credential.current.is_empty();
+        let wanted = self.terminating.current.is_empty() && !self.credential.current.is_empty();
         let data = |config: &ConfigMap| config.data.clone().unwrap_or_default();
         let custom = self.custom.current.values().next().map(|custom| Custom {
             data: data(custom),
@@ -227,30 +201,4 @@ fn addresses(service: &Service) -> Vec<IpAddr> {
     let all = spec.and_then(|spec| spec.cluster_ips.clone());
     let one = || spec.and_then(|spec| spec.cluster_ip.clone()).into_iter().collect();
     all.unwrap_or_else(one).iter().filter_map(|address| address.parse().ok()).collect()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn deployment(deleted: bool) -> PartialObjectMeta<Deployment> {
-        let at = deleted.then_some("2026-01-01T00:00:00Z");
-        let metadata = serde_json::json!({ "name": DEPLOYMENT, "deletionTimestamp": at });
-        serde_json::from_value(serde_json::json!({ "metadata": metadata })).expect("a Deployment's metadata")
-    }
-
-    #[test]
-    fn linkspan_goes_with_what_was_there_and_is_deleted() {
-        let mut home = Home::default();
-        let mut goes = |event| {
-            home.take(event);
-            home.goes()
-        };
-        assert!(!goes(Event::Init));
-        assert!(!goes(Event::<PartialObjectMeta<Deployment>>::InitDone), "nobody has made one");
-        assert!(!goes(Event::Apply(deployment(false))));
-        assert!(goes(Event::Apply(deployment(true))));
-        assert!(!goes(Event::Apply(deployment(false))), "it is made again");
-        assert!(goes(Event::Delete(deployment(false))));
-    }
 }

@@ -36,6 +36,9 @@ const RENEW: Duration = Duration::from_secs(1);
 /// How long giving the Lease back may take at the end.
 const LINGER: Duration = Duration::from_secs(1);
 
+/// After what time it is tried again to give objects their owners.
+const ADOPT_AGAIN: Duration = Duration::from_secs(60);
+
 /// What the command line and the ConfigMap tell.
 #[derive(Debug, Clone)]
 pub struct Settings {
@@ -145,18 +148,35 @@ async fn ended(stop: &CancellationToken) -> anyhow::Result<()> {
 /// take between any two writes.
 async fn work(client: &Client, settings: &Settings, board: &Board) -> anyhow::Result<()> {
     let uid = broker::cluster_uid(client).await.context("failed to read the namespace kube-system")?;
-    let owner = owner::find(client).await.context("failed to read the ClusterRole linkspan-controller")?;
+    loop {
+        let owners = owner::find(client).await.context("failed to read the ClusterRole linkspan-controller")?;
+        tokio::select! {
+            end = work_for(client, settings, board, &uid, &owners) => return end,
+            () = belong(client, &owners) => {
+                tracing::info!("what is made of imports belongs to other objects from now on: beginning anew");
+            }
+        }
+    }
+}
+
+async fn work_for(
+    client: &Client,
+    settings: &Settings,
+    board: &Board,
+    uid: &str,
+    owners: &[OwnerReference],
+) -> anyhow::Result<()> {
     let config = BrokerConfig {
-        owner: owner.clone(),
+        owners: owners.to_vec(),
         version: crate::status::VERSION.to_owned(),
         overrides: settings.overrides.clone(),
         gateways: settings.gateways.clone(),
         policy: settings.policy.clone(),
-        ..BrokerConfig::new(settings.cluster.clone(), uid)
+        ..BrokerConfig::new(settings.cluster.clone(), uid.to_owned())
     };
     let exports = ServicesConfig {
         policy: settings.policy.clone(),
-        owner: owner.clone(),
+        owners: owners.to_vec(),
         ..ServicesConfig::new(settings.cluster.clone())
     };
     board.leading(Some(Leading { broker: config.status.subscribe(), services: exports.status.subscribe() }));
@@ -164,16 +184,21 @@ async fn work(client: &Client, settings: &Settings, board: &Board) -> anyhow::Re
         () = run_services(client.clone(), exports, std::future::pending()) => anyhow::bail!("the services part ended"),
         () = broker::run(client.clone(), config, std::future::pending()) => anyhow::bail!("the broker part ended"),
         never = coredns::follow(client.clone()) => match never {},
-        () = belong(client, owner.as_ref()) => anyhow::bail!("the ClusterRole linkspan-controller has been replaced"),
     }
 }
 
 /// Sees to it that what is made of imports goes with Linkspan; ends when it has to belong to something else.
-async fn belong(client: &Client, owner: Option<&OwnerReference>) {
-    if let Some(owner) = owner
-        && let Err(error) = owner::adopt(client, owner).await
-    {
-        tracing::warn!(%error, "some of what is made of imports will not go with Linkspan by itself");
+async fn belong(client: &Client, owners: &[OwnerReference]) {
+    let adopt = async {
+        while !owners.is_empty()
+            && let Err(error) = owner::adopt(client, owners).await
+        {
+            tracing::warn!(%error, "some of what is made of imports would not go with Linkspan yet");
+            tokio::time::sleep(ADOPT_AGAIN).await;
+        }
+    };
+    tokio::select! {
+        () = owner::replaced(client, owners) => {}
+        () = async { adopt.await; std::future::pending().await } => {}
     }
-    owner::replaced(client, owner).await;
 }

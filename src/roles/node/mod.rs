@@ -44,7 +44,7 @@ const DAEMON_SET: &str = "linkspan-node";
 /// How long a process that stops asks the API server about its end: what it does not hear stays behind. The pod has 20 s to
 /// stop in. An API server takes the token of an account that is gone for up to 10 s, where it has taken it just before
 /// (`TokenSuccessCacheTTL` of kube-apiserver, which no flag changes).
-const LAST_WORDS: Duration = Duration::from_secs(12);
+const LAST_WORDS: Duration = Duration::from_secs(14);
 /// How often its token has to be refused in a row, and how long it waits in between: an API server that has just started
 /// refuses everybody for a moment, before it knows its accounts and roles.
 const DOUBTS: usize = 3;
@@ -105,7 +105,7 @@ pub(crate) async fn leave(context: &Context, settings: &Settings) -> AtExit {
         kept::remove(settings);
     } else if heard.contains(&Answer::NoRight) && !heard.contains(&Answer::Stays) {
         tracing::warn!(
-            "ServiceAccount linkspan-node is there and lacks its rights, so links, routes, rules and the key stay for the \
+            "ServiceAccount linkspan-node seems to be there without its rights, so links, routes, rules and the key stay for the \
              next start: apply deploy/member again, or delete the account with the rest"
         );
     }

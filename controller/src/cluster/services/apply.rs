@@ -54,19 +54,19 @@ pub(super) struct Writer {
     client: Client,
     events: Teller,
     /// What all that is made of imports belongs to.
-    owner: Option<OwnerReference>,
+    owners: Vec<OwnerReference>,
 }
 
 impl Writer {
-    pub(super) fn new(client: Client, owner: Option<OwnerReference>) -> Self {
+    pub(super) fn new(client: Client, owners: Vec<OwnerReference>) -> Self {
         let events = Teller::new(client.clone(), REPORTER, None);
-        Self { client, events, owner }
+        Self { client, events, owners }
     }
 
-    /// The same object, as the owner's.
+    /// The same object, as the owners'.
     fn owned<K: Resource + Clone>(&self, object: &K) -> K {
         let mut object = object.clone();
-        object.owner_references_mut().extend(self.owner.clone());
+        object.owner_references_mut().extend(self.owners.iter().cloned());
         object
     }
 

@@ -14,7 +14,7 @@ const ANSWER: usize = 1 << 15;
 /// A socket of the network namespace in which it was opened.
 ///
 /// The kernel handles a request inside `send`, and gives one answer to a question that is no listing: it is there when
-/// `send` returns, and nothing is left over for the next question.
+/// `send` returns.
 pub(super) struct Inquiry {
     socket: Socket,
 }
@@ -33,8 +33,12 @@ impl Inquiry {
         request.finalize();
         let mut bytes = vec![0; request.buffer_len()];
         request.serialize(&mut bytes);
-        self.socket.send(&bytes, 0)?;
         let mut answer = Vec::<u8>::with_capacity(ANSWER);
+        // What an earlier question that failed has left behind.
+        while self.socket.recv(&mut answer, libc::MSG_DONTWAIT).is_ok() {
+            answer.clear();
+        }
+        self.socket.send(&bytes, 0)?;
         self.socket.recv(&mut answer, libc::MSG_DONTWAIT)?;
         let answer = NetlinkMessage::<RouteNetlinkMessage>::deserialize(&answer).map_err(io::Error::other)?;
         match answer.payload {
