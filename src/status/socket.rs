@@ -109,6 +109,8 @@ async fn is_free(path: &Path) -> std::io::Result<bool> {
             Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::ConnectionRefused) => {
                 return Ok(true);
             }
+            // It ends at this very moment.
+            Err(error) if error.kind() == ErrorKind::ConnectionReset => {}
             Err(error) => return Err(error),
         }
         tokio::time::sleep(HELD_RETRY).await;
