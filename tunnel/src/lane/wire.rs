@@ -344,6 +344,44 @@ mod tests {
         assert!(done.is_ok_and(|status| status.success()), "{command}");
     }
 
+    /// A loopback link that lets a kilobyte a second through, so that what is sent stays in the send buffer.
+    ///
+    /// It has to end before its receiver does. What still waited in it would keep its namespace for hours, and reach a closed
+    /// port by and by: each answer to that stays in a buffer of the kernel's that all namespaces share, until nobody is
+    /// answered a ping any more.
+    struct SlowLink;
+
+    impl SlowLink {
+        fn new() -> Self {
+            run("tc qdisc add dev lo root tbf rate 8kbit burst 70000 limit 100000000");
+            Self
+        }
+    }
+
+    impl Drop for SlowLink {
+        fn drop(&mut self) {
+            run("tc qdisc del dev lo root");
+        }
+    }
+
+    /// A receiver, and where it is, in a network namespace of this thread's.
+    fn receiver() -> (UdpSocket, std::net::SocketAddr) {
+        nix::sched::unshare(nix::sched::CloneFlags::CLONE_NEWNET).expect("a network namespace needs root");
+        run("ip link set lo up");
+        let receiver = UdpSocket::bind(0).expect("a socket");
+        let port = receiver.port().expect("bound");
+        (receiver, (Ipv4Addr::LOCALHOST, port).into())
+    }
+
+    /// Sends until the send buffer is full.
+    fn fill(wire: &mut Wire, to: &Destination, together: bool) {
+        let full = (0..1000).any(|_| {
+            gather(wire, to, together);
+            wire.full().is_some()
+        });
+        assert!(full, "it never fills up");
+    }
+
     /// Lets 64 datagrams gather behind what is held, and leave if they can.
     fn gather(wire: &mut Wire, to: &Destination, together: bool) {
         wire.batch = Some(Batch {
@@ -364,24 +402,14 @@ mod tests {
 
     #[test]
     fn what_a_full_send_buffer_does_not_take_stays_until_there_is_room_or_its_place_is_needed() {
-        nix::sched::unshare(nix::sched::CloneFlags::CLONE_NEWNET).expect("a network namespace needs root");
-        run("ip link set lo up");
-        // Somebody has the port: nobody must answer that it is closed, as such answers would fill a buffer of the kernel's
-        // that all namespaces share.
-        let receiver = UdpSocket::bind(0).expect("a socket");
-        let port = receiver.port().expect("bound");
+        let (_receiver, port) = receiver();
         for together in [true, false] {
-            // What is sent stays in the buffer: the link lets a kilobyte a second through.
-            run("tc qdisc add dev lo root tbf rate 8kbit burst 70000 limit 100000000");
+            let slow = SlowLink::new();
             let socket = UdpSocket::bind(0).expect("a socket");
             let mut wire = Wire::new(socket, None, true, Arc::new(SharedLane::default()));
             let failed = |wire: &Wire| wire.shared.drops.get(Reason::SendFailed);
-            let to = wire.main.destination((Ipv4Addr::LOCALHOST, port).into(), None);
-            let full = (0..1000).any(|_| {
-                gather(&mut wire, &to, together);
-                wire.full().is_some()
-            });
-            assert!(full, "it never fills up");
+            let to = wire.main.destination(port, None);
+            fill(&mut wire, &to, together);
             let kept = wire.batch.as_ref().map(|batch| SIZE - batch.sent);
             assert!(kept.is_some_and(|kept| kept > 0), "{kept:?}");
             // The rest of the packet that was being cut has its room behind.
@@ -408,7 +436,7 @@ mod tests {
             let lost = failed(&wire);
             assert!((664..=704).contains(&lost), "each datagram counts: {lost}");
             gather(&mut wire, &to, together);
-            run("tc qdisc del dev lo root");
+            drop(slow);
             let end = Instant::now() + Duration::from_secs(5);
             while wire.main.wait_writable().is_err() {
                 assert!(Instant::now() < end, "no room");
@@ -422,23 +450,16 @@ mod tests {
 
     #[test]
     fn what_a_socket_with_room_refuses_is_dropped_and_what_waits_for_another_stays() {
-        nix::sched::unshare(nix::sched::CloneFlags::CLONE_NEWNET).expect("a network namespace needs root");
-        run("ip link set lo up");
-        let receiver = UdpSocket::bind(0).expect("a socket");
-        let port = receiver.port().expect("bound");
-        run("tc qdisc add dev lo root tbf rate 8kbit burst 70000 limit 100000000");
+        let (_receiver, port) = receiver();
+        let _slow = SlowLink::new();
         let [main, vanilla] = [(); 2].map(|()| UdpSocket::bind(0).expect("a socket"));
         let mut wire = Wire::new(main, Some(vanilla), true, Arc::new(SharedLane::default()));
         let failed = |wire: &Wire| wire.shared.drops.get(Reason::SendFailed);
-        let to = wire.main.destination((Ipv4Addr::LOCALHOST, port).into(), None);
+        let to = wire.main.destination(port, None);
         let full =
             (0..1000).any(|_| matches!(wire.transmit(&to, Port::Vanilla, &[0; SIZE], 1000, 0), Sent::Full { .. }));
         assert!(full && wire.full().is_none(), "nothing waits for it");
-        let full = (0..1000).any(|_| {
-            gather(&mut wire, &to, true);
-            wire.full().is_some()
-        });
-        assert!(full, "it never fills up");
+        fill(&mut wire, &to, true);
         // A message for the other socket, which is full as well, does not take its place.
         wire.send_now(&to, Port::Vanilla, &[7; 100]);
         assert_eq!((wire.full(), failed(&wire)), (Some(Port::Linkspan), 1));
