@@ -8,12 +8,9 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD as BASE64;
-use blake2::digest::consts::U16;
-use blake2::digest::{FixedOutput as _, KeyInit as _, Update as _};
-use blake2::{Blake2s256, Blake2sMac};
+use tunnel::config::PublicKey;
 
+use crate::mac;
 use crate::support::{Host, enter};
 
 /// A handshake initiation and a cookie reply have this many bytes and this type (WireGuard paper, section 5.4).
@@ -37,7 +34,7 @@ pub struct Flood {
 impl Flood {
     /// Floods `target`, whose public key is `key`, from `host`.
     pub fn start(host: &Host, target: &str, key: &str) -> Self {
-        let key = BASE64.decode(key).unwrap();
+        let key: PublicKey = key.parse().unwrap();
         let (namespace, target, counts) = (host.path(), target.to_owned(), Arc::new(Counts::default()));
         let shared = Arc::clone(&counts);
         let thread = std::thread::spawn(move || {
@@ -72,7 +69,7 @@ impl Drop for Flood {
     }
 }
 
-fn flood(target: &str, key: &[u8], counts: &Counts) {
+fn flood(target: &str, key: &PublicKey, counts: &Counts) {
     let bound = if target.starts_with('[') { "[::]:0" } else { "0.0.0.0:0" };
     let socket = UdpSocket::bind(bound).unwrap();
     socket.connect(target).unwrap();
@@ -98,22 +95,11 @@ fn flood(target: &str, key: &[u8], counts: &Counts) {
 }
 
 /// Type 1, a sender index, fields that decrypt to nothing, the first MAC, and no second one.
-fn initiation(key: &[u8], number: u32) -> [u8; INITIATION] {
+fn initiation(key: &PublicKey, number: u32) -> [u8; INITIATION] {
     let mut message = [0x5a; INITIATION];
     message[..4].copy_from_slice(&[1, 0, 0, 0]);
     message[4..8].copy_from_slice(&number.to_le_bytes());
-    let mac = mac1(key, &message[..116]);
-    message[116..132].copy_from_slice(&mac);
+    mac::sign(&mut message, key);
     message[132..].fill(0);
     message
-}
-
-/// Keyed BLAKE2s of 16 bytes, under the hash of a label and the responder's public key (section 5.4.4).
-fn mac1(key: &[u8], message: &[u8]) -> [u8; 16] {
-    let mut hash = Blake2s256::default();
-    hash.update(b"mac1----");
-    hash.update(key);
-    let mut mac = Blake2sMac::<U16>::new_from_slice(&hash.finalize_fixed()).expect("32 bytes are a key of BLAKE2s");
-    mac.update(message);
-    mac.finalize_fixed().into()
 }

@@ -4,6 +4,8 @@
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test that cannot go on has failed")]
 
 mod flood;
+#[path = "../../tunnel/tests/support/mac.rs"]
+mod mac;
 #[path = "../support/pings.rs"]
 mod pings;
 mod support;

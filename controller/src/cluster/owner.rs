@@ -53,14 +53,7 @@ where
 }
 
 fn reference<K: Resource<DynamicType = ()>>(object: &PartialObjectMeta<K>) -> Option<OwnerReference> {
-    let deleted = object.metadata.deletion_timestamp.is_some();
-    Some(OwnerReference {
-        api_version: K::api_version(&()).into_owned(),
-        kind: K::kind(&()).into_owned(),
-        name: object.metadata.name.clone()?,
-        uid: object.metadata.uid.clone().filter(|_| !deleted)?,
-        ..OwnerReference::default()
-    })
+    object.owner_ref(&()).filter(|_| object.metadata.deletion_timestamp.is_none())
 }
 
 /// Waits until there is another owner than those that are `known`. One that is gone is no other: so is Linkspan, then, or

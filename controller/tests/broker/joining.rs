@@ -85,10 +85,7 @@ async fn an_expired_credential_is_told_with_the_way_out() {
 
 #[tokio::test]
 async fn a_revoked_credential_is_told_and_a_new_token_heals_it() {
-    let mut cluster = Cluster::new("revoked", "10.124.0.0/24").await;
-    cluster.give_token(&new_token("revoked").await).await;
-    cluster.start();
-    cluster.wait_for("revoked", "Published", "True", "Published").await;
+    let mut cluster = Cluster::published("revoked", "10.124.0.0/24").await;
     token::remove_member(&admin().await, BROKER, &id("revoked"), DryRun::None).await.unwrap();
     cluster.wait_for("revoked", "Joined", "False", "CredentialRefused").await;
     cluster.give_token(&new_token("revoked").await).await;

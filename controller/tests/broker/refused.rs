@@ -14,8 +14,7 @@ use kube::{Api, Client};
 use serde_json::json;
 
 use super::support::{
-    BROKER, Cluster, LASTING, address, admin, aged, client, eventually, join_as, new_token, now, set_up_broker, start,
-    wanted,
+    BROKER, Cluster, LASTING, address, admin, aged, client, eventually, join_as, now, set_up_broker, start, wanted,
 };
 
 /// Takes from all Members of a broker what they may do there; gives back what gives it to them again.
@@ -102,10 +101,7 @@ async fn who_leaves_a_broker_that_refuses_it_gives_up_its_account_and_says_what_
 
 #[tokio::test]
 async fn a_leaving_that_stopped_when_it_had_given_up_its_rights_is_finished() {
-    let mut cluster = Cluster::new("halfway", "10.169.0.0/24").await;
-    cluster.give_token(&new_token("halfway").await).await;
-    cluster.start();
-    cluster.wait_for("halfway", "Published", "True", "Published").await;
+    let mut cluster = Cluster::published("halfway", "10.169.0.0/24").await;
     cluster.stop().await;
     let admin = admin().await;
     let bindings: Api<RoleBinding> = Api::namespaced(admin.clone(), BROKER);
@@ -120,10 +116,7 @@ async fn a_leaving_that_stopped_when_it_had_given_up_its_rights_is_finished() {
 
 #[tokio::test]
 async fn what_somebody_puts_on_all_leases_does_not_end_a_heartbeat() {
-    let mut cluster = Cluster::new("labelled", "10.173.0.0/24").await;
-    cluster.give_token(&new_token("labelled").await).await;
-    cluster.start();
-    cluster.wait_for("labelled", "Published", "True", "Published").await;
+    let mut cluster = Cluster::published("labelled", "10.173.0.0/24").await;
     let leases: Api<Lease> = Api::namespaced(admin().await, BROKER);
     let notes: serde_json::Map<_, _> = (0..9).map(|n| (format!("example.com/note-{n}"), "for all".into())).collect();
     let metadata = json!({ "labels": { "team": "network" }, "annotations": notes, "finalizers": ["example.com/kept"] });

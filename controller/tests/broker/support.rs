@@ -335,6 +335,15 @@ impl Cluster {
         Self::with_uid(cluster, pods, &format!("uid-{cluster}")).await
     }
 
+    /// One that has joined by a token of its own, and has told the broker of itself.
+    pub async fn published(cluster: &str, pods: &str) -> Self {
+        let mut joined = Self::new(cluster, pods).await;
+        joined.give_token(&new_token(cluster).await).await;
+        joined.start();
+        joined.wait_for(cluster, "Published", "True", "Published").await;
+        joined
+    }
+
     /// As [`Cluster::new`], with that UID of kube-system.
     pub async fn with_uid(cluster: &str, pods: &str, uid: &str) -> Self {
         Self::on(home(), &format!("home-{uid}"), cluster, pods, uid).await

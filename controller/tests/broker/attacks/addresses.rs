@@ -56,10 +56,7 @@ async fn evil_addresses_are_refused_by_every_importer_with_a_reason() {
 /// Nobody checks whose services' prefixes are, so that they must not make endpoints of what is in them.
 #[tokio::test]
 async fn service_prefixes_that_hold_the_importers_pods_node_and_services_make_no_endpoints() {
-    let mut importer = Cluster::new("importer-vips", "10.114.0.0/24").await;
-    importer.give_token(&new_token("importer-vips").await).await;
-    importer.start();
-    importer.wait_for("importer-vips", "Published", "True", "Published").await;
+    let mut importer = Cluster::published("importer-vips", "10.114.0.0/24").await;
     let (_, mallory) = joined("mallory-vips").await;
     let members: Api<Member> = Api::namespaced(mallory.clone(), BROKER);
     let records: Api<ServiceRecord> = Api::namespaced(mallory, BROKER);

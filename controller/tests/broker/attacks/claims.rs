@@ -8,7 +8,7 @@ use kube::Api;
 use kube::api::{DeleteParams, ListParams};
 
 use super::{Attack, NOTICED, assert_refused, key};
-use crate::support::{BROKER, Cluster, apply, eventually, id, joined, member, new_token, refusal, until_refused};
+use crate::support::{BROKER, Cluster, apply, eventually, id, joined, member, refusal, until_refused};
 
 /// The broker knows ages in whole seconds.
 const SECOND: Duration = Duration::from_millis(1100);
@@ -160,10 +160,7 @@ async fn no_member_can_take_the_brokers_address() {
 
 #[tokio::test]
 async fn a_newcomer_that_claims_anothers_prefix_or_key_is_refused_by_every_importer() {
-    let mut importer = Cluster::new("importer-claims", "10.116.0.0/24").await;
-    importer.give_token(&new_token("importer-claims").await).await;
-    importer.start();
-    importer.wait_for("importer-claims", "Published", "True", "Published").await;
+    let mut importer = Cluster::published("importer-claims", "10.116.0.0/24").await;
     let (_, mallory) = joined("mallory-overlap").await;
     let members: Api<Member> = Api::namespaced(mallory, BROKER);
     tokio::time::sleep(SECOND).await;
