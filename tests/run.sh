@@ -25,8 +25,8 @@ programs() {
 
 say() { printf 'tests: %s\n' "$*" >&2; }
 
-# run PROGRAM FOLDER ARGUMENT...
-run() { (cd "$2" && "$1" "${@:3}") 2>&1; }
+# run PROGRAM FOLDER ARGUMENT...: ends it when it hangs; the slowest take a third of that time. In its group, to be ended with it.
+run() { (cd "$2" && timeout --foreground --kill-after 30 40m "$1" "${@:3}") 2>&1; }
 
 # note LINE LOG STATUS: how a program has ended, and which of its tests are worth another try.
 note() {

@@ -112,7 +112,10 @@ go_peer() {
 }
 go_build() {
   command -v go >/dev/null || fail "$1 is written in Go, and no go command was found: install Go 1.26 or newer"
-  (cd "$tree/tests/peers/$2" && CGO_ENABLED=${cgo:-0} go build -trimpath -ldflags "-s -w ${4-}" -o "$out/$1" "$3")
+  # The compiler spends a quarter of its time on collecting garbage and on what debuggers read, which -s throws away. With these
+  # tags a program that needs C shares its packages with those that do not.
+  (cd "$tree/tests/peers/$2" && GOGC=800 CGO_ENABLED=${cgo:-0} go build -trimpath -tags netgo,osusergo \
+    -gcflags=all=-dwarf=false -ldflags "-s -w ${4-}" -o "$out/$1" "$3")
 }
 
 # cargo_tool NAME VERSION [OPTION]...: a program of crates.io, built with the toolchain of this tree.
@@ -124,31 +127,31 @@ cargo_build() {
 
 step_wireguard-go() { go_peer wireguard-go wireguard golang.zx2c4.com/wireguard; }
 step_tailscale-wireguard-go() { go_peer tailscale-wireguard-go tailscale github.com/tailscale/wireguard-go; }
-step_coredns() { go_peer coredns coredns .; }
-step_krew() { go_peer krew krew sigs.k8s.io/krew/cmd/krew; }
+step_coredns() { go_peer coredns cluster ./coredns; }
+step_krew() { go_peer krew cluster sigs.k8s.io/krew/cmd/krew; }
 # One of its backends is written in C.
-step_flannel() { cgo=1 go_peer flanneld flannel github.com/flannel-io/flannel '-extldflags=-static'; }
+step_flannel() { cgo=1 go_peer flanneld cluster github.com/flannel-io/flannel '-extldflags=-static'; }
 # Kubernetes takes its version from the linker; without one the programs misjudge each other.
 step_kubernetes() {
   local version major minor flags='' package name
-  version=$(sed -nE 's/^\s*k8s.io\/kubernetes (v[0-9.]+).*/\1/p' "$tree/tests/peers/kubernetes/go.mod")
-  [[ $version ]] || fail "tests/peers/kubernetes/go.mod does not say which version of k8s.io/kubernetes it wants"
+  version=$(sed -nE 's/^\s*k8s.io\/kubernetes (v[0-9.]+).*/\1/p' "$tree/tests/peers/cluster/go.mod")
+  [[ $version ]] || fail "tests/peers/cluster/go.mod does not say which version of k8s.io/kubernetes it wants"
   IFS=. read -r major minor _ <<<"${version#v}"
   for package in k8s.io/component-base/version k8s.io/client-go/pkg/version; do
     flags+="-X $package.gitVersion=$version -X $package.gitMajor=$major -X $package.gitMinor=$minor "
   done
-  go_peer etcd kubernetes go.etcd.io/etcd/server/v3
+  go_peer etcd cluster go.etcd.io/etcd/server/v3
   for name in kube-apiserver kubectl kube-controller-manager kube-scheduler kube-proxy kubelet; do
-    go_peer "$name" kubernetes "k8s.io/kubernetes/cmd/$name" "$flags"
+    go_peer "$name" cluster "k8s.io/kubernetes/cmd/$name" "$flags"
   done
 }
 # As Helm's own Makefile does; without, it takes every cluster for one of Kubernetes 1.20.
 step_helm() {
-  local mod=$tree/tests/peers/helm/go.mod version minor
-  version=$(sed -nE 's/^\s*(require )?helm.sh\/helm\/v3 (v[0-9.]+).*/\2/p' "$mod")
-  minor=$(sed -nE 's/^\s*k8s.io\/client-go v0\.([0-9]+).*/\1/p' "$mod")
-  [[ $version && $minor ]] || fail "tests/peers/helm/go.mod does not say which versions of Helm and of client-go it wants"
-  go_peer helm helm helm.sh/helm/v3/cmd/helm "-X helm.sh/helm/v3/internal/version.version=$version \
+  local mod=$tree/tests/peers/cluster/go.mod version minor
+  version=$(sed -nE 's/^\s*helm.sh\/helm\/v3 (v[0-9.]+).*/\1/p' "$mod")
+  minor=$(sed -nE 's/^\s*k8s.io\/kubernetes v1\.([0-9]+).*/\1/p' "$mod")
+  [[ $version && $minor ]] || fail "tests/peers/cluster/go.mod does not say which versions of Helm and of Kubernetes it wants"
+  go_peer helm cluster helm.sh/helm/v3/cmd/helm "-X helm.sh/helm/v3/internal/version.version=$version \
 -X helm.sh/helm/v3/pkg/lint/rules.k8sVersionMajor=1 -X helm.sh/helm/v3/pkg/lint/rules.k8sVersionMinor=$minor \
 -X helm.sh/helm/v3/pkg/chartutil.k8sVersionMajor=1 -X helm.sh/helm/v3/pkg/chartutil.k8sVersionMinor=$minor"
 }

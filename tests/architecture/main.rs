@@ -65,8 +65,7 @@ fn crates_depend_only_on_what_their_layer_knows() {
 
 #[test]
 fn hickory_is_named_in_two_files_of_dns() {
-    let files: Vec<_> =
-        sources().into_iter().filter(|file| file.names_crate("hickory")).map(|file| file.path).collect();
+    let files: Vec<_> = sources().iter().filter(|file| file.names_crate("hickory")).map(|file| &file.path).collect();
     assert!(files.iter().all(|path| path.starts_with("dns/src")), "hickory outside dns: {files:?}");
     assert!(files.len() <= HICKORY_FILES, "hickory in more than {HICKORY_FILES} files: {files:?}");
 }
@@ -150,7 +149,7 @@ fn the_scanner_sees_what_it_shall_and_spares_tests_comments_and_strings() {
 fn collect(pick: impl Fn(&Source) -> Vec<(usize, String)>) -> String {
     let mut report = String::new();
     for file in sources() {
-        for (line, what) in pick(&file) {
+        for (line, what) in pick(file) {
             writeln!(report, "{}:{line}: {what}", file.path).unwrap();
         }
     }

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
+use std::sync::LazyLock;
 
 use proc_macro2::{TokenStream, TokenTree};
 use syn::spanned::Spanned as _;
@@ -38,7 +39,13 @@ pub fn root() -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR"))
 }
 
-pub fn sources() -> Vec<Source> {
+/// All of them, parsed once for all tests.
+pub fn sources() -> &'static [Source] {
+    static PARSED: LazyLock<Vec<Source>> = LazyLock::new(parse_all);
+    &PARSED
+}
+
+fn parse_all() -> Vec<Source> {
     let root = root();
     let mut files = Vec::new();
     for folder in SOURCES {

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use anyhow::{Result, ensure};
-use testbed::Run;
+use testbed::{Run, parallel};
 
 use crate::joined::{BROKER, CLUSTERS, Joined, SYSTEM, deploy, eventually, once_coredns_knows};
 use crate::traces::{Traces, assert_no_object};
@@ -278,7 +278,8 @@ fn leaving_leaves_no_trace(joined: &mut Joined) -> Result<()> {
     joined.linkspan("paris", &["leave", "--wait=300"])?.done()?;
     let found = derived(joined, "paris")?;
     ensure!(found.is_empty(), "paris has left and still has {found:?}");
-    for name in CLUSTERS {
+    // Each waits for its pods to end.
+    parallel::map(CLUSTERS, |name| {
         let cluster = joined.cluster(name)?;
         cluster.kubectl(["delete", "-k", &deploy("member"), "--timeout=300s"])?.done()?;
         // The kinds are still there, and with them what all clusters have on the broker.
@@ -287,17 +288,17 @@ fn leaving_leaves_no_trace(joined: &mut Joined) -> Result<()> {
             let corefile = cluster.kubectl(["get", "configmaps", "-n", "kube-system", "-o", "yaml"])?.stdout()?;
             ensure!(!corefile.contains("clusterset"), "CoreDNS of {name} still forwards clusterset.local");
             Ok(())
-        })?;
-    }
+        })
+    })?;
     joined.cluster(BROKER)?.kubectl(["delete", "-k", &deploy("broker"), "--timeout=300s"])?.done()?;
-    for name in CLUSTERS {
+    parallel::map(CLUSTERS, |name| {
         let cluster = joined.cluster(name)?;
         cluster.kubectl(["delete", "-k", &deploy("crds"), "--timeout=300s"])?.done()?;
         let kinds = cluster.kubectl(["get", "crds", "-o", "name"])?.stdout()?;
         let ours = kinds.contains("linkspan") || kinds.contains("k8s.io");
         ensure!(!ours, "{name} still has {kinds}");
-        assert_no_object(cluster)?;
-    }
+        assert_no_object(cluster)
+    })?;
     eventually(|| Traces::of(&joined.bed)?.assert_as(&joined.before))
 }
 

@@ -16,7 +16,7 @@ mod leftovers;
 mod lock;
 mod network;
 mod node;
-mod parallel;
+pub mod parallel;
 mod pki;
 mod port;
 mod processes;
