@@ -131,11 +131,17 @@ step_coredns() { go_peer coredns cluster ./coredns; }
 step_krew() { go_peer krew cluster sigs.k8s.io/krew/cmd/krew; }
 # One of its backends is written in C.
 step_flannel() { cgo=1 go_peer flanneld cluster github.com/flannel-io/flannel '-extldflags=-static'; }
+# wanted MODULE: the version of a module that the clusters' programs are built from.
+wanted() {
+  local mod=tests/peers/cluster/go.mod version
+  version=$(sed -nE "s|^\s*$1 (v[0-9.]+).*|\1|p" "$tree/$mod")
+  [[ $version ]] || fail "$mod does not say which version of $1 it wants"
+  echo "$version"
+}
 # Kubernetes takes its version from the linker; without one the programs misjudge each other.
 step_kubernetes() {
   local version major minor flags='' package name
-  version=$(sed -nE 's/^\s*k8s.io\/kubernetes (v[0-9.]+).*/\1/p' "$tree/tests/peers/cluster/go.mod")
-  [[ $version ]] || fail "tests/peers/cluster/go.mod does not say which version of k8s.io/kubernetes it wants"
+  version=$(wanted k8s.io/kubernetes)
   IFS=. read -r major minor _ <<<"${version#v}"
   for package in k8s.io/component-base/version k8s.io/client-go/pkg/version; do
     flags+="-X $package.gitVersion=$version -X $package.gitMajor=$major -X $package.gitMinor=$minor "
@@ -147,10 +153,10 @@ step_kubernetes() {
 }
 # As Helm's own Makefile does; without, it takes every cluster for one of Kubernetes 1.20.
 step_helm() {
-  local mod=$tree/tests/peers/cluster/go.mod version minor
-  version=$(sed -nE 's/^\s*helm.sh\/helm\/v3 (v[0-9.]+).*/\1/p' "$mod")
-  minor=$(sed -nE 's/^\s*k8s.io\/kubernetes v1\.([0-9]+).*/\1/p' "$mod")
-  [[ $version && $minor ]] || fail "tests/peers/cluster/go.mod does not say which versions of Helm and of Kubernetes it wants"
+  local version kubernetes minor
+  version=$(wanted helm.sh/helm/v3)
+  kubernetes=$(wanted k8s.io/kubernetes)
+  IFS=. read -r _ minor _ <<<"$kubernetes"
   go_peer helm cluster helm.sh/helm/v3/cmd/helm "-X helm.sh/helm/v3/internal/version.version=$version \
 -X helm.sh/helm/v3/pkg/lint/rules.k8sVersionMajor=1 -X helm.sh/helm/v3/pkg/lint/rules.k8sVersionMinor=$minor \
 -X helm.sh/helm/v3/pkg/chartutil.k8sVersionMajor=1 -X helm.sh/helm/v3/pkg/chartutil.k8sVersionMinor=$minor"
