@@ -120,7 +120,7 @@ digest() { sha256sum "$1" | cut -d ' ' -f 1; }
 pack "$root" . >"$work/layer"
 layer=$(digest "$work/layer")
 mkdir -p "$work/archive/$layer"
-gzip -n -9 <"$work/layer" >"$work/archive/$layer/layer.tar"
+gzip -n -6 <"$work/layer" >"$work/archive/$layer/layer.tar"
 created=$(date -u -d "@$epoch" +%Y-%m-%dT%H:%M:%SZ)
 cat >"$work/config" <<JSON
 {"architecture":"$architecture","os":"linux","created":"$created","config":{"Entrypoint":["/usr/bin/linkspan"],"Env":["PATH=/usr/sbin:/usr/bin"],"WorkingDir":"/","Labels":{"org.opencontainers.image.title":"Linkspan","org.opencontainers.image.version":"$version","org.opencontainers.image.licenses":"Apache-2.0"}},"rootfs":{"type":"layers","diff_ids":["sha256:$layer"]},"history":[{"created":"$created","created_by":"deploy/image/pack.sh"}]}

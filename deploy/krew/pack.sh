@@ -34,5 +34,5 @@ install -m 644 "$top/LICENSE" "$work/LICENSE"
 mkdir -p "$folder"
 output=$folder/kubectl-linkspan-linux-$architecture.tar.gz
 tar --sort=name --mtime="@$epoch" --owner=0 --group=0 --numeric-owner --format=ustar -C "$work" -cf - LICENSE kubectl-linkspan |
-  gzip -n -9 >"$output"
+  gzip -n -6 >"$output"
 printf 'pack.sh: %s, %s kB\n' "$output" $(($(stat -c %s "$output") / 1000)) >&2
