@@ -8,6 +8,8 @@
 
 SHELL := /bin/bash
 CARGO ?= cargo
+# Where cargo puts what it builds.
+TARGET := $(or $(CARGO_TARGET_DIR),target)
 SETUP := tests/setup.sh
 
 # What tests/testbed needs to make Kubernetes clusters.
@@ -41,22 +43,23 @@ build: ## Build the release binary, target/release/linkspan
 lab: ## Join two sites on this machine and prove it, then two with equal CIDRs (needs root; ARGS="--sites 3 --nodes 2")
 	@$(SETUP) root packages
 	$(CARGO) build --release --locked
-	target/release/linkspan lab $(ARGS)
-	$(if $(ARGS),,target/release/linkspan lab --overlap)
+	$(TARGET)/release/linkspan lab $(ARGS)
+	$(if $(ARGS),,$(TARGET)/release/linkspan lab --overlap)
 
 cluster: ## Start two Kubernetes clusters on this machine, and say how to use them (needs root; ARGS=--overlap)
 	@$(SETUP) root packages $(CLUSTER_STEPS)
 	$(CARGO) build --locked --package linkspan-testbed
-	target/debug/testbed up $(ARGS)
+	$(TARGET)/debug/testbed up $(ARGS)
 
 cluster-down: ## Remove every trace of them
-	@[[ -x target/debug/testbed ]] || $(CARGO) build --locked --package linkspan-testbed
-	target/debug/testbed down
+	@[[ -x $(TARGET)/debug/testbed ]] || $(CARGO) build --locked --package linkspan-testbed
+	$(TARGET)/debug/testbed down
 
 test: ## Run all tests (needs root: they build network namespaces)
 	@$(SETUP) root packages
 	@# Both use one core for much of their time, when nothing has been built before.
-	@$(SETUP) wireguard-go boringtun-cli $(CLUSTER_STEPS) $(PACKAGING_STEPS) $(UI_STEPS) & setup=$$!; trap 'kill $$setup' INT TERM; \
+	@set -m; $(SETUP) wireguard-go boringtun-cli $(CLUSTER_STEPS) $(PACKAGING_STEPS) $(UI_STEPS) & setup=$$!; set +m; \
+	  trap 'kill -- -$$setup' INT TERM; \
 	  $(CARGO) test --workspace --locked --no-run; built=$$?; wait $$setup && exit $$built
 	CARGO=$(CARGO) tests/run.sh
 

@@ -17,17 +17,17 @@ export PATH=$PATH:/usr/local/go/bin:/usr/sbin:/sbin
 say() { printf 'setup: %s\n' "$*" >&2; }
 fail() { say "$*"; exit 1; }
 
-# command:Debian package
+# command:Debian package, or a file of it
 commands=(
   bridge:iproute2 cc:gcc curl:curl dig:bind9-dnsutils dnsperf:dnsperf ethtool:ethtool ip:iproute2 iperf3:iperf3
   iptables:iptables jq:jq man:man-db modprobe:kmod nft:nftables nsenter:util-linux ping:iputils-ping sysctl:procps tcpdump:tcpdump
-  wg:wireguard-tools
+  wg:wireguard-tools /usr/include/stdlib.h:libc6-dev
 )
-# The same for clusters, and files of packages that hold no command.
+# The same for clusters. Another package has a busybox, too, which is not static, as pods need it.
 cluster_commands=(
-  busybox:busybox-static cc:gcc conntrack:conntrack containerd:containerd ctr:containerd curl:curl dig:bind9-dnsutils
-  ip:iproute2 iperf3:iperf3 iptables:iptables nft:nftables nsenter:util-linux runc:runc socat:socat
-  /usr/lib/cni/bridge:containernetworking-plugins
+  cc:gcc conntrack:conntrack containerd:containerd ctr:containerd curl:curl dig:bind9-dnsutils ip:iproute2 iperf3:iperf3
+  iptables:iptables nft:nftables nsenter:util-linux runc:runc socat:socat /usr/include/stdlib.h:libc6-dev
+  /usr/lib/cni/bridge:containernetworking-plugins /usr/share/doc/busybox-static:busybox-static
 )
 
 step_root() {
@@ -89,12 +89,13 @@ build() {
   if [[ ! -x $file ]]; then
     mkdir -p "$cache"
     exec 9>"$cache/$name.lock"
-    flock 9 # another worktree may be at it
+    flock -n 9 || { say "waiting for another build of $name"; flock 9; }
+    rm -rf "$cache/$name".?????? # of a build that was killed
     if [[ ! -x $file ]]; then
       say "building $name (once; kept in $cache)"
       local start=$SECONDS
       out=$(mktemp -d "$cache/$name.XXXXXX")
-      "$@" || { rm -rf "$out"; fail "$name does not build; the lines above say why"; }
+      "$@" 9>&- || { rm -rf "$out"; fail "$name does not build; the lines above say why"; }
       rm -rf "${file%/*}"
       mv "$out" "${file%/*}"
       say "built $name in $((SECONDS - start)) s"

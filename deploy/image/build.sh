@@ -37,5 +37,5 @@ fi
 note "building for $target"
 name=${target//-/_}
 env "CC_$name=$compiler" "CARGO_TARGET_${name^^}_LINKER=$compiler" RUSTFLAGS="${RUSTFLAGS:-} $flags" \
-  "$cargo" build --release --locked --target "$target" --bin linkspan >&2
+  "$cargo" build --release --locked --target-dir "$top/target" --target "$target" --bin linkspan >&2
 "$strip" --strip-all -o "$output" "$top/target/$target/release/linkspan"

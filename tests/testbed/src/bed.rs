@@ -1,5 +1,6 @@
 //! Clusters that share a world, and everything that has to be removed after them.
 
+use std::env;
 use std::fs::{self, DirBuilder};
 use std::io;
 use std::os::unix::fs::DirBuilderExt as _;
@@ -186,8 +187,13 @@ fn check(specs: &[Spec]) -> Result<()> {
     for program in ["kube-apiserver", "flanneld", "coredns"] {
         programs::built(program)?;
     }
-    for program in ["/usr/bin/containerd", "/usr/sbin/runc", "/usr/lib/cni/bridge", "/bin/busybox"] {
-        if !Path::new(program).exists() {
+    // Programs of Docker are in other folders than those of Debian.
+    let on_path = |program: &str| {
+        let path = env::var_os("PATH").unwrap_or_default();
+        env::split_paths(&path).any(|folder| folder.join(program).exists())
+    };
+    for program in ["containerd", "runc", "/usr/lib/cni/bridge", "/bin/busybox"] {
+        if !on_path(program) {
             bail!("{program} is missing: run `tests/setup.sh cluster-packages`");
         }
     }
