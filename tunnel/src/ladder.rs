@@ -3,7 +3,7 @@
 use crate::config::Config;
 use crate::error::Error;
 use crate::io::steer::steer_by_lane;
-use crate::io::tun::{Queue, Segmentation, set_queue_length};
+use crate::io::tun::{self, Queue, Segmentation, set_queue_length};
 use crate::io::udp::UdpSocket;
 use crate::kernel::{Release, merged_udp_survives};
 
@@ -69,8 +69,9 @@ impl Ladder {
         let first = attach_first(config, &mut rungs)?;
         let mut queues = vec![first];
         while queues.len() < sockets.len() {
-            let queue = Queue::attach(&config.link, rungs.segmentation).map_err(|e| Error::tun(&config.link, e))?;
-            queues.push(queue);
+            let device = tun::open().map_err(Error::tun_device)?;
+            let queue = Queue::attach(device, &config.link, rungs.segmentation);
+            queues.push(queue.map_err(|e| Error::tun(&config.link, e))?);
         }
         if let Err(error) = set_queue_length(&config.link) {
             tracing::debug!(%error, link = config.link, "queue length stays at the kernel's default");
@@ -150,7 +151,8 @@ fn attach_first(config: &Config, rungs: &mut Rungs) -> Result<Queue, Error> {
     ];
     let mut last = None;
     for (_, segmentation) in tries.into_iter().filter(|(wanted, _)| *wanted) {
-        match Queue::attach(&config.link, segmentation) {
+        let device = tun::open().map_err(Error::tun_device)?;
+        match Queue::attach(device, &config.link, segmentation) {
             Ok(queue) => {
                 queue.persist().map_err(|e| Error::tun(&config.link, e))?;
                 rungs.segmentation = segmentation;

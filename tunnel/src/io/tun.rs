@@ -7,6 +7,9 @@ use std::os::unix::fs::OpenOptionsExt;
 
 use super::check;
 
+/// What TUN links are made of.
+pub const TUN_DEVICE: &str = "/dev/net/tun";
+
 /// Length of the virtio header in front of each packet (`struct virtio_net_hdr`, `linux/virtio_net.h`).
 pub const VNET_LEN: usize = 10;
 
@@ -31,6 +34,14 @@ pub enum Segmentation {
     TcpUdp,
 }
 
+/// Opens the device, for one queue.
+///
+/// # Errors
+/// `ENOENT` or `ENODEV` without it, `EPERM` where the control group of devices does not allow it.
+pub fn open() -> io::Result<File> {
+    OpenOptions::new().read(true).write(true).custom_flags(libc::O_NONBLOCK | libc::O_CLOEXEC).open(TUN_DEVICE)
+}
+
 /// One queue of a TUN link, non-blocking, owned by one lane.
 #[derive(Debug)]
 pub struct Queue {
@@ -38,18 +49,13 @@ pub struct Queue {
 }
 
 impl Queue {
-    /// Attaches one more queue to the link, creating the link when it is missing. A link that outlived its process is
-    /// adopted: it is persistent, so its addresses and routes hold while a new process starts.
+    /// Attaches one more queue, of a device that [`open`] gave, to the link, creating the link when it is missing. A link
+    /// that outlived its process is adopted: it is persistent, so its addresses and routes hold while a new process starts.
     ///
     /// # Errors
-    /// `ENOENT` or `ENODEV` without `/dev/net/tun`, `EPERM` without `CAP_NET_ADMIN`, `EINVAL` when a link of that name is
-    /// of another kind, `EBUSY` or `E2BIG` when other processes hold its queues.
-    pub fn attach(link: &str, segmentation: Segmentation) -> io::Result<Self> {
-        let file = OpenOptions::new()
-            .read(true)
-            .write(true)
-            .custom_flags(libc::O_NONBLOCK | libc::O_CLOEXEC)
-            .open("/dev/net/tun")?;
+    /// `EPERM` without `CAP_NET_ADMIN`, `EINVAL` when a link of that name is of another kind, `EBUSY` or `E2BIG` when other
+    /// processes hold its queues.
+    pub fn attach(device: File, link: &str, segmentation: Segmentation) -> io::Result<Self> {
         let mut flags = libc::IFF_TUN | libc::IFF_NO_PI | libc::IFF_MULTI_QUEUE;
         if segmentation != Segmentation::None {
             flags |= libc::IFF_VNET_HDR;
@@ -57,13 +63,13 @@ impl Queue {
         let mut request = request(link)?;
         request.ifr_ifru.ifru_flags = flags as libc::c_short;
         // SAFETY: TUNSETIFF reads and writes one `ifreq`, which `request` is.
-        check(unsafe { libc::ioctl(file.as_raw_fd(), libc::TUNSETIFF, &raw mut request) })?;
+        check(unsafe { libc::ioctl(device.as_raw_fd(), libc::TUNSETIFF, &raw mut request) })?;
         if segmentation != Segmentation::None {
             let length = VNET_LEN as libc::c_int;
             // SAFETY: TUNSETVNETHDRSZ reads one int.
-            check(unsafe { libc::ioctl(file.as_raw_fd(), libc::TUNSETVNETHDRSZ, &raw const length) })?;
+            check(unsafe { libc::ioctl(device.as_raw_fd(), libc::TUNSETVNETHDRSZ, &raw const length) })?;
         }
-        let queue = Self { file };
+        let queue = Self { file: device };
         queue.offer(segmentation)?;
         Ok(queue)
     }

@@ -197,7 +197,7 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
-    use crate::io::tun::Queue;
+    use crate::io::tun::{self, Queue};
     use crate::io::udp::UdpSocket;
     use crate::lane::Wire;
     use crate::packet::samples::Sample;
@@ -227,7 +227,8 @@ mod tests {
     fn what_the_kernel_refuses_is_written_piece_by_piece_until_merging_is_given_up() {
         nix::sched::unshare(nix::sched::CloneFlags::CLONE_NEWNET).expect("a network namespace needs root");
         let wire = Wire::new(UdpSocket::bind(0).expect("a socket"), None, true, Arc::new(SharedLane::default()));
-        let queue = Queue::attach("refuses0", Segmentation::TcpUdp).expect("a TUN link needs root");
+        let device = tun::open().expect("a TUN link needs /dev/net/tun");
+        let queue = Queue::attach(device, "refuses0", Segmentation::TcpUdp).expect("a TUN link needs root");
         let (inbox, outboxes) = Default::default();
         let links = Links { lane: 0, queue, wire, inbox, outboxes, now: Duration::ZERO };
         let mut delivery = Delivery::new(Segmentation::TcpUdp);
