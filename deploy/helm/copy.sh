@@ -8,7 +8,7 @@ copy() { # FOLDER FILE...
   local folder=$1; shift
   rm -rf "$folder" && mkdir -p "$folder" && cp "$@" "$folder/"
 }
-copy helm/linkspan/files/member member/{admission,controller-rbac,dns-rbac,node-rbac,roles}.yaml
+copy helm/linkspan/files/member member/{admission,controller-rbac,dns-rbac,node-rbac,quota,roles}.yaml
 copy helm/linkspan-crds/files crds/*_*.yaml
 copy helm/linkspan-broker/files broker/{namespace,policy-claims,policy-joining,policy-ownership,policy-tokens,quota,rbac}.yaml
 copy helm/linkspan/files/observability observability/{podmonitor,servicemonitor,prometheusrule}.yaml

@@ -1,5 +1,7 @@
 //! What lies in `deploy/`, as files: it parses, holds no secret, and gives pods no more than they need.
 
+use std::collections::BTreeSet;
+
 use super::*;
 
 /// All files below a folder, sorted.
@@ -157,4 +159,18 @@ fn controllers_and_name_servers_have_no_capability_and_are_drained_one_by_one() 
         assert_eq!((&deployment["replicas"], &budget["maxUnavailable"]), (&Value::from(2), &Value::from(1)), "{name}");
         assert_eq!(budget["selector"], deployment["selector"], "{name}");
     }
+}
+
+/// Some API servers refuse these classes in a namespace without a quota for them.
+#[test]
+fn a_quota_names_the_priority_classes_of_all_pods() {
+    let objects = base("deploy/member");
+    let classes =
+        objects.values().filter_map(|object| object["spec"]["template"]["spec"]["priorityClassName"].as_str());
+    let classes: BTreeSet<&str> = classes.collect();
+    assert_eq!(classes.len(), 2, "{classes:?}");
+    assert_eq!(
+        objects["ResourceQuota linkspan-system/linkspan-critical"]["spec"]["scopeSelector"]["matchExpressions"],
+        serde_json::json!([{ "scopeName": "PriorityClass", "operator": "In", "values": classes }])
+    );
 }

@@ -44,6 +44,7 @@ const MEMBER: Files = folder!("member":
     "namespace.yaml",
     "node-rbac.yaml",
     "node.yaml",
+    "quota.yaml",
     "roles.yaml",
 );
 
