@@ -90,7 +90,6 @@ fn main() -> Result<()> {
     net::remove_leftovers()?;
     let mut record = report::Record::new(plan);
     for round in 0..plan.rounds {
-        record.aead(bound::seal_and_open_seconds_per_bit());
         record.wake_up(bound::wake_up_seconds()?);
         for contender in order(&contenders, round) {
             let sample = measure::turn(contender, plan).with_context(|| format!("measuring {}", contender.name()))?;

@@ -8,15 +8,17 @@ use anyhow::{Context as _, Result, bail};
 use serde::Serialize;
 use serde_json::Value;
 
-use crate::Plan;
 use crate::contender::{self, Contender, Tunnel};
 use crate::net::{Net, Running, Side, finish};
+use crate::{Plan, bound};
 
 const IPERF_PORT: &str = "5201";
 const FLOOD_PORT: u16 = 5300;
 /// Offered packets per second, ending with as many as the sender can. Under overload a tunnel may deliver fewer than
 /// it could, so the best of all counts.
 const FLOOD_RATES: [u64; 4] = [150_000, 300_000, 600_000, 0];
+/// How long the cipher is measured before and after a TCP run.
+const CIPHER: Duration = Duration::from_millis(500);
 /// Kernel clock ticks per second in /proc (USER_HZ, the same on every Linux of today).
 const TICKS: f64 = 100.0;
 
@@ -25,6 +27,8 @@ const TICKS: f64 = 100.0;
 pub struct Sample {
     /// Gbit/s of TCP payload, one stream.
     pub tcp1_gbps: f64,
+    /// Core-seconds to seal and open one bit of that, measured before and after it.
+    pub aead_s_per_bit: f64,
     /// Core-seconds of the whole machine per gigabyte of that.
     pub cpu_s_per_gb: f64,
     /// Core-seconds of the two tunnel processes per gigabyte of that.
@@ -68,7 +72,7 @@ impl Sample {
 /// About how long [`turn`] takes.
 pub fn seconds_of_one_turn(plan: Plan) -> f64 {
     let floods = (FLOOD_RATES.len() + 2) as f64 * (plan.flood_seconds + 0.5);
-    f64::from(plan.seconds + 1) * 4.0 + floods + f64::from(plan.pings) * 0.01 + 5.0
+    f64::from(plan.seconds + 1) * 4.0 + 2.0 * CIPHER.as_secs_f64() + floods + f64::from(plan.pings) * 0.01 + 5.0
 }
 
 /// Starts a contender, measures everything once, and stops it.
@@ -79,15 +83,18 @@ pub fn turn(contender: Contender, plan: Plan) -> Result<Sample> {
     let bench = Bench { net: &net, contender, plan };
 
     let rtt_ms = median(&mut bench.ping(plan.pings, "0.01")?)?;
+    let cipher_before = bound::seal_and_open_seconds_per_bit(CIPHER)?;
     let before = Cost::now(&tunnel)?;
     let one = bench.tcp(&["-P", "1"])?;
     let cost = Cost::now(&tunnel)?.since(&before);
+    let aead_s_per_bit = f64::midpoint(cipher_before, bound::seal_and_open_seconds_per_bit(CIPHER)?);
     let tcp4_gbps = bench.tcp(&["-P", "4"])?.gbps;
     let bidir_gbps = bench.tcp(&["--bidir"])?.gbps;
     let mut loaded = bench.ping_under_load()?;
     let rtt_load_ms = median(&mut loaded)?;
     Ok(Sample {
         tcp1_gbps: one.gbps,
+        aead_s_per_bit,
         cpu_s_per_gb: cost.machine / one.gigabytes,
         process_cpu_s_per_gb: cost.processes / one.gigabytes,
         busy: cost.machine / cost.wall / cores() as f64,

@@ -18,7 +18,6 @@ const SUBJECT: Contender = Contender::Linkspan2;
 #[derive(Debug)]
 pub struct Record {
     plan: Plan,
-    aead: Vec<f64>,
     wake_ups: Vec<f64>,
     rss100: Option<f64>,
     idle: BTreeMap<Contender, f64>,
@@ -30,19 +29,7 @@ type Figure = fn(&Sample) -> f64;
 impl Record {
     /// Nothing yet.
     pub fn new(plan: Plan) -> Self {
-        Self {
-            plan,
-            aead: Vec::new(),
-            wake_ups: Vec::new(),
-            rss100: None,
-            idle: BTreeMap::new(),
-            samples: BTreeMap::new(),
-        }
-    }
-
-    /// Adds a measurement of the AEAD library, in core-seconds per bit.
-    pub fn aead(&mut self, seconds_per_bit: f64) {
-        self.aead.push(seconds_per_bit);
+        Self { plan, wake_ups: Vec::new(), rss100: None, idle: BTreeMap::new(), samples: BTreeMap::new() }
     }
 
     /// Adds a measurement of how long a thread on an idle core takes to wake up, in seconds.
@@ -112,7 +99,6 @@ impl Record {
             "cores": cores(),
             "rounds": self.plan.rounds,
             "seconds": self.plan.seconds,
-            "aead_seconds_per_bit": self.aead,
             "wake_up_seconds": self.wake_ups,
             "samples": samples,
         });
@@ -122,15 +108,15 @@ impl Record {
 
     /// The figures that the project is judged by. A key is missing when a contender did not run.
     fn result(&self) -> Vec<(&'static str, f64)> {
-        let bound = self.bound_gbps();
+        let bounds = self.bounds_gbps();
         let tcp1 = self.median(SUBJECT, |sample| sample.tcp1_gbps);
         let figures: [(&str, Option<f64>); 27] = [
             ("tcp1_gbps", tcp1),
             ("tcp4_gbps", self.median(SUBJECT, |sample| sample.tcp4_gbps)),
             ("bidir_gbps", self.median(SUBJECT, |sample| sample.bidir_gbps)),
             ("one_lane_tcp1_gbps", self.median(Contender::Linkspan1, |sample| sample.tcp1_gbps)),
-            ("bound_gbps", bound),
-            ("share_of_bound", tcp1.zip(bound).map(|(tcp1, bound)| tcp1 / bound)),
+            ("bound_gbps", median(bounds.clone())),
+            ("share_of_bound", self.share_of_bound(&bounds)),
             ("vs_wireguard_go", self.ratio(Contender::WireguardGo, |sample| sample.tcp1_gbps)),
             ("vs_tailscale", self.ratio(Contender::Tailscale, |sample| sample.tcp1_gbps)),
             ("vs_boringtun_cli", self.ratio(Contender::Boringtun, |sample| sample.tcp1_gbps)),
@@ -157,10 +143,18 @@ impl Record {
         figures.into_iter().filter_map(|(key, value)| Some((key, round(value?)))).collect()
     }
 
-    fn bound_gbps(&self) -> Option<f64> {
+    /// The bound of each round, by what the cipher took beside the subject's stream and the bare stack took in that round.
+    fn bounds_gbps(&self) -> Vec<f64> {
+        let of = |contender| self.samples.get(&contender).map_or(&[][..], Vec::as_slice);
+        let pairs = of(SUBJECT).iter().zip(of(Contender::Bare));
         // Per gigabyte to per bit.
-        let stack = self.median(Contender::Bare, |sample| sample.cpu_s_per_gb)? / 8e9;
-        Some(bound::gbps(cores(), median(self.aead.clone())?, stack))
+        pairs.map(|(own, bare)| bound::gbps(cores(), own.aead_s_per_bit, bare.cpu_s_per_gb / 8e9)).collect()
+    }
+
+    /// The median over the rounds of the subject's share of the bound of its round.
+    fn share_of_bound(&self, bounds: &[f64]) -> Option<f64> {
+        let own = self.samples.get(&SUBJECT)?;
+        median(own.iter().zip(bounds).map(|(own, bound)| own.tcp1_gbps / bound).collect())
     }
 
     fn rtt_bound_ms(&self) -> Option<f64> {
