@@ -14,7 +14,7 @@ use crate::kubectl::contexts::{Contexts, Target};
 use crate::kubectl::install::Steps;
 use crate::kubectl::install::objects::DryRun;
 use crate::kubectl::install::tokens::{self, Order};
-use crate::kubectl::output::Format;
+use crate::kubectl::output::{Format, Progress};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -183,7 +183,12 @@ async fn create(args: Create) -> anyhow::Result<()> {
         ..args.issue.order(args.cluster, args.lifetime, replace)?
     };
     let work = async |target: Target| match args.trial.dry_run {
-        DryRun::None => tokens::show(&tokens::create(&target, &order).await?, args.output),
+        DryRun::None => {
+            let progress = Progress::start(format!("making a join token of {}", order.cluster));
+            let token = tokens::create(&target, &order).await?;
+            drop(progress);
+            tokens::show(&token, args.output)
+        }
         dry_run => tokens::rehearse(&mut Steps::new(target, dry_run, args.output), &order).await,
     };
     args.broker.work(work).await

@@ -1,6 +1,8 @@
 //! Clients of the broker's API server.
 
+use std::collections::BTreeSet;
 use std::net::IpAddr;
+use std::time::Duration;
 
 use data_encoding::BASE64;
 use kube::config::AuthInfo;
@@ -42,10 +44,26 @@ pub(super) fn connect(broker: &BrokerAddress, token: &Secret) -> Result<Client, 
     client::connect(config).map_err(|error| ConnectError::Client(Box::new(error)))
 }
 
-/// The IP address in the URL of an API server; none where it has a name.
-pub(super) fn address(server: &str) -> Option<IpAddr> {
+/// Longest wait for the addresses of a name.
+const LOOKUP: Duration = Duration::from_secs(2);
+
+/// The addresses at which the API server of a URL is called: the one in it, or those that its name has now. None where that
+/// cannot be told.
+pub(super) async fn addresses(server: &str) -> BTreeSet<IpAddr> {
+    let Some(host) = host(server) else { return BTreeSet::new() };
+    if let Ok(address) = host.parse() {
+        return BTreeSet::from([address]);
+    }
+    match tokio::time::timeout(LOOKUP, tokio::net::lookup_host((host.as_str(), 0))).await {
+        Ok(Ok(found)) => found.map(|at| at.ip()).collect(),
+        _ => BTreeSet::new(),
+    }
+}
+
+/// The name or address in the URL of an API server.
+fn host(server: &str) -> Option<String> {
     let url = Config::new(server.parse().ok()?).cluster_url;
-    url.host()?.trim_start_matches('[').trim_end_matches(']').parse().ok()
+    Some(url.host()?.trim_start_matches('[').trim_end_matches(']').to_owned())
 }
 
 /// The certificates in a PEM text, as DER (RFC 7468).
@@ -64,13 +82,18 @@ fn certificates(pem: &str) -> Result<Vec<Vec<u8>>, ConnectError> {
 mod tests {
     use super::*;
 
-    #[test]
-    fn the_address_of_a_broker_is_known_where_its_url_has_one() {
-        let known = |server| address(server).map(|address| address.to_string());
-        assert_eq!(known("https://192.168.7.11:6443").as_deref(), Some("192.168.7.11"));
-        assert_eq!(known("https://[2001:db8::7]:6443/k8s").as_deref(), Some("2001:db8::7"));
-        for nameless in ["https://broker.example:6443", "", "::"] {
-            assert_eq!(known(nameless), None, "{nameless}");
+    #[tokio::test]
+    async fn a_broker_has_the_address_in_its_url_or_those_of_its_name() {
+        for (server, address) in [
+            ("https://192.168.7.11:6443", "192.168.7.11"),
+            ("https://[2001:db8::7]:6443/k8s", "2001:db8::7"),
+            ("https://localhost:6443", "127.0.0.1"),
+        ] {
+            let known = addresses(server).await;
+            assert!(known.contains(&address.parse().unwrap()), "{server}: {known:?}");
+        }
+        for unknown in ["https://broker.invalid:6443", "", "::"] {
+            assert_eq!(addresses(unknown).await, BTreeSet::new(), "{unknown}");
         }
     }
 

@@ -1,10 +1,16 @@
 //! What the own Member says of its connection to the broker.
 
+use std::collections::BTreeSet;
+use std::net::IpAddr;
+
 use k8s_openapi::jiff::Timestamp;
 
 use super::lease::Rival;
 use super::properties::Foreign;
 use crate::members::condition::{Finding, Holds};
+
+/// Most addresses of the broker that are remembered.
+const MOST_ADDRESSES: usize = 16;
 
 /// Whether this cluster has joined, and how it stands with the broker.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -66,6 +72,8 @@ pub(super) enum Told {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Connection {
     pub joined: Joined,
+    /// Addresses at which the broker has been called.
+    pub addresses: BTreeSet<IpAddr>,
     pub hold: Hold,
     /// Since when the broker cannot be reached, and why.
     pub unreachable: Option<(Timestamp, String)>,
@@ -81,10 +89,19 @@ impl Connection {
         let message = "the controller has just started".to_owned();
         Self {
             joined: Joined::No { reason: "Starting", message },
+            addresses: BTreeSet::new(),
             hold: Hold::Unknown,
             unreachable: None,
             refused: None,
             told: Told::Unknown,
+        }
+    }
+
+    /// Takes note of the addresses that the broker has now. A name may have others each time that it is asked for them.
+    pub fn called_at(&mut self, now: BTreeSet<IpAddr>) {
+        self.addresses.extend(&now);
+        if self.addresses.len() > MOST_ADDRESSES {
+            self.addresses = now.into_iter().take(MOST_ADDRESSES).collect();
         }
     }
 

@@ -11,8 +11,7 @@ use kube::ResourceExt as _;
 use super::action::Action;
 use super::apply::Outcome;
 use super::config::BrokerConfig;
-use super::connect;
-use super::connection::{Connection, Joined};
+use super::connection::Connection;
 use super::down::{self, Other};
 use super::store::Store;
 use super::up;
@@ -238,10 +237,8 @@ fn own_metadata(world: &World, pass: &Pass<'_>) -> ObjectMeta {
     // Without a broker, what was known of it stays.
     let before = |key: &str| world.members.get(&name)?.annotations().get(key).cloned();
     let joined = on_broker.or_else(|| before(ANNOTATION_JOINED_AT));
-    let address = match &pass.connection.joined {
-        Joined::Yes { server, .. } => connect::address(server).map(|address| address.to_string()),
-        Joined::No { .. } => before(ANNOTATION_BROKER_ADDRESS),
-    };
+    let known: Vec<String> = pass.connection.addresses.iter().map(IpAddr::to_string).collect();
+    let address = if known.is_empty() { before(ANNOTATION_BROKER_ADDRESS) } else { Some(known.join(",")) };
     let allowed: Vec<String> = pass.config.overrides.allowed.iter().map(IpNet::to_string).collect();
     // One that is there is emptied, not left behind.
     let allowed = (!allowed.is_empty() || before(ANNOTATION_ALLOWED_PREFIXES).is_some()).then(|| allowed.join(","));

@@ -1,6 +1,7 @@
 //! Deletions of which it does not matter who was first.
 
 use std::fmt::Debug;
+use std::time::Duration;
 
 use k8s_openapi::api::core::v1::ObjectReference;
 use kube::api::{DeleteParams, ListParams};
@@ -11,6 +12,11 @@ use crate::api::ServiceRecord;
 use crate::api::names::LABEL_CLUSTER;
 use crate::members::ClusterId;
 
+/// How long an API server may take the credential of an account that is gone: what it has found of a token it believes for
+/// ten seconds (`TokenSuccessCacheTTL` of kube-apiserver), and it hears of the end of an account soon. Rights are given by
+/// the account's name; so within that time there must not be another one of that name.
+pub const FORGOTTEN: Duration = Duration::from_secs(12);
+
 /// Whether something is done, as kubectl's `--dry-run` says it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum DryRun {
@@ -20,6 +26,11 @@ pub enum DryRun {
     Client,
     /// The API server checks everything and stores nothing.
     Server,
+}
+
+/// Whether one of these objects is an account, whose credential is believed for a time ([`FORGOTTEN`]).
+pub fn has_account(deleted: &[ObjectReference]) -> bool {
+    deleted.iter().any(|object| object.kind.as_deref() == Some("ServiceAccount"))
 }
 
 /// An object of this kind, by its name.

@@ -23,7 +23,7 @@ use super::session::{BeatError, Session, TIMEOUT};
 use super::status::{Contact, WorkCounts};
 use super::watch::{self, Inputs};
 use super::world::{Key, World};
-use super::{describe, properties};
+use super::{connect, describe, properties};
 use crate::api::names::{FIELD_MANAGER, REPORTER, SECRET_BROKER, SECRET_JOIN};
 use crate::events::Teller;
 
@@ -309,6 +309,7 @@ impl Shell {
                 self.connection.joined = Joined::Yes { server, expires };
                 self.connection.unreachable = None;
                 self.connection.hold = hold;
+                self.connection.called_at(connect::addresses(&session.credential.broker.server).await);
                 self.contact.answered(now.wall);
                 self.refused = None;
                 if was_failing {

@@ -15,9 +15,9 @@ use serde::de::DeserializeOwned;
 
 use super::account::{self, ANNOTATION_EXPIRES, MEMBER_ROLE};
 use super::join_token::{BrokerAddress, JoinToken};
-use super::remove::{DryRun, reference, remove, remove_records};
+use super::remove::{DryRun, FORGOTTEN, has_account, reference, remove, remove_records};
 use super::secret::Secret;
-use super::{describe, lease};
+use super::{describe, lease, policies};
 use crate::api::Member;
 use crate::api::names::{LABEL_CLUSTER, LABEL_MANAGED_BY, MANAGED_BY};
 use crate::members::ClusterId;
@@ -72,6 +72,17 @@ pub enum TokenError {
     /// The broker is not set up.
     #[error("there is no broker in namespace {0}: apply deploy/crds and deploy/broker first")]
     NoBroker(String),
+    /// Members would not be kept from each other's objects.
+    #[error(
+        "ValidatingAdmissionPolicy {policy} is missing, has no binding, or is for another namespace than {namespace}: \
+         without it a Member could write what is others'; apply deploy/broker again"
+    )]
+    Unprotected {
+        /// Namespace of the broker.
+        namespace: String,
+        /// The policy.
+        policy: &'static str,
+    },
     /// The API server refused, or cannot be reached.
     #[error("failed to {action}: {}", describe(source))]
     Api {
@@ -122,10 +133,10 @@ pub struct Prepared {
 ///
 /// `client` is an administrator's client of the broker. Where a cluster of that ID has been joined, it takes until its
 /// next heartbeat (10 s) to see that it is alive, and as long as a heartbeat counts (40 s) to see that it is not: no clock
-/// but the own one is believed.
+/// but the own one is believed. Where there was an earlier token or credential, it takes [`FORGOTTEN`] until there is a new one.
 ///
 /// # Errors
-/// A cluster of that ID is alive; the broker is not set up; its API server refused.
+/// A cluster of that ID is alive; the broker is not set up, or not protected; its API server refused.
 pub async fn create(client: &Client, wanted: &Wanted, now: Timestamp) -> Result<JoinToken, TokenError> {
     let cluster = &wanted.cluster;
     let apis = Apis::new(client, &wanted.broker.namespace, DryRun::None);
@@ -165,7 +176,8 @@ pub async fn list(client: &Client, namespace: &str, now: Timestamp) -> Result<Ve
     Ok(infos)
 }
 
-/// Ends the join token of a cluster. Who has joined with it stays joined. Tells what was deleted, or would be.
+/// Ends the join token of a cluster. Who has joined with it stays joined. Tells what was deleted, or would be. After
+/// [`FORGOTTEN`], a copy of it is of no use even where a new one is made.
 ///
 /// # Errors
 /// The broker is not set up, or its API server refused.
@@ -181,7 +193,7 @@ pub async fn revoke(
 }
 
 /// Removes a Member that is lost: its objects, its credential and its join token. Other clusters forget it at once. Tells
-/// what was deleted, or would be.
+/// what was deleted, or would be. After [`FORGOTTEN`], its credential is of no use even where the cluster joins again.
 ///
 /// # Errors
 /// The broker is not set up, or its API server refused; what was removed by then stays so.
@@ -262,6 +274,7 @@ pub(super) fn issued(request: TokenRequest) -> (Secret, Timestamp) {
 }
 
 struct Apis {
+    client: Client,
     dry_run: DryRun,
     claims: Api<ConfigMap>,
     accounts: Api<ServiceAccount>,
@@ -274,6 +287,7 @@ struct Apis {
 impl Apis {
     fn new(client: &Client, namespace: &str, dry_run: DryRun) -> Self {
         Self {
+            client: client.clone(),
             dry_run,
             claims: Api::namespaced(client.clone(), namespace),
             accounts: Api::namespaced(client.clone(), namespace),
@@ -296,11 +310,18 @@ impl Apis {
             return Err(TokenError::TooShort);
         }
         let cluster = &wanted.cluster;
-        self.expect_broker(&wanted.broker.namespace).await?;
+        let namespace = &wanted.broker.namespace;
+        self.expect_broker(namespace).await?;
+        if let Some(policy) = failed("read the broker's policies", policies::missing(&self.client, namespace).await)? {
+            return Err(TokenError::Unprotected { namespace: namespace.clone(), policy });
+        }
         refuse_living(self, wanted).await?;
         let mut deleted = self.remove_accounts(cluster).await?;
         let lease = remove(&self.leases, &account::member(cluster), self.dry_run).await;
         deleted.extend(failed("release the cluster's Lease", lease)?);
+        if self.dry_run == DryRun::None && has_account(&deleted) {
+            tokio::time::sleep(FORGOTTEN).await;
+        }
         let mut created = self.create_member(cluster).await?;
         created.extend(self.create_join(cluster, expires).await?);
         Ok(Prepared { deleted, created, expires })

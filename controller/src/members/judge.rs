@@ -18,7 +18,7 @@ use crate::api::Member;
 /// Annotation of local copies: when the Member was created on the broker. The older one of two keeps what both claim.
 pub const ANNOTATION_JOINED_AT: &str = "linkspan.dev/joined-at";
 
-/// Annotation of the own Member in its own cluster: the address of the broker's API server, where that is an IP address.
+/// Annotation of the own Member in its own cluster: addresses of the broker's API server, with commas between.
 pub const ANNOTATION_BROKER_ADDRESS: &str = "linkspan.dev/broker-address";
 
 /// Annotation of the own Member in its own cluster: the prefixes, with commas between, in which others' have to be. Missing
@@ -138,8 +138,8 @@ impl<'a> Court<'a> {
         for address in underlay {
             reserved.insert((*address).into(), "a node of this cluster");
         }
-        let broker = object.and_then(|own| own.annotations().get(ANNOTATION_BROKER_ADDRESS)?.parse::<IpAddr>().ok());
-        if let Some(address) = broker {
+        let broker = object.and_then(|own| own.annotations().get(ANNOTATION_BROKER_ADDRESS));
+        for address in broker.iter().flat_map(|list| list.split(',')).filter_map(|text| text.parse::<IpAddr>().ok()) {
             reserved.insert(address.into(), "the broker");
         }
         for net in claim.iter().flat_map(Claim::prefixes) {
@@ -529,7 +529,9 @@ mod tests {
     fn a_prefix_that_holds_the_broker_is_refused_here_but_for_the_own_one() {
         let thief = member("a", 1, "203.0.113.0/24", GATEWAY_KEYS[0]);
         let mut paris = member("paris", 100, "10.2.0.0/16", GATEWAY_KEYS[1]);
-        for (address, refused) in [("203.0.113.9", true), ("2001:db8::9", false), ("nonsense", false)] {
+        for (address, refused) in
+            [("203.0.113.9", true), ("2001:db8::9,203.0.113.9", true), ("2001:db8::9", false), ("nonsense", false)]
+        {
             paris.annotations_mut().insert(ANNOTATION_BROKER_ADDRESS.to_owned(), address.to_owned());
             let verdicts = judge(&own(), &[thief.clone(), paris.clone()], &[]);
             assert_eq!(verdicts["a"].accepted().is_none(), refused, "{address}");

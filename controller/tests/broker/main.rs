@@ -12,3 +12,4 @@ mod overlap;
 mod refused;
 mod support;
 mod upgrade;
+mod warm;

@@ -158,7 +158,7 @@ pub async fn revoke(steps: &mut Steps, namespace: &str, cluster: &ClusterId) -> 
         DryRun::None => format!("the join token of {cluster} is revoked"),
         trial => format!("the join token of {cluster} would be revoked{}", trial.suffix()),
     };
-    tell_removed(steps, &removed, &said)
+    tell_removed(steps, &removed, &said).await
 }
 
 /// Removes a Member that is lost.
@@ -178,11 +178,16 @@ pub async fn remove_member(steps: &mut Steps, namespace: &str, cluster: &Cluster
         DryRun::None => format!("{cluster} is removed from the clusterset; the others forget it at once"),
         trial => format!("{cluster} would be removed from the clusterset{}", trial.suffix()),
     };
-    tell_removed(steps, &removed, &said)
+    tell_removed(steps, &removed, &said).await
 }
 
-/// What is gone is for programs, and for people who ask; who asks what would go has nothing else to look at.
-fn tell_removed(steps: &mut Steps, removed: &[ObjectReference], said: &str) -> anyhow::Result<()> {
+/// What is gone is for programs, and for people who ask; who asks what would go has nothing else to look at. When it is told,
+/// no API server takes the credential any more.
+async fn tell_removed(steps: &mut Steps, removed: &[ObjectReference], said: &str) -> anyhow::Result<()> {
+    if steps.dry_run == DryRun::None && controller::broker::has_account(removed) {
+        steps.progress.now("waiting until the broker has forgotten the credential");
+        tokio::time::sleep(controller::broker::FORGOTTEN).await;
+    }
     if steps.format != Format::Table || steps.dry_run != DryRun::None {
         steps.tell_all(removed, Outcome::Deleted)?;
     }

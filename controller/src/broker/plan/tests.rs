@@ -7,7 +7,7 @@ use kube::runtime::watcher::Event;
 use serde_json::{Value, json};
 
 use super::super::apply::{ApplyError, Written};
-use super::super::connection::{Hold, Refusal as NotTaken};
+use super::super::connection::{Hold, Joined, Refusal as NotTaken};
 use super::super::world::Input;
 use super::*;
 use crate::api::ServiceRecord;
