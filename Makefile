@@ -29,7 +29,7 @@ PREVIOUS ?=
 TIME ?= 60
 
 .DEFAULT_GOAL := help
-.PHONY: help setup lab cluster cluster-down build test faults documented skew images reproducible lint fmt clippy doc deny bench bench-quick soak bench-control bench-dns bench-micro fuzz
+.PHONY: help setup lab cluster cluster-down build test faults documented skew released images reproducible lint fmt clippy doc deny bench bench-quick soak bench-control bench-dns bench-micro fuzz
 
 help: ## Show the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/make \1\t\2/' | expand -t 20
@@ -78,6 +78,11 @@ skew: ## Join a cluster of the build PREVIOUS (a commit) to one of this build, u
 	git archive $(PREVIOUS) | tar -x -C target/previous
 	$(CARGO) build --locked --manifest-path target/previous/Cargo.toml --bin linkspan
 	LINKSPAN_PREVIOUS=$(CURDIR)/target/previous CARGO=$(CARGO) tests/run.sh earlier --ignored --nocapture
+
+released: ## Run the tests of whole clusters with the static program of the image in pods (needs root; a release build more)
+	@$(SETUP) root packages $(CLUSTER_STEPS)
+	CARGO=$(CARGO) deploy/image/build.sh $(CURDIR)/target/linkspan-static
+	LINKSPAN_PROGRAM=$(CURDIR)/target/linkspan-static CARGO=$(CARGO) tests/run.sh _are_joined_by_
 
 images: ## Pack target/linkspan-amd64.tar and -arm64.tar, and run what is in them (needs root; two release builds)
 	@$(SETUP) root packages images

@@ -21,6 +21,8 @@ pub const BROKER: &str = "paris";
 pub const CLUSTERS: [&str; 2] = ["paris", "berlin"];
 /// Linkspan's namespace.
 pub const SYSTEM: &str = "linkspan-system";
+/// The variable that names another program for pods.
+const PROGRAM: &str = "LINKSPAN_PROGRAM";
 
 /// The clusters and what was on their nodes before Linkspan came.
 pub struct Joined {
@@ -158,13 +160,18 @@ pub fn deploy(base: &str) -> String {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("deploy").join(base).display().to_string()
 }
 
-/// Linkspan's image with the binary under test, in a file of the testbed's own.
+/// Linkspan's image with the binary under test, in a file of the testbed's own. The environment may name another binary for
+/// pods: `make released` does so, with the static one of releases.
 ///
 /// # Errors
 /// It cannot be packed.
 pub fn pack(prefix: &str) -> Result<PathBuf> {
     let archive = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("{prefix}-linkspan.tar"));
-    let shell = Shell::new().with("TREE", env!("CARGO_MANIFEST_DIR")).with("IMAGE_FILE", archive.display().to_string());
+    let program = std::env::var(PROGRAM).unwrap_or_else(|_| env!("CARGO_BIN_EXE_linkspan").to_owned());
+    let shell = Shell::new()
+        .with("TREE", env!("CARGO_MANIFEST_DIR"))
+        .with("IMAGE_FILE", archive.display().to_string())
+        .with("PROGRAM", program);
     shell.run(list::only(Test::Pack)).map_err(Error::msg)?;
     Ok(archive)
 }

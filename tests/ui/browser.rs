@@ -1,11 +1,13 @@
 //! Chromium without a screen, driven over its pipe (<https://chromedevtools.github.io/devtools-protocol/>).
 
 use std::io::{BufRead as _, BufReader, Write as _};
+use std::os::unix::process::CommandExt as _;
 use std::path::Path;
 use std::process::{Child, ChildStdin, Command, Stdio};
 use std::sync::mpsc::{Receiver, channel};
 
 use base64::Engine as _;
+use rustix::process::{Pid, Signal, kill_process_group};
 use serde_json::{Value, json};
 pub use testbed::wait::PATIENCE;
 
@@ -33,7 +35,8 @@ impl Browser {
             profile.path().display()
         );
         let mut command = Command::new("sh");
-        command.args(["-c", &script]).env("HOME", profile.path()).stdin(Stdio::piped()).stdout(Stdio::piped());
+        command.args(["-c", &script]).process_group(0).stdin(Stdio::piped()).stdout(Stdio::piped());
+        command.env("HOME", profile.path()).env("TMPDIR", profile.path());
         let mut process = command.spawn().unwrap();
         let (orders, said) = (process.stdin.take().unwrap(), process.stdout.take().unwrap());
         let (send, answers) = channel();
@@ -179,7 +182,9 @@ impl Browser {
 
 impl Drop for Browser {
     fn drop(&mut self) {
-        let _ = self.process.kill();
+        // Its children would go on to write into the folder that is removed.
+        let group = i32::try_from(self.process.id()).ok().and_then(Pid::from_raw);
+        let _ = group.map(|group| kill_process_group(group, Signal::KILL));
         let _ = self.process.wait();
     }
 }
