@@ -1,10 +1,11 @@
-//! A gateway process is killed under traffic and started again.
+//! A gateway process is killed under a full stream and started again.
 
 use std::io::{BufRead as _, BufReader};
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail};
 
+use super::load::Load;
 use crate::lab::clock::unix;
 use crate::lab::pod::Heartbeat;
 use crate::lab::{Lab, Row, Run, Signal, pause};
@@ -16,7 +17,7 @@ const BEATING: Duration = Duration::from_secs(10);
 const CALM: Duration = Duration::from_secs(1);
 
 /// Kills the gateway process of each site with SIGKILL and starts it again at once, while a pod of another site
-/// exchanges messages with one behind that gateway every 5 ms.
+/// exchanges messages with one behind that gateway every 5 ms, and sends it a full TCP stream.
 ///
 /// # Errors
 /// A process cannot be started or killed.
@@ -39,6 +40,7 @@ fn kill_one(lab: &mut Lab, killed: usize) -> Result<Row> {
         let output = child.wait_with_output()?;
         bail!("`{run}` does not begin: {}", String::from_utf8_lossy(&output.stderr).trim());
     }
+    let load = Load::start(from, to, &address, BEATING.as_secs() - 1)?;
     pause(CALM);
     let killed_at = unix().as_secs_f64() * 1000.0;
     lab.stop_node(&gateway, Signal::KILL)?;
@@ -47,15 +49,16 @@ fn kill_one(lab: &mut Lab, killed: usize) -> Result<Row> {
     let said = next()?;
     child.wait()?;
     let beats: Heartbeat = serde_json::from_str(&said).with_context(|| format!("`{run}` said `{said}`"))?;
+    let stream = load.end()?;
     let found = match lab.node_pid(&gateway) {
-        Some(_) => judge(&beats, killed_at, started_at),
+        Some(_) => judge(&beats, stream, killed_at, started_at),
         None => Err(format!("linkspan on {gateway} ended again: {}", lab.last_words(&gateway, 1))),
     };
     Ok(Row::new(&format!("kill -9 {gateway}"), &labels.0, &labels.1, found))
 }
 
 /// Judges by datagrams; TCP adds its own retransmission timer to the gap, and only has to survive.
-fn judge(beats: &Heartbeat, killed_at: f64, started_at: f64) -> Result<String, String> {
+fn judge(beats: &Heartbeat, stream: Result<f64, String>, killed_at: f64, started_at: f64) -> Result<String, String> {
     let found = format!(
         "gap {:.0} ms (UDP), {:.0} ms (TCP), connection {}",
         beats.udp.longest_gap,
@@ -69,7 +72,10 @@ fn judge(beats: &Heartbeat, killed_at: f64, started_at: f64) -> Result<String, S
     if late && beats.udp.longest_gap > BACK_WITHIN {
         return Err(format!("{found}; must be back within {:.0} s of the start", BACK_WITHIN / 1000.0));
     }
-    Ok(found)
+    match stream {
+        Ok(rate) => Ok(format!("{found}, as did a stream of {rate:.1} Gbit/s")),
+        Err(error) => Err(format!("{found}; the full stream did not survive: {error}")),
+    }
 }
 
 #[cfg(test)]
@@ -84,10 +90,13 @@ mod tests {
 
     #[test]
     fn a_short_gap_passes_and_a_long_one_or_a_lost_connection_fails() {
-        let short = judge(&beats(300.0, 10_400.0, true), 10_100.0, 10_150.0);
-        assert_eq!(short, Ok("gap 300 ms (UDP), 300 ms (TCP), connection survived".to_owned()));
-        let long = judge(&beats(1_700.0, 11_800.0, true), 10_100.0, 10_150.0);
+        let judged = |beats: &Heartbeat, stream| judge(beats, stream, 10_100.0, 10_150.0);
+        let short = beats(300.0, 10_400.0, true);
+        let found = "gap 300 ms (UDP), 300 ms (TCP), connection survived, as did a stream of 2.5 Gbit/s";
+        assert_eq!(judged(&short, Ok(2.5)), Ok(found.to_owned()));
+        assert!(judged(&short, Err("stuck".to_owned())).expect_err("lost").ends_with("did not survive: stuck"));
+        let long = judged(&beats(1_700.0, 11_800.0, true), Ok(2.5));
         assert!(long.expect_err("too long").ends_with("must be back within 1 s of the start"));
-        assert!(judge(&beats(300.0, 10_400.0, false), 10_100.0, 10_150.0).is_err());
+        assert!(judged(&beats(300.0, 10_400.0, false), Ok(2.5)).is_err());
     }
 }

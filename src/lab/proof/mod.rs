@@ -4,6 +4,7 @@
 mod back;
 mod egress;
 mod failover;
+mod load;
 mod names;
 mod reach;
 mod speed;

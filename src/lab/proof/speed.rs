@@ -2,7 +2,8 @@
 
 use anyhow::{Context as _, Result};
 
-use crate::lab::{Lab, Place, Row, Run, each, wait_until};
+use super::load;
+use crate::lab::{Lab, Place, Row, each, wait_until};
 
 /// Seconds of each measurement.
 const SECONDS: &str = "3";
@@ -27,18 +28,12 @@ pub fn speed(lab: &mut Lab) -> Result<Vec<Row>> {
 
 fn measure(from: Place<'_>, to: Place<'_>) -> Result<Row> {
     let address = to.addresses_seen_from(from.site).first().copied().context("a pod has an address")?.to_string();
-    let server = Run::in_pod(&to.pod.netns, "iperf3", ["-s", "-1", "--idle-timeout", "10"]);
-    let client =
-        Run::in_pod(&from.pod.netns, "iperf3", ["-c", &address, "-t", SECONDS, "-J", "--connect-timeout", "3000"]);
-    let listening = || {
-        let listed = Run::in_netns(&to.pod.netns, "ss", ["-Hltn", "sport = :5201"]).stdout();
-        listed.is_ok_and(|text| !text.trim().is_empty())
-    };
+    let (server, client) = (load::server(to), load::client(from, &address, SECONDS));
     let said = each([true, false], |serve| {
         if serve {
             return server.output().map(|_| String::new());
         }
-        wait_until(std::time::Duration::from_secs(3), listening);
+        wait_until(std::time::Duration::from_secs(3), || load::is_listening(to));
         Ok(String::from_utf8_lossy(&client.output()?.stdout).into_owned())
     })?;
     Ok(Row::new("iperf3", &from.label(), &to.label(), read(&said[1])))
