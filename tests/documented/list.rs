@@ -172,6 +172,7 @@ pub const LIST: &[Documented] = &[
     never("make lint", MAKE),
     never("make skew PREVIOUS=COMMIT", MAKE),
     never("make released", MAKE),
+    never("make documented", MAKE),
     never("make build && PATH=$PWD/target/release:$PATH", MAKE),
     never("cargo bench --bench throughput -- --only linkspan-2-lanes,linkspan-translated", BENCH),
     never("cargo bench -p linkspan-controller --bench services", BENCH),
