@@ -93,10 +93,12 @@ pub struct VirtualCidr {
     /// What the pods have.
     #[schemars(length(max = 43))]
     #[x_kube(validation = ("isCIDR(self)", "pods must be a prefix such as 10.42.0.0/24"))]
+    #[x_kube(validation = ("!isCIDR(self) || cidr(self).prefixLength() >= (self.contains(':') ? 16 : 8)", "pods must not be wider than /8, or /16 in IPv6"))]
     pub pods: String,
     /// What others know them by.
     #[schemars(length(max = 43))]
     #[x_kube(validation = ("isCIDR(self)", "virtual must be a prefix such as 100.64.0.0/24"))]
+    #[x_kube(validation = ("!isCIDR(self) || cidr(self).prefixLength() >= (self.contains(':') ? 16 : 8)", "virtual must not be wider than /8, or /16 in IPv6"))]
     pub r#virtual: String,
 }
 
@@ -134,7 +136,7 @@ pub struct Gateway {
     pub public_key: String,
     /// Where it may be called, best first: `address:port`, IPv6 in brackets. Empty: it calls the others.
     #[serde(default)]
-    #[schemars(length(max = 8), inner(length(max = 64)))]
+    #[schemars(length(max = 8), inner(length(max = 64), regex(pattern = r"^[0-9A-Fa-f.:\[\]]*$")))]
     pub endpoints: Vec<String>,
     /// Its lanes, 1 to 16.
     #[schemars(range(min = 1, max = 16))]

@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 
 use ipnet::IpNet;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use k8s_openapi::jiff::Timestamp;
 use kube::ResourceExt as _;
 
 use super::action::Action;
@@ -12,7 +13,7 @@ use super::seen::Seen;
 use super::store::Store;
 use crate::api::names::{LABEL_CLUSTER, record_name};
 use crate::api::{Gateway, Member, MemberSpec, ServiceRecord, ServiceRecordSpec};
-use crate::members::ClusterId;
+use crate::members::{ClusterId, Stakes, defended};
 
 /// Plans the own Member on the broker. `seen` are all Members there. `refused`: the broker has refused it as it is.
 ///
@@ -33,7 +34,7 @@ pub fn member(
         service_cidrs: published.service_cidrs.clone(),
         virtual_cidrs: published.virtual_cidrs.clone(),
         virtual_only: published.virtual_only,
-        gateways: uncontested(&local.spec.gateways, published, &others(own, seen)),
+        gateways: uncontested(own, &local.spec.gateways, published, seen),
         ..local.spec.clone()
     });
     let spec = uncontested.filter(|spec| Some(spec) != published).unwrap_or_else(|| local.spec.clone());
@@ -44,19 +45,31 @@ pub fn member(
     vec![Action::PublishMember(Box::new(Member { metadata, spec, status: None }))]
 }
 
-fn others<'a>(own: &ClusterId, seen: &'a Store<Seen<MemberSpec>>) -> Vec<&'a MemberSpec> {
-    seen.iter().filter(|(name, _)| *name != own.as_str()).filter_map(|(_, seen)| seen.spec.as_ref().ok()).collect()
+/// The other Members, each with what this one has if it is older than they.
+fn others<'a>(
+    own: &ClusterId,
+    seen: &'a Store<Seen<MemberSpec>>,
+    stakes: &'a Stakes,
+) -> Vec<(&'a MemberSpec, Option<&'a Stakes>)> {
+    let age = |name: &str, seen: &Seen<MemberSpec>| (seen.created.unwrap_or(Timestamp::MAX), name.to_owned());
+    let since = seen.get(own.as_str()).map(|mine| age(own.as_str(), mine));
+    let others = seen.iter().filter(|(name, _)| *name != own.as_str());
+    let others = others.filter_map(|(name, seen)| Some((age(name, seen), seen.spec.as_ref().ok()?)));
+    others.map(|(theirs, spec)| (spec, Some(stakes).filter(|_| since.as_ref() < Some(&theirs)))).collect()
 }
 
 /// The gateways without new ones that have another Member's key, and without new addresses inside another's prefix.
-fn uncontested(gateways: &[Gateway], published: &MemberSpec, others: &[&MemberSpec]) -> Vec<Gateway> {
+fn uncontested(
+    own: &ClusterId,
+    gateways: &[Gateway],
+    published: &MemberSpec,
+    seen: &Store<Seen<MemberSpec>>,
+) -> Vec<Gateway> {
+    let stakes = Stakes::of(published);
+    let others = others(own, seen, &stakes);
     let has_key = |spec: &MemberSpec, key: &str| spec.gateways.iter().any(|gateway| gateway.public_key == key);
-    let is_free_key = |key: &str| has_key(published, key) || !others.iter().any(|other| has_key(other, key));
-    let blocks =
-        |other: &&MemberSpec| other.virtual_cidrs.iter().map(|block| block.r#virtual.clone()).collect::<Vec<_>>();
-    let natives = |other: &&MemberSpec| [other.pod_cidrs.clone(), other.service_cidrs.clone()].concat();
-    let texts = others.iter().flat_map(|other| [natives(other), blocks(other)].concat());
-    let nets: Vec<IpNet> = texts.filter_map(|text| text.parse().ok()).collect();
+    let is_free_key = |key: &str| has_key(published, key) || !others.iter().any(|(other, _)| has_key(other, key));
+    let nets: Vec<IpNet> = others.iter().flat_map(|(other, older)| defended(other, *older)).collect();
     let is_free = |endpoint: &&String| {
         let inside = |at: SocketAddr| nets.iter().any(|net| net.contains(&at.ip()));
         published.gateways.iter().any(|gateway| gateway.endpoints.contains(endpoint))
@@ -111,10 +124,9 @@ fn metadata(namespace: &str, name: String, labels: std::collections::BTreeMap<St
 #[cfg(test)]
 mod tests {
     use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
-    use k8s_openapi::jiff::Timestamp;
 
     use super::*;
-    use crate::api::ImportType;
+    use crate::api::{ImportType, VirtualCidr};
 
     fn own() -> ClusterId {
         "paris".parse().unwrap()
@@ -195,6 +207,33 @@ mod tests {
         let plan = member(&own(), "broker", &local, &members, true);
         // The address that has been there before stays, whoever has come to claim it.
         assert_eq!(published(&plan).gateways, [gateway("old", &["198.51.100.1:51820", "192.0.2.7:51820"])]);
+    }
+
+    #[test]
+    fn what_others_do_not_have_keeps_no_new_address_out() {
+        let at = |second: i64| Some(Timestamp::from_second(second).unwrap());
+        let block = |of: &str| VirtualCidr { pods: of.into(), r#virtual: of.into() };
+        let mut local = Member::new("paris", spec("10.42.0.0/16", "1"));
+        local.spec.gateways = vec![gateway("old", &["198.51.100.1:1", "203.0.113.1:1", "192.0.2.7:1", "10.9.0.1:1"])];
+        let mut before = spec("10.42.0.0/16", "1");
+        before.gateways = vec![gateway("old", &["198.51.100.1:1"])];
+        // One that is too wide, services, and pods that are known by others; and one around an address of paris.
+        let mut rome = spec("192.0.2.0/24", "1");
+        (rome.virtual_only, rome.service_cidrs) = (true, vec!["203.0.113.0/24".into()]);
+        rome.virtual_cidrs = vec![block("0.0.0.0/0"), block("198.51.0.0/16"), block("10.0.0.0/8")];
+        let plan = |rome_since| {
+            let mut members = Store::default();
+            for (name, created, spec) in [("paris", at(100), &before), ("rome", rome_since, &rome)] {
+                members.put(name.to_owned(), Seen { cluster: name.to_owned(), created, spec: Ok(spec.clone()) });
+            }
+            published(&member(&own(), "broker", &local, &members, true)).gateways.clone()
+        };
+        let all = local.spec.gateways.clone();
+        for younger in [at(101), at(100), None] {
+            assert_eq!(plan(younger), all, "around pods that paris had before, by time or by name: {younger:?}");
+        }
+        let less = [gateway("old", &["198.51.100.1:1", "203.0.113.1:1", "192.0.2.7:1"])];
+        assert_eq!(plan(at(99)), less, "10.0.0.0/8 is the older one's");
     }
 
     fn exported(cluster: &str) -> ServiceRecord {

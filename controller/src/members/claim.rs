@@ -7,7 +7,7 @@ use ipnet::IpNet;
 use tunnel::config::{PublicKey, Translation};
 
 use super::id::ClusterId;
-use super::prefixes::{self, Holders};
+use super::prefixes::{self, Holders, any_overlap};
 use crate::api::{Gateway, Member, MemberSpec, VirtualCidr};
 
 /// The newest version of the protocol that this program speaks.
@@ -49,10 +49,13 @@ pub struct ClaimGateway {
     pub active: bool,
 }
 
-/// What a Member object lays hold of, whether or not it can be used: no less than what the broker's policy takes for a
-/// claim (`deploy/broker/policy-claims.yaml`), where a conflict that is there already is no reason to refuse another one.
+/// What a Member object lays hold of, whether or not it can be used: what the broker's policy takes for a claim
+/// (`deploy/broker/policy-claims.yaml`), in whatever form it is written.
+///
+/// No less: there a conflict that has been before lets all others through, as one of the two is refused by that. And no
+/// more: what the policy does not see, nobody keeps from coming to somebody's harm.
 #[derive(Debug, Clone, Default)]
-pub(super) struct Stakes {
+pub(crate) struct Stakes {
     /// Prefixes of pods, unless they are virtual to all, and virtual ones. Services claim nothing.
     pub prefixes: Vec<IpNet>,
     /// Addresses at which its gateways are called.
@@ -63,18 +66,35 @@ pub(super) struct Stakes {
 
 impl Stakes {
     /// Reads what can be read.
-    pub fn of(member: &Member) -> Self {
-        let spec = &member.spec;
-        let pods = spec.pod_cidrs.iter().filter(|_| !spec.virtual_only);
-        let blocks = spec.virtual_cidrs.iter().map(|block| &block.r#virtual);
-        let cidrs = pods.chain(blocks);
+    pub fn of(spec: &MemberSpec) -> Self {
         let endpoints = spec.gateways.iter().flat_map(|gateway| &gateway.endpoints);
         Self {
-            prefixes: cidrs.filter_map(|text| prefixes::claimed(text)).collect(),
+            prefixes: native_stakes(spec).chain(virtual_stakes(spec)).collect(),
             endpoints: endpoints.filter_map(|text| prefixes::called(text)).collect(),
             keys: spec.gateways.iter().filter_map(|gateway| gateway.public_key.parse().ok()).collect(),
         }
     }
+
+    /// Whether a prefix has addresses of it.
+    pub fn overlap(&self, net: IpNet) -> bool {
+        any_overlap(self.prefixes.iter().copied(), &[net]) || self.endpoints.iter().any(|at| net.contains(at))
+    }
+}
+
+fn native_stakes(spec: &MemberSpec) -> impl Iterator<Item = IpNet> {
+    spec.pod_cidrs.iter().filter(|_| !spec.virtual_only).filter_map(|text| prefixes::claimed(text))
+}
+
+/// The prefixes by which others know the pods of a Member, whether or not it can be used.
+pub(super) fn virtual_stakes(spec: &MemberSpec) -> impl Iterator<Item = IpNet> {
+    spec.virtual_cidrs.iter().filter_map(|block| prefixes::claimed(&block.r#virtual))
+}
+
+/// The prefixes of a Member that another one keeps out of, as the broker's policy has it. `older`: what that one has, if
+/// it is the older one. Then virtual prefixes that overlap it are nobody's: importers leave them out.
+pub(crate) fn defended(spec: &MemberSpec, older: Option<&Stakes>) -> Vec<IpNet> {
+    let is_left_out = |net: &IpNet| older.is_some_and(|stakes| stakes.overlap(*net));
+    native_stakes(spec).chain(virtual_stakes(spec).filter(|net| !is_left_out(net))).collect()
 }
 
 /// Why a Member object cannot be used, in one sentence.
@@ -227,4 +247,88 @@ fn too_long(field: &str, text: &str) -> InvalidMember {
 fn quoted(text: &str) -> String {
     let short: String = text.chars().take(QUOTED).collect();
     format!("{short:?}")
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::super::test_support::{GATEWAY_KEYS, member};
+    use super::*;
+
+    fn stakes(change: impl FnOnce(&mut MemberSpec)) -> Stakes {
+        let mut member = member("paris", 100, "10.42.0.0/16", GATEWAY_KEYS[0]);
+        change(&mut member.spec);
+        Stakes::of(&member.spec)
+    }
+
+    #[test]
+    fn an_endpoint_of_any_form_is_the_stake_that_the_policy_takes_it_for() {
+        for (text, wanted) in [
+            ("10.42.0.1:51820", Some("10.42.0.1")),
+            ("10.42.0.1:0", Some("10.42.0.1")),
+            ("10.42.0.1:", Some("10.42.0.1")),
+            ("[10.42.0.1]:x", Some("10.42.0.1")),
+            ("]2001:DB8::7[:1", Some("2001:db8::7")),
+            (":::", Some("::")),
+            ("::ff:1", Some("::ff")),
+            ("127.0.0.1:1", Some("127.0.0.1")),
+            (" 10.42.0.1:51820", None),
+            ("10.0.0.1:1 10.1.0.1:1", None),
+            ("10.42.0.1: ", None),
+            ("\t10.42.0.1:51820", None),
+            ("10.42.0.1", None),
+            (":51820", None),
+            ("10.42.0.01:1", None),
+            ("fe80::1%2:1", None),
+        ] {
+            let found = stakes(|spec| spec.gateways[0].endpoints = vec![text.to_owned()]).endpoints;
+            let wanted: Vec<IpAddr> = wanted.into_iter().map(|text| text.parse().unwrap()).collect();
+            assert_eq!(found, wanted, "{text:?}");
+        }
+    }
+
+    #[test]
+    fn a_prefix_of_any_form_is_the_stake_that_the_policy_takes_it_for() {
+        for (text, wanted) in [
+            ("10.42.7.9/16", Some("10.42.0.0/16")),
+            ("10.0.0.0/8", Some("10.0.0.0/8")),
+            ("127.0.0.0/8", Some("127.0.0.0/8")),
+            ("2001:DB8:0:0::/48", Some("2001:db8::/48")),
+            ("1:2:3:4:5:6:7::/112", Some("1:2:3:4:5:6:7:0/112")),
+            ("64:ff9b::192.0.2.33/96", Some("64:ff9b::/96")),
+            ("::/16", Some("::/16")),
+            ("10.0.0.0/7", None),
+            ("0.0.0.0/0", None),
+            ("::/15", None),
+            (" 10.42.0.0/16", None),
+        ] {
+            let wanted: Vec<IpNet> = wanted.into_iter().map(|text| text.parse().unwrap()).collect();
+            assert_eq!(stakes(|spec| spec.pod_cidrs = vec![text.to_owned()]).prefixes, wanted, "{text:?}");
+            let block = VirtualCidr { pods: "10.42.0.0/16".into(), r#virtual: text.to_owned() };
+            let found = stakes(|spec| (spec.virtual_only, spec.virtual_cidrs) = (true, vec![block])).prefixes;
+            assert_eq!(found, wanted, "virtual {text:?}");
+        }
+    }
+
+    /// As the policy does it: one text of all, and of that a list.
+    fn in_the_policy(endpoints: &[String]) -> Vec<IpAddr> {
+        let whole: Vec<&str> = endpoints.iter().map(String::as_str).filter(|text| !text.contains(' ')).collect();
+        let joined = whole.join(" ");
+        let hosts = joined.split(' ').filter_map(|text| Some(&text[..text.rfind(':').filter(|at| *at > 0)?]));
+        hosts.filter_map(|host| host.replace('[', "").replace(']', "").parse().ok()).collect()
+    }
+
+    proptest! {
+        #[test]
+        fn the_stakes_of_any_endpoints_are_those_of_the_policy(
+            parts in proptest::collection::vec(proptest::collection::vec(proptest::sample::select(vec![
+                "10.42.0.1", "2001:db8::7", "::", ":", ":51820", " ", "  ", "\t", "[", "]", "1", "."
+            ]), 0..5), 0..8),
+        ) {
+            let endpoints: Vec<String> = parts.iter().map(|parts| parts.concat()).collect();
+            let found = stakes(|spec| spec.gateways[0].endpoints = endpoints.clone()).endpoints;
+            prop_assert_eq!(found, in_the_policy(&endpoints));
+        }
+    }
 }

@@ -9,9 +9,9 @@ use k8s_openapi::jiff::Timestamp;
 use kube::ResourceExt as _;
 use tunnel::config::PublicKey;
 
-use super::claim::{Claim, Stakes, check_protocol};
+use super::claim::{Claim, Stakes, check_protocol, virtual_stakes};
 use super::id::ClusterId;
-use super::prefixes::{self, Holders, any_overlap};
+use super::prefixes::{Holders, any_overlap};
 use super::view::View;
 use crate::api::Member;
 
@@ -179,11 +179,11 @@ impl<'a> Court<'a> {
     /// What a refused Member claims is claimed as well: else it could make itself refused, wait until somebody else has
     /// it, and then take it away by mending itself.
     fn note(&mut self, member: &Member) {
-        let (stakes, holder) = (Stakes::of(member), member.name_any());
+        let (stakes, holder) = (Stakes::of(&member.spec), member.name_any());
         for net in stakes.prefixes {
             self.prefixes.insert(net, holder.clone());
         }
-        for net in member.spec.virtual_cidrs.iter().filter_map(|block| prefixes::claimed(&block.r#virtual)) {
+        for net in virtual_stakes(&member.spec) {
             self.blocks.insert(net, ());
         }
         for endpoint in stakes.endpoints {

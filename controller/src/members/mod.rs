@@ -22,6 +22,7 @@ mod virtuals;
 
 pub use blocks::{NoBlock, allocate};
 pub use claim::{Claim, ClaimGateway, InvalidMember};
+pub(crate) use claim::{Stakes, defended};
 pub use id::{ClusterId, InvalidClusterId};
 pub(crate) use judge::seniority;
 pub use judge::{

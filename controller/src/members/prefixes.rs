@@ -40,9 +40,10 @@ pub(super) fn claimed(text: &str) -> Option<IpNet> {
     (net.prefix_len() >= shortest(net)).then(|| net.trunc())
 }
 
-/// The address that a text with a port names, be it right or wrong.
+/// The address that a text with a port names, be it right or wrong. One with spaces names none: to the broker's policy,
+/// which makes one text of all, it would be several.
 pub(super) fn called(text: &str) -> Option<IpAddr> {
-    let (host, _) = text.rsplit_once(':')?;
+    let (host, _) = text.rsplit_once(':').filter(|_| !text.contains(' '))?;
     host.replace(['[', ']'], "").parse().ok()
 }
 

@@ -9,7 +9,7 @@ use kube::ResourceExt as _;
 use tunnel::config::Translation;
 
 use super::blocks::{NoBlock, allocate};
-use super::claim::Stakes;
+use super::claim::{Stakes, virtual_stakes};
 use super::condition::{Finding, Holds};
 use super::networks::list;
 use super::own::Discovery;
@@ -48,13 +48,12 @@ impl Neighbour {
     pub fn of(member: &Member, older: bool, now: Timestamp) -> Self {
         let spec = &member.spec;
         let nets = |texts: &[String]| texts.iter().filter_map(|text| prefixes::claimed(text)).collect();
-        let blocks = spec.virtual_cidrs.iter().filter_map(|block| prefixes::claimed(&block.r#virtual));
         Self {
             name: member.name_any(),
-            blocks: blocks.collect(),
+            blocks: virtual_stakes(spec).collect(),
             pods: nets(&spec.pod_cidrs),
             services: nets(&spec.service_cidrs),
-            stakes: Stakes::of(member),
+            stakes: Stakes::of(spec),
             resting: resting::told(spec, now).collect(),
             virtual_only: spec.virtual_only,
             older,

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use controller::api::Member;
+use controller::api::{Member, MemberSpec, VirtualCidr};
 use controller::members::{Verdict, judge};
 use kube::Api;
 use kube::api::{DeleteParams, ListParams};
@@ -89,8 +89,12 @@ async fn an_older_member_cannot_put_its_gateway_into_a_younger_ones_prefix() {
         assert_refused(refusal(apply(&members, &at(&["198.18.0.1:1", inside])).await), &named);
     }
     // What is no address is let through, and binds nobody: importers refuse it.
-    for outside in ["10.118.2.9:51820", "nonsense", ""] {
+    for outside in ["10.118.2.9:51820", "10.118.0:9", ""] {
         apply(&members, &at(&[outside])).await.unwrap();
+    }
+    // What would become several addresses when it is taken apart.
+    for several in [" 10.118.2.9:51820", "10.118.2.9:1 10.118.3.9:1", "10.118.2.9:1\t", "[fe80::1%2]:1"] {
+        assert_refused(refusal(apply(&members, &at(&[several])).await), "spec.gateways[0].endpoints[0]");
     }
 }
 
@@ -107,6 +111,55 @@ async fn who_joins_with_a_conflict_does_not_hold_up_the_older_one() {
     grown.spec.gateways[0].endpoints = vec!["10.119.7.7:51820".to_owned()];
     // Mallory's first Member, which had that prefix, may be known for longer.
     eventually("the older one grows", async || apply(&victims, &grown).await.is_ok()).await;
+}
+
+/// A virtual prefix, of as many pods.
+fn block(of: &str) -> VirtualCidr {
+    VirtualCidr { pods: of.to_owned(), r#virtual: of.to_owned() }
+}
+
+/// Importers leave out virtual prefixes of a younger Member that are in the way of an older one's.
+#[tokio::test]
+async fn who_joins_with_virtual_prefixes_around_anothers_does_not_hold_up_the_older_one() {
+    let attack = Attack::begin("wrap", 120).await;
+    let (victims, members) = (attack.members(&attack.victim), attack.members(&attack.mallory));
+    let mut theirs = called_at(&attack.victim_id, "10.120.0.0/24", &key(120, 1), &["198.18.120.1:51820"]);
+    theirs.spec.virtual_cidrs = vec![block("100.120.0.0/24")];
+    apply(&victims, &theirs).await.unwrap();
+    members.delete(&attack.mallory_id, &DeleteParams::default()).await.unwrap();
+    tokio::time::sleep(SECOND).await;
+    let mut evil = member(&attack.mallory_id, "10.121.0.0/24", &key(120, 2));
+    (evil.spec.pod_cidrs, evil.spec.gateways) = (Vec::new(), Vec::new());
+    let around = ["10.120.0.0/16", "100.120.0.0/16", "198.18.120.0/24", "10.122.0.0/16"];
+    evil.spec.virtual_cidrs = around.map(block).into();
+    apply(&members, &evil).await.unwrap();
+    let grown = |change: fn(&mut MemberSpec)| {
+        let mut grown = theirs.clone();
+        change(&mut grown.spec);
+        grown
+    };
+    // What overlaps nothing of the victim is as good as any other's.
+    let named = format!("a prefix that was added overlaps one of cluster {}", attack.mallory_id);
+    let taken = grown(|spec| spec.pod_cidrs.push("10.122.7.0/24".to_owned()));
+    until_refused(&victims, &taken, &named).await;
+    let taken = grown(|spec| spec.virtual_cidrs.push(block("10.122.0.0/15")));
+    assert_refused(refusal(apply(&victims, &taken).await), &named);
+    let taken = grown(|spec| spec.gateways[0].endpoints.push("10.122.7.7:51820".to_owned()));
+    let named = format!("a gateway address that was added is inside a prefix of cluster {}", attack.mallory_id);
+    assert_refused(refusal(apply(&victims, &taken).await), &named);
+    let all = grown(|spec| {
+        spec.pod_cidrs.push("10.120.1.0/24".to_owned());
+        spec.virtual_cidrs.push(block("100.120.1.0/24"));
+        spec.gateways[0].endpoints = vec!["10.120.7.7:51820".to_owned(), "198.18.120.2:51820".to_owned()];
+    });
+    apply(&victims, &all).await.unwrap();
+    // And so it is not as soon as the other one is the older one.
+    victims.delete(&attack.victim_id, &DeleteParams::default()).await.unwrap();
+    tokio::time::sleep(SECOND).await;
+    apply(&victims, &theirs).await.unwrap();
+    let named = format!("a prefix that was added overlaps one of cluster {}", attack.mallory_id);
+    let taken = grown(|spec| spec.virtual_cidrs.push(block("100.120.1.0/24")));
+    assert_refused(refusal(apply(&victims, &taken).await), &named);
 }
 
 #[tokio::test]

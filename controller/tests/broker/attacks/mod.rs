@@ -6,6 +6,7 @@
 mod addresses;
 mod claims;
 mod forms;
+mod legacy;
 mod ownership;
 mod rights;
 mod sizes;

@@ -7,7 +7,7 @@ use kube::api::DeleteParams;
 use kube::config::{KubeConfigOptions, Kubeconfig};
 use kube::{Api, Client, Config};
 
-use super::{Attack, assert_refused, key};
+use super::{Attack, NOTICED, assert_refused, key};
 use crate::support::{BROKER, apply, broker, member, refusal, until_refused};
 
 /// As many prefixes, gateways and endpoints as a Member may have, each as long as can be; `which` tells two apart.
@@ -123,4 +123,29 @@ async fn a_member_has_so_many_prefixes_and_no_more() {
         refusal(apply(&members, &greedy).await),
         "spec.virtualCIDRs: Too many: 257: must have at most 256 items",
     );
+}
+
+#[tokio::test]
+async fn the_largest_member_grows_beside_one_with_as_many_virtual_prefixes_around_its_own() {
+    let attack = Attack::begin("around", 172).await;
+    let (victims, members) = (patient(&attack.victim_id).await, patient(&attack.mallory_id).await);
+    let whole = largest(&attack.victim_id, 172, 3);
+    let mut theirs = whole.clone();
+    let (pods, block) = (theirs.spec.pod_cidrs.pop(), theirs.spec.virtual_cidrs.pop());
+    assert!(pods.is_some() && block.is_some());
+    apply_in_full(&victims, &theirs).await.unwrap();
+    members.delete(&attack.mallory_id, &DeleteParams::default()).await.unwrap();
+    // Ages are told in seconds.
+    tokio::time::sleep(std::time::Duration::from_millis(1100)).await;
+    let mut evil = member(&attack.mallory_id, "10.172.4.0/24", &key(172, 4));
+    let around = ["fd21:1000:aaaa:bbbb:cccc:ac03::/96", "fd92:e500:6daa:bbbb:cccc:ac03::/96"];
+    let blocks = around.iter().cycle().take(256);
+    evil.spec.virtual_cidrs =
+        blocks.map(|net| VirtualCidr { pods: (*net).to_owned(), r#virtual: (*net).to_owned() }).collect();
+    apply_in_full(&members, &evil).await.unwrap();
+    tokio::time::sleep(NOTICED).await;
+    apply_in_full(&victims, &whole).await.unwrap();
+    for (api, id) in [(&victims, &attack.victim_id), (&members, &attack.mallory_id)] {
+        api.delete(id, &DeleteParams::default()).await.unwrap();
+    }
 }
