@@ -84,9 +84,21 @@ async fn a_copy_of_a_join_token_gives_no_credential_beside_the_first() {
         let result = claims.patch("join-attack-copy", &PatchParams::default(), &patch).await;
         assert_refused(refusal(result), "used already");
     }
-    let hidden = Patch::Merge(json!({ "metadata": { "labels": null } }));
-    let result = claims.patch("join-attack-copy", &PatchParams::default(), &hidden).await;
-    assert_refused(refusal(result), "labels of a claim do not change");
+    let owner = json!([{ "apiVersion": "v1", "kind": "Pod", "name": "gone", "uid": "1" }]);
+    let owners_or_finalizers = "the owners and finalizers of a claim do not change";
+    let binary_or_immutable = "a claim has no binaryData and is not immutable";
+    for (evil, part) in [
+        (json!({ "metadata": { "labels": null } }), "labels of a claim do not change"),
+        // With the first it would go by itself, and with the second never.
+        (json!({ "metadata": { "ownerReferences": owner } }), owners_or_finalizers),
+        (json!({ "metadata": { "finalizers": ["example.com/never"] } }), owners_or_finalizers),
+        (json!({ "metadata": { "annotations": { "note": "x" } } }), "annotations of a claim do not change"),
+        (json!({ "binaryData": { "note": "eA==" } }), binary_or_immutable),
+        (json!({ "immutable": true }), binary_or_immutable),
+    ] {
+        let result = claims.patch("join-attack-copy", &PatchParams::default(), &Patch::Merge(evil)).await;
+        assert_refused(refusal(result), part);
+    }
     assert_refused(refusal(ask(&"f".repeat(40)).await), "whoever's claim came first");
     assert_refused(refusal(claims.get("join-attack-copy").await), "cannot get resource \"configmaps\"");
     retried(async || join::exchange(&thief, &token, &own, LIFETIME, NONCE, now()).await).await;
