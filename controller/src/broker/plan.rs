@@ -221,6 +221,7 @@ fn describe(world: &World, pass: &Pass<'_>, copies: &BTreeMap<String, Member>, m
         gateways: &all(&world.gateways),
         selector: &pass.config.gateways,
         lease: world.gateway_lease(),
+        silence: world.pulse.silence(),
         before: before(world, own).as_ref(),
         published,
         heard: !joined || published.is_some(),

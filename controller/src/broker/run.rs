@@ -58,7 +58,7 @@ pub async fn run(local: Client, config: BrokerConfig, shutdown: impl Future<Outp
         tokio::select! {
             biased;
             () = &mut shutdown => return,
-            input = shell.next_input() => shell.world.take(input, now().wall),
+            input = shell.next_input() => shell.take(input, now()),
             () = sleep_until(wake) => {}
         }
         shell.take_ready(now());

@@ -22,7 +22,7 @@ use super::secrets::{ANNOTATION_USED, Known, REFUSED, Useless, Wish, wish};
 use super::session::{BeatError, Session, TIMEOUT};
 use super::status::{Contact, WorkCounts};
 use super::watch::{self, Inputs};
-use super::world::{Key, World};
+use super::world::{Input, Key, World};
 use super::{connect, describe, properties};
 use crate::api::names::{FIELD_MANAGER, REPORTER, SECRET_BROKER, SECRET_JOIN};
 use crate::events::Teller;
@@ -378,6 +378,12 @@ impl Shell {
         }
     }
 
+    /// Takes in what a watch has shown.
+    pub fn take(&mut self, input: Input, now: Now) {
+        self.world.note_pulse(&input, now.monotonic);
+        self.world.take(input, now.wall);
+    }
+
     /// Takes in all inputs that are there by now.
     pub fn take_ready(&mut self, now: Now) {
         use futures::StreamExt as _;
@@ -389,7 +395,7 @@ impl Shell {
                 return;
             }
             for input in [local, broker].into_iter().flatten() {
-                self.world.take(input, now.wall);
+                self.take(input, now);
             }
         }
     }

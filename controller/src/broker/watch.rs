@@ -13,7 +13,7 @@ use kube::{Api, Client, Resource};
 use serde::de::DeserializeOwned;
 
 use super::properties;
-use super::world::Input;
+use super::world::{GATEWAY_LEASE, Input};
 use crate::api::names::{LEASE_GATEWAY, SECRET_BROKER, SECRET_JOIN};
 use crate::api::{GatewayNode, Member, ServiceRecord};
 use crate::cluster::watching::{self, bulky, named, prompt};
@@ -35,7 +35,7 @@ pub(super) fn local(client: &Client, namespace: &str) -> Inputs {
         watch("ClusterProperties", properties::api(client), prompt(), Input::Property),
         service_cidrs(client),
         watch("GatewayNodes", namespaced::<GatewayNode>(client, namespace), prompt(), Input::GatewayNode),
-        inputs("Lease", lease, Input::Lease),
+        inputs(GATEWAY_LEASE, lease, Input::Lease),
         watch("Members", namespaced::<Member>(client, namespace), prompt(), Input::Member),
         watch("ServiceRecords", namespaced::<ServiceRecord>(client, namespace), prompt(), Input::Record),
         watch("Secret", namespaced::<Secret>(client, namespace), named(SECRET_JOIN), Input::JoinSecret),

@@ -8,6 +8,7 @@ use k8s_openapi::api::networking::v1::ServiceCIDR;
 use k8s_openapi::jiff::Timestamp;
 use kube::core::DynamicObject;
 use kube::runtime::watcher::Event;
+use tokio::time::Instant;
 
 use super::apply::Written;
 use super::liveness::Liveness;
@@ -16,7 +17,11 @@ use super::store::Store;
 use super::tally::{Load, Tally};
 use crate::api::names::{LEASE_GATEWAY, MEMBER_ACCOUNT_PREFIX};
 use crate::api::{GatewayNode, Member, MemberSpec, ServiceRecord, ServiceRecordSpec};
+use crate::cluster::pulse::Pulse;
 use crate::members::CNI_CONDITION;
+
+/// How failures of the watch of the gateway Lease are told.
+pub(super) const GATEWAY_LEASE: &str = "the gateway Lease";
 
 /// Something that a watch has shown.
 #[derive(Debug)]
@@ -74,6 +79,8 @@ pub(super) struct World {
     pub service_cidrs: Store<ServiceCIDR>,
     pub gateways: Store<GatewayNode>,
     pub leases: Store<Lease>,
+    /// Whether the gateway Lease is renewed.
+    pub pulse: Pulse,
     pub members: Store<Member>,
     pub records: Store<ServiceRecord>,
     pub join_secret: Store<Secret>,
@@ -132,6 +139,15 @@ impl World {
             Input::BrokerRecord(event) => self.take_broker_record(event),
             Input::BrokerLease(event) => self.take_broker_lease(event, now),
             Input::Broken(what, error) => tracing::debug!("watch of {what} failed, trying again: {error}"),
+        }
+    }
+
+    /// Notes whether the gateway Lease is renewed. Its own clock, because that of the wall may jump.
+    pub fn note_pulse(&mut self, input: &Input, now: Instant) {
+        match input {
+            Input::Lease(event) if self.pulse.note(event, now) => self.mark([Key::Own]),
+            Input::Broken(GATEWAY_LEASE, _) => self.pulse.fail(),
+            _ => {}
         }
     }
 

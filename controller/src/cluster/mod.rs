@@ -3,5 +3,6 @@
 pub mod client;
 pub mod lease;
 pub mod owner;
+pub mod pulse;
 pub mod services;
 pub mod watching;

@@ -14,15 +14,16 @@ use k8s_openapi::jiff::Timestamp;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::{Duration, Instant, sleep_until, timeout};
-use tracing::{Instrument as _, debug, info};
+use tracing::{Instrument as _, debug, info, warn};
 
 use self::apply::{Applied, Writer, apply};
 pub use self::leftovers::Leftovers;
 use self::retries::{Extent, Retries};
 use self::watches::{Event, watch_all};
 use super::lease::Holding;
+use super::pulse::Pulse;
 use crate::broker::status::WorkCounts;
-use crate::services::index::{Index, IndexConfig, Kind, Summary};
+use crate::services::index::{Index, IndexConfig, Kind, Object, Summary};
 use crate::services::plan::{Observed, plan};
 use crate::services::validate::Policy;
 use crate::services::{ClusterId, Family, ServiceKey};
@@ -119,7 +120,10 @@ pub async fn run(client: kube::Client, config: ServicesConfig, shutdown: impl Fu
         };
         tokio::select! {
             () = &mut shutdown => break,
-            Some(batch) = events.next() => batch.into_iter().for_each(|event| world.handle(event)),
+            Some(batch) = events.next() => {
+                let now = Instant::now();
+                batch.into_iter().for_each(|event| world.handle(event, now));
+            }
             Some(ended) = tasks.join_next() => if let Ok((key, applied)) = ended {
                 world.handle_applied(key, applied, Instant::now());
             },
@@ -142,6 +146,8 @@ pub async fn run(client: kube::Client, config: ServicesConfig, shutdown: impl Fu
 /// What is known, and what is under way.
 struct World {
     index: Index,
+    /// Whether the gateway Lease is renewed.
+    pulse: Pulse,
     unlisted: BTreeSet<Kind>,
     leading: bool,
     /// Services that may need writes.
@@ -157,6 +163,7 @@ impl World {
     fn new(index: Index) -> Self {
         Self {
             index,
+            pulse: Pulse::default(),
             unlisted: Kind::ALL.into(),
             leading: false,
             dirty: BTreeSet::new(),
@@ -183,7 +190,8 @@ impl World {
         self.leading = leading;
     }
 
-    fn handle(&mut self, event: Event) {
+    fn handle(&mut self, event: Event, now: Instant) {
+        self.note_pulse(&event, now);
         match event {
             Event::Begin(kind) => self.index.begin(kind),
             Event::Listed(kind) => {
@@ -198,7 +206,31 @@ impl World {
                 self.index.set_server(version);
                 self.versioned = true;
             }
-            Event::Broken => {}
+            Event::Broken(_) => {}
+        }
+    }
+
+    fn note_pulse(&mut self, event: &Event, now: Instant) {
+        let changed = match event {
+            Event::There(Object::Lease(lease)) => self.pulse.see(lease, now),
+            Event::Listed(Kind::Lease) => self.pulse.listed(now),
+            Event::Begin(Kind::Lease) => {
+                self.pulse.ask(now);
+                false
+            }
+            Event::Broken(Kind::Lease) => {
+                self.pulse.fail();
+                false
+            }
+            _ => false,
+        };
+        if changed {
+            let silent = self.pulse.silence().is_some();
+            match silent {
+                true => warn!("nobody renews the gateway Lease: all other clusters count as out of reach"),
+                false => info!("the gateway Lease is renewed again"),
+            }
+            self.index.set_gateway_silent(silent);
         }
     }
 

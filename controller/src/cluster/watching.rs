@@ -48,7 +48,8 @@ where
 }
 
 /// Watches the Lease of this name, which somebody renews every moment. When it is not renewed any more, either its holder is
-/// gone or the watch is: it is listed anew.
+/// gone or the watch is: it is listed anew, now and then for as long as nothing comes; a [`Pulse`](super::pulse::Pulse) is judged
+/// by that.
 pub fn watch_lease(leases: Api<Lease>, name: &str) -> impl Stream<Item = Result<Event<Lease>>> + Send + use<> {
     let config = named(name);
     beating(move || watch(leases.clone(), config.clone()).boxed())

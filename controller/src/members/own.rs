@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::net::IpAddr;
+use std::time::Duration;
 
 use ipnet::IpNet;
 use k8s_openapi::api::coordination::v1::Lease;
@@ -59,6 +60,8 @@ pub struct Discovery<'a> {
     pub selector: &'a Selector,
     /// The Lease of the active gateway.
     pub lease: Option<&'a Lease>,
+    /// For how long at least nobody has renewed it, where that is too long.
+    pub silence: Option<Duration>,
     /// The own Member as it was.
     pub before: Option<&'a MemberSpec>,
     /// The own Member as the broker has it.
@@ -173,7 +176,7 @@ fn gateways(seen: &Discovery<'_>) -> (Vec<Gateway>, Finding) {
     // The active one comes first, so that a cluster with very many gateways keeps it.
     gateways.sort_by(|a, b| (!a.active, &a.node).cmp(&(!b.active, &b.node)));
     gateways.truncate(MAX_GATEWAYS);
-    let finding = gateway_finding(&gateways, &holder);
+    let finding = gateway_finding(&gateways, &holder, seen.silence);
     (gateways, finding)
 }
 
@@ -192,7 +195,7 @@ fn gateway_nodes(seen: &Discovery<'_>) -> BTreeSet<String> {
     if labelled.is_empty() { seen.nodes.iter().map(Node::name_any).collect() } else { labelled }
 }
 
-fn gateway_finding(gateways: &[Gateway], holder: &str) -> Finding {
+fn gateway_finding(gateways: &[Gateway], holder: &str, silence: Option<Duration>) -> Finding {
     let log = "see the log of linkspan-node there";
     if gateways.is_empty() {
         let message =
@@ -204,6 +207,16 @@ fn gateway_finding(gateways: &[Gateway], holder: &str) -> Finding {
             "" => format!("{} may be a gateway, and none is active; {log}", gateways[0].node),
             _ => format!("node {holder} holds Lease linkspan-gateway and is no gateway; {log}"),
         };
+        return Finding::bad("Gateways", "NoActiveGateway", message);
+    }
+    if let Some(silence) = silence {
+        // As others see it, it stays the active one: they notice by themselves, and go on at once when it is back.
+        let message = format!(
+            "gateway {holder} has not renewed Lease linkspan-gateway for {} s or more, and no other node takes it: see the \
+             log of linkspan-node there (kubectl logs -n linkspan-system, with --previous), and whether the node is Ready; \
+             a second node labelled linkspan.dev/gateway=true would take over",
+            silence.as_secs()
+        );
         return Finding::bad("Gateways", "NoActiveGateway", message);
     }
     Finding::good("Gateways", "Active", format!("{} is active, of {}", gateways[0].node, gateways.len()))
@@ -248,6 +261,7 @@ mod tests {
         service_cidrs: Vec<ServiceCIDR>,
         gateways: Vec<GatewayNode>,
         lease: Option<Lease>,
+        silence: Option<Duration>,
         overrides: Overrides,
     }
 
@@ -261,6 +275,7 @@ mod tests {
                 service_cidrs: vec![service_cidr(&["10.43.0.0/16"])],
                 gateways: vec![gateway("one", GATEWAY_KEYS[0]), gateway("two", GATEWAY_KEYS[1])],
                 lease: Some(lease("two")),
+                silence: None,
                 overrides: Overrides {
                     pod_cidrs: Ok(Vec::new()),
                     service_cidrs: Ok(Vec::new()),
@@ -289,6 +304,7 @@ mod tests {
                 gateways: &self.gateways,
                 selector: &Selector::default(),
                 lease: self.lease.as_ref(),
+                silence: self.silence,
                 before,
                 published: before,
                 heard: true,
@@ -495,6 +511,11 @@ mod tests {
         told(|it| it.gateways.clear(), "NoGateway", "linkspan.dev/gateway=true");
         told(|it| it.lease = None, "NoActiveGateway", "one may be a gateway");
         told(|it| it.lease = Some(lease("three")), "NoActiveGateway", "node three holds Lease linkspan-gateway");
+        told(
+            |it| it.silence = Some(Duration::from_secs(60)),
+            "NoActiveGateway",
+            "gateway two has not renewed Lease linkspan-gateway for 60 s or more",
+        );
     }
 
     #[test]

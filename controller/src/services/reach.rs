@@ -64,6 +64,25 @@ pub fn reachability<'a>(
     status.peers.iter().map(|peer| (peer.cluster.clone(), judge(peer, observed))).collect()
 }
 
+/// What is `known` of clusters while nobody renews the gateway Lease: no traffic reaches any of the `others`, whatever the
+/// last gateway has said. What is lost is so.
+pub fn cut_off(
+    mut known: BTreeMap<String, Reachability>,
+    others: impl IntoIterator<Item = String>,
+) -> BTreeMap<String, Reachability> {
+    for other in others {
+        let reachability = known.entry(other).or_insert(Reachability::Unreachable);
+        *reachability = (*reachability).max(Reachability::Unreachable);
+    }
+    known
+}
+
+/// All clusters that a gateway has told of.
+pub fn peers<'a>(gateways: impl IntoIterator<Item = &'a GatewayNode>) -> impl Iterator<Item = String> {
+    let peers = gateways.into_iter().flat_map(|gateway| gateway.status.iter().flat_map(|status| &status.peers));
+    peers.map(|peer| peer.cluster.clone())
+}
+
 /// What is down stays so until it is up: a gateway that has just begun calls everybody anew. For how long is told by the
 /// gateway's own clock. A state that this version does not know is not up.
 fn judge(peer: &PeerStatus, observed: Option<Timestamp>) -> Reachability {
@@ -82,6 +101,9 @@ fn judge(peer: &PeerStatus, observed: Option<Timestamp>) -> Reachability {
 pub struct Reach {
     nodes: BTreeMap<String, GatewayNode>,
     holder: Option<String>,
+    /// Whether nobody renews the gateway Lease.
+    silent: bool,
+    others: BTreeSet<String>,
     clusters: BTreeMap<String, Reachability>,
 }
 
@@ -109,8 +131,23 @@ impl Reach {
         self.update()
     }
 
+    /// Whether nobody renews the gateway Lease. Returns the clusters whose reachability has changed.
+    pub fn set_silent(&mut self, silent: bool) -> BTreeSet<String> {
+        self.silent = silent;
+        self.update()
+    }
+
+    /// These are the other Members. Returns the clusters whose reachability has changed.
+    pub fn set_others(&mut self, others: BTreeSet<String>) -> BTreeSet<String> {
+        self.others = others;
+        self.update()
+    }
+
     fn update(&mut self) -> BTreeSet<String> {
-        let clusters = reachability(self.nodes.values(), self.holder.as_deref());
+        let mut clusters = reachability(self.nodes.values(), self.holder.as_deref());
+        if self.silent {
+            clusters = cut_off(clusters, peers(self.nodes.values()).chain(self.others.iter().cloned()));
+        }
         let before = std::mem::replace(&mut self.clusters, clusters);
         let against = |known: &BTreeMap<String, Reachability>| -> BTreeSet<(String, Reachability)> {
             let bad = known.iter().filter(|(_, reachability)| **reachability != Reachability::Reachable);
@@ -146,6 +183,22 @@ mod tests {
         assert_eq!(reach.insert(&gateway("n1", true, &[("b", "Down"), ("c", "Connecting")])), BTreeSet::new());
         assert_eq!(reach.insert(&gateway("n1", false, &[("b", "Down")])), ["b".to_owned()].into());
         assert_eq!(reach.clusters(), &BTreeMap::new());
+    }
+
+    #[test]
+    fn without_a_gateway_that_works_all_others_are_out_of_reach() {
+        let mut reach = Reach::default();
+        let names = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect::<BTreeSet<_>>();
+        assert_eq!(reach.set_others(names(&["b", "c", "new"])), names(&[]));
+        reach.set_holder(Some("n1".to_owned()));
+        reach.insert(&gateway("n1", true, &[("b", "Up"), ("c", "Down")]));
+        assert_eq!(reach.set_silent(true), names(&["b", "new"]), "the gateway does not know one that came later");
+        assert_eq!(reach.set_others(names(&["b", "c", "new", "newer"])), names(&["newer"]));
+        assert_eq!(reach.set_silent(true), names(&[]));
+        assert!(reach.clusters().values().all(|known| *known == Reachability::Unreachable), "{:?}", reach.clusters());
+        assert_eq!(reach.set_silent(false), names(&["b", "new", "newer"]));
+        let known = [("b".to_owned(), Reachability::Lost)].into();
+        assert_eq!(cut_off(known, peers([&gateway("n1", true, &[("b", "Up")])]))["b"], Reachability::Lost);
     }
 
     fn at(time: &str, mut gateway: GatewayNode) -> GatewayNode {

@@ -2,15 +2,17 @@
 
 use controller::api::names::{LABEL_SERVICE_NAME, LABEL_SLICE_SERVICE, SYSTEM_NAMESPACE};
 use controller::api::{GatewayNode, ServiceImport};
+use controller::cluster::pulse::Pulse;
 use controller::cluster::watching::prompt;
 use controller::services::reach::holder;
-use futures::TryStreamExt as _;
 use futures::stream::{BoxStream, SelectAll};
+use futures::{StreamExt as _, TryStreamExt as _};
 use k8s_openapi::api::coordination::v1::Lease;
 use k8s_openapi::api::core::v1::Namespace;
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 use kube::runtime::watcher::{self, Event};
 use kube::{Api, Client};
+use tokio::time::Instant;
 
 use crate::roles::watched::{Kind, News, events_of, events_of_lease};
 
@@ -23,6 +25,8 @@ pub(super) struct Watched {
     pub(super) gateways: Kind<GatewayNode>,
     /// Who holds the gateway Lease. What is named waits for everything but this: without it the gateways' clocks decide.
     pub(super) holders: Kind<String>,
+    /// Whether that Lease is renewed.
+    pub(super) pulse: Pulse,
 }
 
 enum Seen {
@@ -31,6 +35,8 @@ enum Seen {
     Namespace(Event<Namespace>),
     Gateway(Event<GatewayNode>),
     Lease(Event<Lease>),
+    /// The watch of the gateway Lease broke off.
+    LeaseBroken(watcher::Error),
 }
 
 impl Watched {
@@ -43,7 +49,8 @@ impl Watched {
         events.push(events_of(Api::all(client.clone()), imported, Seen::Slice));
         events.push(events_of(Api::all(client.clone()), prompt(), Seen::Namespace));
         events.push(events_of(Api::namespaced(client.clone(), SYSTEM_NAMESPACE), prompt(), Seen::Gateway));
-        events.push(events_of_lease(client, Seen::Lease));
+        let leases = events_of_lease(client, Seen::Lease);
+        events.push(leases.map(|event| Ok(event.unwrap_or_else(Seen::LeaseBroken))).boxed());
         Self {
             events,
             imports: Kind::default(),
@@ -51,6 +58,7 @@ impl Watched {
             namespaces: Kind::default(),
             gateways: Kind::default(),
             holders: Kind::default(),
+            pulse: Pulse::default(),
         }
     }
 
@@ -73,7 +81,15 @@ impl Watched {
                 gateway.metadata.managed_fields = None;
                 Some(gateway)
             }),
-            Seen::Lease(event) => self.holders.take(event, |lease| holder(&lease)),
+            Seen::Lease(event) => {
+                let turned = self.pulse.note(&event, Instant::now());
+                let news = self.holders.take(event, |lease| holder(&lease));
+                if turned { News::Changed } else { news }
+            }
+            Seen::LeaseBroken(error) => {
+                self.pulse.fail();
+                return Err(error);
+            }
         })
     }
 

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use controller::names::Reachability;
-use controller::services::reach::reachability;
+use controller::services::reach::{cut_off, peers, reachability};
 use controller::services::zone::zone;
 use dns::{Service, Zone, ZoneConfig};
 use kube::Client;
@@ -74,7 +74,11 @@ struct Publisher {
 impl Publisher {
     fn publish(&mut self, watched: &Watched) {
         let holder = watched.holders.current.values().next().map(String::as_str);
-        let reachability = reachability(watched.gateways.current.values(), holder);
+        let mut reachability = reachability(watched.gateways.current.values(), holder);
+        if watched.pulse.silence().is_some() {
+            // Whom no gateway has told of yet is in slices only, where the controller says the same.
+            reachability = cut_off(reachability, peers(watched.gateways.current.values()));
+        }
         let namespaces: BTreeSet<_> = watched.namespaces.current.keys().map(|(_, name)| name.clone()).collect();
         let (imports, slices) = (watched.imports.current.values(), watched.slices.current.values());
         let services = zone(imports, slices, &namespaces, &reachability);

@@ -39,7 +39,7 @@ pub(super) enum Event {
     /// The API server is of this version.
     Version(ServerVersion),
     /// A watch broke off and begins anew.
-    Broken,
+    Broken(Kind),
 }
 
 /// Watches everything. The stream never ends; broken watches begin anew.
@@ -63,7 +63,7 @@ pub(super) fn watch_all(client: &Client) -> SelectAll<BoxStream<'static, Event>>
     let noting = watches.map(|watch| {
         let broken = Arc::clone(&broken);
         let note = move |event: &Event| {
-            if matches!(event, Event::Broken) {
+            if matches!(event, Event::Broken(_)) {
                 broken.notify_one();
             }
         };
@@ -138,7 +138,7 @@ fn events<K: Resource + Send + 'static>(
         Ok(watcher::Event::Delete(gone)) => Event::Gone(object(Box::new(gone))),
         Err(error) => {
             warn!(?kind, %error, "a watch broke off and begins anew");
-            Event::Broken
+            Event::Broken(kind)
         }
     };
     events.modify(|object| object.managed_fields_mut().clear()).map(event).boxed()

@@ -161,6 +161,7 @@ impl Fleet {
             gateways: &[],
             selector: &crate::members::Selector::default(),
             lease: None,
+            silence: None,
             before: cluster.local.as_ref(),
             published: cluster.seen.get(&name).map(|member| &member.spec),
             heard,

@@ -110,6 +110,12 @@ impl Index {
         }
     }
 
+    /// Whether nobody renews the gateway Lease.
+    pub fn set_gateway_silent(&mut self, silent: bool) {
+        let changed = self.reach.set_silent(silent);
+        self.mark_clusters(&changed);
+    }
+
     fn mark_all(&mut self) {
         let all: Vec<_> = self.by_key.keys().cloned().collect();
         self.dirty.extend(all);
@@ -125,7 +131,11 @@ impl Index {
 
     fn mark_member(&mut self, name: &str) {
         self.members = self.known().map(|(name, known)| (name.clone(), known.exporter.clone())).collect();
-        self.mark_clusters(&BTreeSet::from([name.to_owned()]));
+        let own = self.config.cluster.as_str();
+        let others = self.members.keys().filter(|name| *name != own).cloned().collect();
+        let mut changed = self.reach.set_others(others);
+        changed.insert(name.to_owned());
+        self.mark_clusters(&changed);
         // Judging takes all of them; while a list comes in, that waits for its end.
         if !self.listing.contains_key(&Kind::Member) {
             self.set_views();
