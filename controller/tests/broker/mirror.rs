@@ -6,6 +6,7 @@ use controller::api::{GatewayNode, GatewayNodeSpec, GatewayNodeStatus, Member, S
 use controller::members::{ANNOTATION_JOINED_AT, judge};
 use k8s_openapi::api::coordination::v1::Lease;
 use k8s_openapi::api::core::v1::Node;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::MicroTime;
 use kube::Api;
 use kube::api::{DeleteParams, PostParams};
 use serde_json::json;
@@ -13,11 +14,13 @@ use testbed::wait;
 
 use super::support::{
     BROKER, Cluster, KEYS, PATIENCE, admin, apply, broker, client, deploy, eventually, home, id, joined, member,
-    new_token, record,
+    new_token, now, record,
 };
 
 /// Keys are unique among all that the tests share.
 const KEY_OF_BERLIN: &str = "BQUFBQUFBQUFBQUFBQUFBQUFBQUFBQUFBQUFBQUFBQU=";
+
+const KEY_OF_STILL: &str = "CAgICAgICAgICAgICAgICAgICAgICAgICAgICAgICAg=";
 
 async fn publish(cluster: &mut Cluster) {
     let name = cluster.config.cluster.to_string();
@@ -45,6 +48,34 @@ async fn elect(cluster: &Cluster, node: &str) {
         "metadata": { "name": "linkspan-gateway" }, "spec": { "holderIdentity": node },
     });
     apply(&leases, &serde_json::from_value(lease).unwrap()).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_gateway_that_renews_its_lease_no_more_is_told_of_until_it_does() {
+    let mut paris = Cluster::new("still-paris", "10.131.0.0/24").await;
+    add_gateway(&paris, "still-node", KEY_OF_STILL).await;
+    let leases: Api<Lease> = Api::namespaced(paris.client.clone(), &paris.config.namespace);
+    let renew = async || {
+        let lease = json!({
+            "apiVersion": "coordination.k8s.io/v1", "kind": "Lease", "metadata": { "name": "linkspan-gateway" },
+            "spec": { "holderIdentity": "still-node", "leaseDurationSeconds": 2, "renewTime": MicroTime(now()) },
+        });
+        apply(&leases, &serde_json::from_value(lease).unwrap()).await.unwrap();
+    };
+    renew().await;
+    publish(&mut paris).await;
+    paris.wait_for("still-paris", "Gateways", "True", "Active").await;
+    renew().await;
+    let message = paris.wait_for("still-paris", "Gateways", "False", "NoActiveGateway").await;
+    assert!(
+        message.starts_with("gateway still-node has not renewed Lease linkspan-gateway for 60 s or more"),
+        "{message}"
+    );
+    let own = paris.members().get("still-paris").await.unwrap();
+    assert!(own.spec.gateways[0].active, "the others find out by themselves");
+    renew().await;
+    paris.wait_for("still-paris", "Gateways", "True", "Active").await;
+    paris.stop().await;
 }
 
 #[tokio::test]

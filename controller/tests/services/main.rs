@@ -8,6 +8,7 @@ mod coredns;
 mod expiry;
 mod export;
 mod failures;
+mod gateway;
 mod import;
 mod lease;
 mod leave;

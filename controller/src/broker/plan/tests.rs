@@ -5,6 +5,7 @@ use k8s_openapi::jiff::Timestamp;
 use kube::core::DynamicObject;
 use kube::runtime::watcher::Event;
 use serde_json::{Value, json};
+use tokio::time::{Duration, Instant};
 
 use super::super::apply::{ApplyError, Written};
 use super::super::connection::{Hold, Joined, Refusal as NotTaken};
@@ -412,6 +413,41 @@ fn the_own_member_is_looked_at_when_another_gateway_holds_the_lease_and_not_when
     let mut other = gateway_lease("controller-0", 7);
     other["metadata"]["name"] = json!("linkspan-controller");
     assert!(!looks(Event::Apply, other));
+}
+
+#[test]
+fn a_gateway_lease_that_stands_still_is_told_of_on_the_own_member_until_it_is_renewed() {
+    let mut home = at_home(&[member("paris")]);
+    let gateway = json!({
+        "apiVersion": "linkspan.dev/v1alpha1", "kind": "GatewayNode", "metadata": { "name": "node" },
+        "spec": { "publicKey": "AQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQE=", "lanes": 1 },
+    });
+    list(&mut home, Input::GatewayNode, &[gateway]);
+    let begun = Instant::now();
+    let mut says = |second: u64, event: Event<Value>| {
+        home.dirty.clear();
+        let input = Input::Lease(match event {
+            Event::Init => Event::Init,
+            Event::InitApply(lease) => Event::InitApply(serde_json::from_value(lease).unwrap()),
+            Event::Apply(lease) => Event::Apply(serde_json::from_value(lease).unwrap()),
+            _ => Event::InitDone,
+        });
+        home.note_pulse(&input, begun + Duration::from_secs(second));
+        home.take(input, at(0));
+        let looked_at = home.dirty.contains(&Key::Own);
+        home.mark([Key::Own]);
+        let mut court = None;
+        planned(&mut home, &mut court);
+        let findings = court.unwrap().own.unwrap().findings;
+        (looked_at, findings.into_iter().find(|finding| finding.kind == "Gateways").unwrap().reason)
+    };
+    says(0, Event::InitApply(gateway_lease("node", 1)));
+    assert_eq!(says(0, Event::InitDone).1, "Active");
+    says(59, Event::InitApply(gateway_lease("node", 1)));
+    assert_eq!(says(59, Event::InitDone), (false, "Active"));
+    assert_eq!(says(60, Event::InitDone), (true, "NoActiveGateway"));
+    assert_eq!(says(90, Event::InitDone), (false, "NoActiveGateway"));
+    assert_eq!(says(91, Event::Apply(gateway_lease("node", 2))), (true, "Active"));
 }
 
 #[test]
