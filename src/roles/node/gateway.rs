@@ -42,6 +42,8 @@ pub(super) async fn follow(context: Context, shared: Shared) -> anyhow::Result<(
     let mut facts = shared.facts.subscribe();
     let mut paths = context.paths.subscribe();
     let mut written: Option<GatewayNode> = None;
+    // Nobody but this node makes it, so that it stays gone.
+    let mut gone = false;
     let mut down = DownSince::default();
     let mut told = String::new();
     loop {
@@ -53,11 +55,13 @@ pub(super) async fn follow(context: Context, shared: Shared) -> anyhow::Result<(
         paths.mark_unchanged();
         let begun = Instant::now();
         let fresh = written.as_ref().and_then(age).is_some_and(|age| age < NUMBERS);
-        let pause = match (&wanted, &written) {
-            (Wanted::Nothing, _) => NUMBERS,
-            (Wanted::Node(node), Some(old)) if same(node, old) && fresh => NUMBERS,
-            (wanted, _) => match tokio::time::timeout(PATIENCE, write(&nodes, &context.options.node, wanted)).await {
+        let pause = if is_told(&wanted, written.as_ref().filter(|_| fresh), gone) {
+            NUMBERS
+        } else {
+            gone = false;
+            match tokio::time::timeout(PATIENCE, write(&nodes, me, &wanted)).await {
                 Ok(Ok(now)) => {
+                    gone = now.is_none();
                     let before = std::mem::replace(&mut written, now);
                     if let Some(now) = &written {
                         down.learn(now);
@@ -77,7 +81,7 @@ pub(super) async fn follow(context: Context, shared: Shared) -> anyhow::Result<(
                     told = error;
                     RETRY
                 }
-            },
+            }
         };
         tokio::time::sleep(PAUSE).await;
         tokio::select! {
@@ -107,6 +111,15 @@ enum Wanted {
     Nothing,
     /// This.
     Node(Box<GatewayNode>),
+}
+
+/// Whether the API has what is wanted already: `written` a short while ago, or nothing since it is `gone`.
+fn is_told(wanted: &Wanted, written: Option<&GatewayNode>, gone: bool) -> bool {
+    match wanted {
+        Wanted::Nothing => true,
+        Wanted::Gone => gone,
+        Wanted::Node(node) => written.is_some_and(|old| same(node, old)),
+    }
 }
 
 fn wanted(context: &Context, facts: &Option<Facts>, before: Option<&GatewayNode>, down: &DownSince) -> Wanted {
@@ -385,6 +398,20 @@ mod tests {
         assert!(!same(&published(up(), false, "", Some(&first), 110), &first));
         assert!(!same(&published(up(), true, "the zone is lost", Some(&first), 110), &first));
         assert!(!same(&published(Vec::new(), true, "", Some(&first), 110), &first));
+    }
+
+    #[test]
+    fn a_node_that_is_no_gateway_has_its_gatewaynode_removed_once() {
+        let node = |active| published(Vec::new(), active, "", None, 100);
+        let wanted = |active| Wanted::Node(Box::new(node(active)));
+        // An earlier process may have left one.
+        assert!(!is_told(&Wanted::Gone, None, false));
+        assert!(!is_told(&Wanted::Gone, Some(&node(true)), false));
+        assert!(is_told(&Wanted::Gone, None, true));
+        assert!(!is_told(&wanted(true), None, true), "it is a gateway again");
+        assert!(is_told(&wanted(true), Some(&node(true)), false));
+        assert!(!is_told(&wanted(false), Some(&node(true)), false));
+        assert!(is_told(&Wanted::Nothing, None, false));
     }
 
     #[test]

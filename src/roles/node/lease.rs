@@ -11,6 +11,7 @@ use kube::api::PostParams;
 use tokio::sync::watch;
 
 use super::Shared;
+use super::facts::Facts;
 use super::plan::candidates;
 use crate::run::Context;
 
@@ -27,42 +28,49 @@ const RENEW: Duration = Duration::from_millis(500);
 pub(super) async fn follow(context: Context, shared: Shared) -> anyhow::Result<()> {
     let mut facts = shared.facts.subscribe();
     let mut paths = context.paths.subscribe();
-    let standing = watch::Sender::new(Standing::Observer);
-    // Who watches the Lease without being a candidate gives it back. A gateway that has just been restarted shall not:
-    // its device opens in a moment, and till then the Lease runs.
-    let first = loop {
-        match standing_of(&context, &shared) {
-            Some(first) => break first,
-            None => news(&mut facts, &mut paths).await?,
-        }
-    };
-    standing.send_replace(first);
+    let me = &context.options.node;
     let config = LeaseConfig {
         namespace: SYSTEM_NAMESPACE.to_owned(),
         name: LEASE_GATEWAY.to_owned(),
-        holder: context.options.node.clone(),
+        holder: me.clone(),
         duration: DURATION,
         renew_period: RENEW,
     };
-    let (elector, _holding) = Elector::new(shared.client().await?, config)?;
-    let election = elector.run(standing.subscribe(), std::future::pending());
-    tokio::pin!(election);
     loop {
-        tokio::select! {
-            () = &mut election => anyhow::bail!("the election ended"),
-            changed = news(&mut facts, &mut paths) => changed?,
-        }
-        if let Some(now) = standing_of(&context, &shared) {
+        // Who watches the Lease without being a candidate gives it back. A gateway that has just been restarted shall not:
+        // its device opens in a moment, and till then the Lease runs.
+        let first = loop {
+            match standing_of(&context, &shared) {
+                Some(first) if takes_part(first, shared.facts.borrow().as_ref(), me) => break first,
+                _ => news(&mut facts, &mut paths).await?,
+            }
+        };
+        let standing = watch::Sender::new(first);
+        let (elector, _holding) = Elector::new(shared.client().await?, config.clone())?;
+        let election = elector.run(standing.subscribe(), std::future::pending());
+        tokio::pin!(election);
+        loop {
+            tokio::select! {
+                () = &mut election => anyhow::bail!("the election ended"),
+                changed = news(&mut facts, &mut paths) => changed?,
+            }
+            let Some(now) = standing_of(&context, &shared) else { continue };
+            if !takes_part(now, shared.facts.borrow().as_ref(), me) {
+                break;
+            }
             standing.send_if_modified(|before| std::mem::replace(before, now) != now);
         }
     }
 }
 
+/// Whether the election is of this node's concern. All others do without a watch of a Lease that changes twice a second. A
+/// write that is cut off here may still make the Lease ours: then it is of concern again, and is given back.
+fn takes_part(standing: Standing, facts: Option<&Facts>, me: &str) -> bool {
+    standing == Standing::Candidate || facts.is_some_and(|facts| facts.active.as_deref() == Some(me))
+}
+
 /// Waits until a node becomes or ceases to be a gateway, or its device may have opened.
-async fn news(
-    facts: &mut watch::Receiver<Option<super::Facts>>,
-    paths: &mut watch::Receiver<()>,
-) -> anyhow::Result<()> {
+async fn news(facts: &mut watch::Receiver<Option<Facts>>, paths: &mut watch::Receiver<()>) -> anyhow::Result<()> {
     let changed = tokio::select! {
         changed = facts.changed() => changed,
         changed = paths.changed() => changed,
@@ -93,4 +101,20 @@ pub(super) async fn leave(leases: &Api<Lease>, me: &str) -> kube::Result<()> {
     leases.replace(LEASE_GATEWAY, &PostParams::default(), &lease).await?;
     tracing::info!("left the gateway Lease to other nodes");
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_candidates_and_a_holder_that_has_to_give_it_back_take_part() {
+        let held_by = |holder: Option<&str>| Facts { active: holder.map(str::to_owned), ..Facts::default() };
+        assert!(takes_part(Standing::Candidate, Some(&held_by(None)), "a"));
+        assert!(takes_part(Standing::Candidate, Some(&held_by(Some("b"))), "a"));
+        assert!(takes_part(Standing::Observer, Some(&held_by(Some("a"))), "a"));
+        assert!(!takes_part(Standing::Observer, Some(&held_by(Some("b"))), "a"));
+        assert!(!takes_part(Standing::Observer, Some(&held_by(None)), "a"));
+        assert!(!takes_part(Standing::Observer, None, "a"));
+    }
 }
