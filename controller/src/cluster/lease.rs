@@ -204,7 +204,7 @@ impl Elector {
             }
             Ok(Err(kube::Error::Api(status))) if status.code == 409 || (status.code == 404 && step != Step::Create) => {
                 match timeout(patience, self.api.get_opt(&self.config.name)).await {
-                    Ok(Ok(current)) => see(lease, current, election),
+                    Ok(Ok(current)) => believe(lease, current, election),
                     _ => election.handle_failed(Instant::now()),
                 }
             }
@@ -264,6 +264,14 @@ impl Elector {
     }
 }
 
+/// After a conflict the Lease is what it is read as, whatever version that has: where the API server's data have been
+/// restored, all versions are lower than those that are known.
+fn believe(lease: &mut Option<Lease>, current: Option<Lease>, election: &mut Election) {
+    election.handle_conflict(current.as_ref().map(seen), Instant::now());
+    *lease = current;
+}
+
+/// A watch tells of the Lease.
 fn see(lease: &mut Option<Lease>, current: Option<Lease>, election: &mut Election) {
     // Watches may be behind our own writes.
     let version = |lease: &Lease| lease.metadata.resource_version.as_ref().and_then(|text| text.parse::<u64>().ok());
@@ -308,3 +316,6 @@ impl Iterator for Steady {
 impl Backoff for Steady {
     fn reset(&mut self) {}
 }
+
+#[cfg(test)]
+mod tests;

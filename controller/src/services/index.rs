@@ -14,7 +14,7 @@ use k8s_openapi::api::core::v1::{Namespace as NamespaceObject, Secret, Service};
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 use kube::api::{ObjectMeta, PartialObjectMeta};
 
-use self::meanwhile::Meanwhile;
+use self::meanwhile::{Listing, Meanwhile};
 pub use self::summary::Summary;
 use super::action::ObjectRef;
 use super::derived::{DerivedService, derived_name};
@@ -165,6 +165,13 @@ struct Entry {
     kept: Kept,
 }
 
+/// What becomes of an older version of an object than the known one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Older {
+    PassedOver,
+    Believed,
+}
+
 /// See the module.
 #[derive(Debug)]
 pub struct Index {
@@ -181,8 +188,8 @@ pub struct Index {
     membership: Membership,
     reach: Reach,
     server: ServerVersion,
-    /// Objects that have been seen since a list began.
-    listing: BTreeMap<Kind, BTreeSet<Place>>,
+    /// Lists that are under way.
+    listing: BTreeMap<Kind, Listing>,
     /// What has happened since writes about a service began.
     passes: BTreeMap<ServiceKey, Meanwhile>,
     dirty: BTreeSet<ServiceKey>,
@@ -209,23 +216,23 @@ impl Index {
         }
     }
 
-    /// A watch tells that `object` is there. An older version than the known one is passed over: watches may be behind our
-    /// own writes.
+    /// A watch tells that `object` is there. An older version than the known one is passed over, unless it is of a list:
+    /// watches may be behind our own writes.
     pub fn upsert(&mut self, object: Object) {
-        if let Some(listing) = self.listing.get_mut(&object.kind()) {
-            listing.insert(place(object.metadata()));
-        }
-        self.take(object);
+        let listing = self.listing.get_mut(&object.kind());
+        let older = listing.map_or(Older::PassedOver, |listing| listing.note(place(object.metadata())));
+        self.take(object, older);
     }
 
-    fn take(&mut self, object: Object) {
+    fn take(&mut self, object: Object, older: Older) {
         let kind = object.kind();
         let metadata = object.metadata();
         let place = place(metadata);
         let uid = metadata.uid.clone().unwrap_or_default();
         let version = metadata.resource_version.as_ref().and_then(|text| text.parse().ok()).unwrap_or(0);
         let known = self.objects.get(&kind).and_then(|objects| objects.get(&place));
-        if known.is_some_and(|known| known.uid == uid && known.version > version) {
+        let is_older = known.is_some_and(|known| known.uid == uid && known.version > version);
+        if is_older && older == Older::PassedOver {
             return;
         }
         let changed = match &object {

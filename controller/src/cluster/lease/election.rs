@@ -46,7 +46,7 @@ pub(super) struct Election {
     /// Until when we hold it without another renewal.
     held_until: Option<Instant>,
     renew_at: Instant,
-    /// No write before then: the last one failed.
+    /// No write before then: the last one failed, or met a conflict that taught nothing.
     retry_at: Option<Instant>,
     holding: Holding,
 }
@@ -83,6 +83,15 @@ impl Election {
         if renewed {
             self.seen = seen.map(|seen| (seen, now));
         }
+    }
+
+    /// A write met a conflict, and the Lease is like this. Where that is what was known before, the next write would meet the
+    /// same again: it waits.
+    pub(super) fn handle_conflict(&mut self, seen: Option<Seen>, now: Instant) {
+        if self.seen.as_ref().map(|(before, _)| before) == seen.as_ref() {
+            self.retry_at = Some(now + self.config.renew_period);
+        }
+        self.handle_seen(seen, now);
     }
 
     /// A write that began at `began` has made the Lease what `seen` says.

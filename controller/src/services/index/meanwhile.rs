@@ -3,7 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::{Entry, Index, Kind, Object, place};
+use super::{Entry, Index, Kind, Object, Older, Place, place};
 use crate::services::value::ServiceKey;
 
 /// What has happened since writes about a service began.
@@ -15,15 +15,34 @@ pub(super) struct Meanwhile {
     listed: BTreeSet<Kind>,
 }
 
+/// A list that is under way.
+#[derive(Debug, Default)]
+pub(super) struct Listing {
+    /// What it has told of.
+    seen: BTreeSet<Place>,
+    /// What writes have told of since it began: it may be behind them.
+    written: BTreeSet<Place>,
+}
+
+impl Listing {
+    /// It tells of what is at `place`. Unless that has just been written, it is believed whatever its version: where the API
+    /// server's data have been restored, all versions are lower than those that are known.
+    pub(super) fn note(&mut self, place: Place) -> Older {
+        let older = if self.written.contains(&place) { Older::PassedOver } else { Older::Believed };
+        self.seen.insert(place);
+        older
+    }
+}
+
 impl Index {
     /// A list of all objects of `kind` begins.
     pub fn begin(&mut self, kind: Kind) {
-        self.listing.insert(kind, BTreeSet::new());
+        self.listing.insert(kind, Listing::default());
     }
 
     /// The list is complete: what was not in it is no more.
     pub fn finish(&mut self, kind: Kind) {
-        let Some(seen) = self.listing.get_mut(&kind).map(std::mem::take) else { return };
+        let Some(Listing { seen, .. }) = self.listing.get_mut(&kind).map(std::mem::take) else { return };
         let places = self.objects.get(&kind).into_iter().flat_map(BTreeMap::keys);
         let gone: Vec<_> = places.filter(|place| !seen.contains(*place)).cloned().collect();
         for place in gone {
@@ -50,7 +69,10 @@ impl Index {
             let uid = metadata.uid.as_deref().unwrap_or_default();
             let is_left = meanwhile.listed.contains(&kind) && !self.is_known(kind, &place(metadata), uid);
             if !meanwhile.gone.contains(uid) && !is_left {
-                self.take(object);
+                if let Some(listing) = self.listing.get_mut(&kind) {
+                    listing.written.insert(place(metadata));
+                }
+                self.take(object, Older::PassedOver);
             }
         }
     }

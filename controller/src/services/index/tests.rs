@@ -65,6 +65,36 @@ fn a_watch_that_is_behind_our_own_writes_brings_nothing_old_back() {
     assert_eq!(ports(&index, "web"), Some(1));
 }
 
+/// A snapshot of etcd is restored while pods live on: objects keep their UIDs, and versions begin again at lower ones.
+#[test]
+fn a_list_is_believed_although_its_versions_are_lower_than_the_known_ones() {
+    let mut index = index();
+    index.upsert(service("web", 5000, json!({})));
+    dirty(&mut index);
+    index.begin(Kind::Service);
+    index.upsert(service("web", 70, json!({ "ports": [{ "port": 80 }] })));
+    index.finish(Kind::Service);
+    assert_eq!((ports(&index, "web"), &*dirty(&mut index)), (Some(1), &["shop/web".to_owned()][..]));
+    // What comes then is newer than the list, and is followed.
+    index.upsert(service("web", 71, json!({})));
+    assert_eq!((ports(&index, "web"), &*dirty(&mut index)), (Some(0), &["shop/web".to_owned()][..]));
+    index.upsert(service("web", 70, json!({ "ports": [{ "port": 80 }] })));
+    assert_eq!(ports(&index, "web"), Some(0));
+}
+
+#[test]
+fn a_list_that_is_behind_a_write_brings_nothing_old_back() {
+    let mut index = index();
+    let key = ServiceKey::new("shop", "web");
+    index.upsert(service("web", 4, json!({})));
+    index.begin_pass(&key);
+    index.begin(Kind::Service);
+    index.end_pass(&key, [service("web", 5, json!({ "ports": [{ "port": 80 }] }))]);
+    index.upsert(service("web", 4, json!({})));
+    index.finish(Kind::Service);
+    assert_eq!((ports(&index, "web"), index.keys().count()), (Some(1), 1));
+}
+
 /// An export that is deleted as soon as its conditions are set: the answer to that write comes last.
 #[test]
 fn row_15_what_went_while_it_was_written_is_not_brought_back() {
