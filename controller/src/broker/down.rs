@@ -8,7 +8,7 @@ use kube::ResourceExt as _;
 
 use super::action::Action;
 use super::records::{self, Fault};
-use super::seen::Seen;
+use super::seen::{Seen, Unread};
 use super::store::Store;
 use super::tally::Excess;
 use crate::api::names::{LABEL_CLUSTER, LABEL_MANAGED_BY, LABEL_NAMESPACE, MANAGED_BY};
@@ -167,14 +167,19 @@ pub(super) fn record(
     // A name decides which object is written here: it must be one of its own cluster.
     let speaks_for_itself = record.name.split('.').next() == Some(seen.cluster.as_str());
     let spec = match (&seen.spec, record.excess) {
-        (Ok(_), _) if !speaks_for_itself => Err(format!("it is labelled with cluster {:?}", shorten(&seen.cluster))),
-        (Ok(_), Some(excess)) => Err(format!("its cluster has {excess}")),
+        (Ok(_) | Err(Unread::Dropped), _) if !speaks_for_itself => {
+            Err(format!("it is labelled with cluster {:?}", shorten(&seen.cluster)))
+        }
+        (Ok(_) | Err(Unread::Dropped), Some(excess)) => Err(format!("its cluster has {excess}")),
+        (Err(Unread::Dropped), None) => {
+            Err("its cluster had too much on the broker, and has not any more: it is asked for again".to_owned())
+        }
         // Not even copied: the API server here knows its values no more than this program does.
         (Ok(spec), None) if spec.kind == ImportType::Unknown => {
             Err("its type is not known to this version of Linkspan; upgrade this cluster".to_owned())
         }
         (Ok(spec), None) => Ok(spec),
-        (Err(error), _) => Err(format!("it cannot be read: {}", shorten(error))),
+        (Err(Unread::Illegible(error)), _) => Err(format!("it cannot be read: {error}")),
     };
     let spec = match spec {
         Ok(spec) => spec,

@@ -26,6 +26,7 @@ mod plan;
 mod policies;
 mod properties;
 mod records;
+mod remote;
 mod remove;
 mod retry;
 mod run;

@@ -62,6 +62,7 @@ pub async fn run(local: Client, config: BrokerConfig, shutdown: impl Future<Outp
             () = sleep_until(wake) => {}
         }
         shell.take_ready(now());
+        shell.ask_again();
     }
 }
 
@@ -100,6 +101,14 @@ impl Shell {
             Some(input) => input,
             // Watches go on for ever.
             None => std::future::pending().await,
+        }
+    }
+
+    /// Asks again for the records of clusters that had too much to be kept.
+    fn ask_again(&mut self) {
+        let Some(session) = &mut self.session else { return };
+        for cluster in self.world.remote.take_wanted() {
+            session.list_again(cluster);
         }
     }
 

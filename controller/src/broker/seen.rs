@@ -16,9 +16,23 @@ pub struct Seen<T> {
     pub cluster: String,
     /// When it was created.
     pub created: Option<Timestamp>,
-    /// Its spec, or why it cannot be read.
-    pub spec: Result<T, String>,
+    /// Its `metadata.resourceVersion`.
+    pub version: Option<String>,
+    /// Its spec, or why there is none.
+    pub spec: Result<T, Unread>,
 }
+
+/// Why an object on the broker has no spec here.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Unread {
+    /// It cannot be read: the beginning of why.
+    Illegible(String),
+    /// It was read and not kept, because its cluster has too much.
+    Dropped,
+}
+
+/// Longest explanation of what cannot be read: it quotes what another cluster wrote.
+const LONGEST: usize = 120;
 
 /// A spec in the form in which the API server gives it back.
 pub trait Normal: DeserializeOwned + Serialize {
@@ -45,11 +59,13 @@ impl<T: Normal> Seen<T> {
         }
         let cluster = object.labels().get(LABEL_CLUSTER).cloned().unwrap_or_default();
         let created = object.creation_timestamp().map(|time| time.0);
-        let spec = serde_json::from_value::<Body<T>>(object.data).map_err(|error| error.to_string());
+        let version = object.resource_version();
+        let illegible = |error: serde_json::Error| Unread::Illegible(error.to_string().chars().take(LONGEST).collect());
+        let spec = serde_json::from_value::<Body<T>>(object.data).map_err(illegible);
         let spec = spec.map(|mut body| {
             body.spec.normalize();
             body.spec
         });
-        Self { cluster, created, spec }
+        Self { cluster, created, version, spec }
     }
 }

@@ -71,6 +71,11 @@ impl Session {
         self.inputs = watch::broker(&self.client, &self.credential.broker.namespace);
     }
 
+    /// Lists a cluster's records once more, beside the watches.
+    pub fn list_again(&mut self, cluster: String) {
+        self.inputs.push(watch::records_again(&self.client, &self.credential.broker.namespace, cluster));
+    }
+
     /// One heartbeat.
     pub async fn beat(&mut self, own: Beater<'_>, now: Now) -> Result<Hold, BeatError> {
         let failure = match tokio::time::timeout(TIMEOUT, self.try_beat(own, now)).await {

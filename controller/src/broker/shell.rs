@@ -62,12 +62,13 @@ pub(super) struct Shell {
 impl Shell {
     pub fn new(local: Client, config: BrokerConfig) -> Self {
         let inputs = watch::local(&local, &config.namespace);
+        let world = World { own: config.cluster.to_string(), ..World::default() };
         Self {
             events: Teller::new(local.clone(), REPORTER, None),
             local,
             config,
             inputs,
-            world: World::default(),
+            world,
             connection: Connection::new(),
             session: None,
             court: None,

@@ -95,6 +95,11 @@ impl<T> Store<T> {
         self.objects.get(name)
     }
 
+    /// The object of that name, to be changed.
+    pub fn get_mut(&mut self, name: &str) -> Option<&mut T> {
+        self.objects.get_mut(name)
+    }
+
     /// All objects, by name.
     pub fn iter(&self) -> impl Iterator<Item = (&String, &T)> {
         self.objects.iter()

@@ -149,13 +149,13 @@ mod tests {
     }
 
     fn seen<T>(spec: T) -> Seen<T> {
-        Seen { cluster: "paris".into(), created: None, spec: Ok(spec) }
+        Seen { cluster: "paris".into(), created: None, version: None, spec: Ok(spec) }
     }
 
     fn broker(members: Vec<(&str, MemberSpec)>) -> Store<Seen<MemberSpec>> {
         let mut store = Store::default();
         for (name, spec) in members {
-            store.put(name.to_owned(), Seen { cluster: name.to_owned(), created: None, spec: Ok(spec) });
+            store.put(name.to_owned(), Seen { cluster: name.to_owned(), created: None, version: None, spec: Ok(spec) });
         }
         store
     }
@@ -272,7 +272,7 @@ mod tests {
     #[test]
     fn records_of_others_are_neither_published_nor_withdrawn() {
         let (copy, name) = (exported("rome"), "rome.default.web");
-        let theirs = Seen { cluster: "rome".into(), created: None, spec: Ok(copy.spec.clone()) };
+        let theirs = Seen { cluster: "rome".into(), created: None, version: None, spec: Ok(copy.spec.clone()) };
         assert_eq!(record(&own(), "broker", name, Some(&copy), None), []);
         assert_eq!(record(&own(), "broker", name, None, Some(&theirs)), []);
     }

@@ -1,9 +1,10 @@
 //! The watches, as one stream of inputs.
 
 use std::fmt::Debug;
+use std::time::Duration;
 
 use futures::StreamExt as _;
-use futures::stream::{BoxStream, SelectAll, Stream, select_all};
+use futures::stream::{self, BoxStream, SelectAll, Stream, select_all, unfold};
 use k8s_openapi::api::coordination::v1::Lease;
 use k8s_openapi::api::core::v1::{Node, Secret};
 use k8s_openapi::api::networking::v1::ServiceCIDR;
@@ -14,9 +15,15 @@ use serde::de::DeserializeOwned;
 
 use super::properties;
 use super::world::{GATEWAY_LEASE, Input};
-use crate::api::names::{LEASE_GATEWAY, SECRET_BROKER, SECRET_JOIN};
+use crate::api::names::{LABEL_CLUSTER, LEASE_GATEWAY, SECRET_BROKER, SECRET_JOIN};
 use crate::api::{GatewayNode, Member, ServiceRecord};
 use crate::cluster::watching::{self, bulky, named, prompt};
+
+/// Records on the broker that are asked for at once. What another cluster has written is read before it is judged, and
+/// etcd takes 1.5 MiB for one.
+const PAGE: u32 = 25;
+/// How long after a cluster has too much no more its records are asked for.
+const AGAIN: Duration = Duration::from_secs(10);
 
 /// All watches of one API server.
 pub(super) type Inputs = SelectAll<BoxStream<'static, Input>>;
@@ -52,11 +59,41 @@ pub(super) fn broker(client: &Client, namespace: &str) -> Inputs {
         watch(
             "the broker's ServiceRecords",
             dynamic(ApiResource::erase::<ServiceRecord>(&())),
-            bulky(),
+            bulky().page_size(PAGE),
             Input::BrokerRecord,
         ),
         watch("the broker's Leases", leases, bulky(), Input::BrokerLease),
     ])
+}
+
+/// Lists the records of one cluster on the broker once more, after a while: who has too much and too little in turn makes
+/// no more work than that.
+pub(super) fn records_again(client: &Client, namespace: &str, cluster: String) -> BoxStream<'static, Input> {
+    let resource = ApiResource::erase::<ServiceRecord>(&());
+    let records = Api::<DynamicObject>::namespaced_with(client.clone(), namespace, &resource);
+    let config = bulky().page_size(PAGE).labels(&format!("{LABEL_CLUSTER}={cluster}"));
+    let list = watching::watch(records, config).filter_map(move |event| {
+        let input = match event {
+            Ok(Event::InitApply(record)) => Some(Input::BrokerRecordAgain(Box::new(record))),
+            Ok(Event::InitDone) => Some(Input::BrokerRecordsAgain(cluster.clone())),
+            // Whatever changes after the list, the watch of all shows.
+            Ok(Event::Init | Event::Apply(_) | Event::Delete(_)) => None,
+            Err(error) => Some(Input::Broken("a cluster's ServiceRecords on the broker", error.to_string())),
+        };
+        std::future::ready(input)
+    });
+    let wait = stream::once(tokio::time::sleep(AGAIN)).filter_map(|()| std::future::ready(None));
+    wait.chain(until_listed(list.boxed())).boxed()
+}
+
+/// `list` with its end, and nothing after it: what follows would be one more watch.
+fn until_listed(list: BoxStream<'static, Input>) -> impl Stream<Item = Input> + Send {
+    unfold(Some(list), |list| async {
+        let mut list = list?;
+        let input = list.next().await?;
+        let is_last = matches!(input, Input::BrokerRecordsAgain(_));
+        Some((input, (!is_last).then_some(list)))
+    })
 }
 
 fn watch<K>(what: &'static str, api: Api<K>, config: Config, input: fn(Event<K>) -> Input) -> BoxStream<'static, Input>

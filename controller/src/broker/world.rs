@@ -11,12 +11,11 @@ use kube::runtime::watcher::Event;
 use tokio::time::Instant;
 
 use super::apply::Written;
-use super::liveness::Liveness;
+use super::remote::Remote;
 use super::seen::Seen;
 use super::store::Store;
-use super::tally::{Load, Tally};
 use crate::api::names::{LEASE_GATEWAY, MEMBER_ACCOUNT_PREFIX};
-use crate::api::{GatewayNode, Member, MemberSpec, ServiceRecord, ServiceRecordSpec};
+use crate::api::{GatewayNode, Member, ServiceRecord};
 use crate::cluster::pulse::Pulse;
 use crate::members::CNI_CONDITION;
 
@@ -39,6 +38,10 @@ pub(super) enum Input {
     Property(Event<DynamicObject>),
     BrokerMember(Event<DynamicObject>),
     BrokerRecord(Event<DynamicObject>),
+    /// A record of a cluster that has too much no more.
+    BrokerRecordAgain(Box<DynamicObject>),
+    /// All records of such a cluster have been listed.
+    BrokerRecordsAgain(String),
     BrokerLease(Event<Lease>),
     /// A watch failed, and is tried again.
     Broken(&'static str, String),
@@ -61,20 +64,11 @@ pub(super) enum Key {
     RecordSay(String),
 }
 
-/// What is on the broker.
-#[derive(Debug, Default)]
-pub(super) struct Remote {
-    pub members: Store<Seen<MemberSpec>>,
-    pub records: Store<Seen<ServiceRecordSpec>>,
-    pub tally: Tally,
-    pub liveness: Liveness,
-    /// When the own Member was created, as the broker answered to its last write: the watch may show others before it.
-    pub joined: Option<Timestamp>,
-}
-
 /// Everything that is watched.
 #[derive(Debug, Default)]
 pub(super) struct World {
+    /// The own cluster's ID.
+    pub own: String,
     pub nodes: Store<Node>,
     pub service_cidrs: Store<ServiceCIDR>,
     pub gateways: Store<GatewayNode>,
@@ -137,6 +131,11 @@ impl World {
             Input::Property(event) => self.properties_changed |= matches!(event, Event::Apply(_) | Event::Delete(_)),
             Input::BrokerMember(event) => self.take_broker_member(event),
             Input::BrokerRecord(event) => self.take_broker_record(event),
+            Input::BrokerRecordAgain(record) => {
+                let name = self.remote.take_record_again(*record);
+                self.mark_records(name);
+            }
+            Input::BrokerRecordsAgain(cluster) => self.remote.end_again(&cluster),
             Input::BrokerLease(event) => self.take_broker_lease(event, now),
             Input::Broken(what, error) => tracing::debug!("watch of {what} failed, trying again: {error}"),
         }
@@ -155,7 +154,7 @@ impl World {
     pub fn reset_remote(&mut self, now: Timestamp) {
         let mut liveness = std::mem::take(&mut self.remote.liveness);
         liveness.grace(now);
-        self.remote = Remote { liveness, ..Remote::default() };
+        self.remote = Remote::new(liveness);
         self.refused.clear();
     }
 
@@ -239,14 +238,9 @@ impl World {
 
     fn take_broker_record(&mut self, event: Event<DynamicObject>) {
         let done = matches!(event, Event::InitDone);
-        let remote = &mut self.remote;
-        let mut names = remote.records.take(event, Seen::read);
-        let load = |name: &String| remote.records.get(name).map(|seen| (seen.cluster.as_str(), Load::of(seen)));
-        let turned: BTreeSet<String> = names.iter().flat_map(|name| remote.tally.note(name, load(name))).collect();
-        if !turned.is_empty() {
-            let of_them = remote.records.iter().filter(|(_, seen)| turned.contains(&seen.cluster));
-            names.extend(of_them.map(|(name, _)| name.clone()));
-        }
+        // The own ones that are published are compared with what is here.
+        let is_published = |name: &str, cluster: &str| cluster == self.own && self.records.get(name).is_some();
+        let mut names = self.remote.take_record(event, is_published);
         if done {
             names.extend(self.remote.records.iter().map(|(name, _)| name.clone()));
             names.extend(self.records.iter().map(|(name, _)| name.clone()));

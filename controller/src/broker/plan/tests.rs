@@ -513,6 +513,13 @@ fn of_a_member_with_too_many_endpoints_in_all_nothing_is_copied_and_both_tell() 
     // One less, and all are used again.
     let last: DynamicObject = serde_json::from_value(records.remove(10)).unwrap();
     seen.take(Input::BrokerRecord(Event::Delete(last)), at(0));
+    assert_eq!(copied(&planned(&mut seen, &mut court)), 0, "nothing of them was kept");
+    let why = "its cluster had too much on the broker, and has not any more: it is asked for again";
+    assert_eq!(seen.refused["berlin.default.web-0"], format!("berlin.default.web-0: {why}"));
+    assert_eq!(Vec::from_iter(seen.remote.take_wanted()), ["berlin"]);
+    for record in records {
+        seen.take(Input::BrokerRecordAgain(serde_json::from_value(record).unwrap()), at(0));
+    }
     assert_eq!(copied(&planned(&mut seen, &mut court)), 10);
     assert_eq!(seen.refused, BTreeMap::new());
 }
