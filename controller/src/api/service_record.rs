@@ -74,11 +74,11 @@ pub struct ServiceRecordSpec {
     pub traffic_distribution: Option<String>,
     /// `spec.exportedLabels` of the ServiceExport.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
-    #[schemars(extend("maxProperties" = 64))]
+    #[schemars(extend("maxProperties" = 64, "additionalProperties" = { "type": "string", "maxLength": 63 }))]
     pub exported_labels: BTreeMap<String, String>,
     /// `spec.exportedAnnotations` of the ServiceExport.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
-    #[schemars(extend("maxProperties" = 64))]
+    #[schemars(extend("maxProperties" = 64, "additionalProperties" = { "type": "string", "maxLength": 65536 }))]
     pub exported_annotations: BTreeMap<String, String>,
     /// The endpoints, sorted; one slice for each address family and set of port numbers.
     #[serde(default)]

@@ -168,6 +168,8 @@ mod tests {
         let spec = &schema["spec"]["versions"][0]["schema"]["openAPIV3Schema"]["properties"]["spec"]["properties"];
         assert_eq!(spec["exportedLabels"]["maxProperties"], MAX_LABELS);
         assert_eq!(spec["exportedAnnotations"]["maxProperties"], MAX_ANNOTATIONS);
+        assert_eq!(spec["exportedLabels"]["additionalProperties"]["maxLength"], MAX_LABEL);
+        assert_eq!(spec["exportedAnnotations"]["additionalProperties"]["maxLength"], MAX_ANNOTATION_BYTES);
     }
 
     #[test]

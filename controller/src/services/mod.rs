@@ -32,6 +32,7 @@ mod testing;
 pub mod validate;
 pub mod value;
 pub mod version;
+pub mod weight;
 pub mod zone;
 
 pub use value::{

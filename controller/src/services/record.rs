@@ -10,11 +10,12 @@ use k8s_openapi::jiff::Timestamp;
 
 use super::conditions::{Truth, Verdict};
 use super::labels;
-use super::validate::{self, MAX_ADDRESSES, MAX_ENDPOINTS, MAX_PORTS, MemberNetworks, Policy};
+use super::validate::{self, MAX_ADDRESSES, MAX_ENDPOINTS, MAX_PORTS, MAX_SLICES, MemberNetworks, Policy};
 use super::value::{
     Affinity, ClusterId, DEFAULT_AFFINITY_SECONDS, Distribution, Endpoint, Family, Port, Record, ServiceKey, Slice,
     TrafficPolicy, parse_protocol,
 };
+use super::weight::{self, MAX_WEIGHT};
 use crate::api::names::{LABEL_MANAGED_BY, MANAGED_BY};
 use crate::api::{ImportType, ServiceExport};
 
@@ -185,7 +186,9 @@ pub fn record(
     let exported_labels = exportable(&export.labels, "label", labels::check_labels, &mut notes);
     let exported_annotations = exportable(&export.annotations, "annotation", labels::check_annotations, &mut notes);
     let mut left_out = Vec::new();
-    let slices = group(site, service, kind, slices, &mut left_out);
+    let told = weight::ports(&service.ports) + weight::pairs(&exported_labels) + weight::pairs(&exported_annotations);
+    let room = Room { endpoints: MAX_ENDPOINTS, weight: MAX_WEIGHT.saturating_sub(told) };
+    let slices = group(site, service, kind, slices, room, &mut left_out);
     let left_out = left_out.join("; ");
     notes.extend(Some(left_out.clone()).filter(|note| !note.is_empty()));
     let record = Record {
@@ -253,6 +256,7 @@ fn group(
     service: &LocalService,
     kind: ImportType,
     slices: &[&Slice],
+    room: Room,
     notes: &mut Vec<String>,
 ) -> Vec<Slice> {
     let known: BTreeSet<_> = service.ports.iter().map(|port| (port.name.as_str(), port.protocol)).collect();
@@ -281,28 +285,49 @@ fn group(
         }
     }
     left_out.tell(site.cluster, notes);
-    chunk(groups, notes)
+    chunk(groups, room, notes)
 }
 
-fn chunk(groups: Groups<'_>, notes: &mut Vec<String>) -> Vec<Slice> {
-    let mut room = MAX_ENDPOINTS;
+/// What a record has room for.
+struct Room {
+    endpoints: usize,
+    weight: usize,
+}
+
+impl Room {
+    /// Whether there is room for one more endpoint that weighs so much; it is taken then.
+    fn take(&mut self, weight: usize) -> bool {
+        let fits = self.endpoints > 0 && weight <= self.weight;
+        if fits {
+            self.endpoints -= 1;
+            self.weight -= weight;
+        }
+        fits
+    }
+}
+
+fn chunk(groups: Groups<'_>, mut room: Room, notes: &mut Vec<String>) -> Vec<Slice> {
     let mut dropped = 0;
-    let mut slices = Vec::new();
+    let mut slices: Vec<Slice> = Vec::new();
     for ((family, ports), endpoints) in groups {
-        let taken = endpoints.len().min(room);
-        dropped += endpoints.len() - taken;
-        room -= taken;
-        let endpoints: Vec<_> = endpoints.into_values().take(taken).collect();
-        for endpoints in endpoints.chunks(MAX_SLICE) {
-            if slices.len() < validate::MAX_SLICES {
-                slices.push(Slice { family, ports: ports.clone(), endpoints: endpoints.to_vec() });
-            } else {
-                dropped += endpoints.len();
+        let begun = slices.len();
+        for endpoint in endpoints.into_values() {
+            let may_begin = slices.len() < MAX_SLICES;
+            let open = slices[begun..].last_mut().filter(|slice| slice.endpoints.len() < MAX_SLICE);
+            let weight = weight::endpoint(&endpoint);
+            match open {
+                Some(slice) if room.take(weight) => slice.endpoints.push(endpoint),
+                None if may_begin && room.take(weight + weight::slice(&ports)) => {
+                    slices.push(Slice { family, ports: ports.clone(), endpoints: vec![endpoint] });
+                }
+                _ => dropped += 1,
             }
         }
     }
     if dropped > 0 {
-        notes.push(format!("{dropped} endpoints are too many and not exported"));
+        notes.push(format!(
+            "{dropped} endpoints are too many and not exported: a record has {MAX_ENDPOINTS} at most, and {MAX_WEIGHT} bytes"
+        ));
     }
     slices
 }

@@ -19,6 +19,7 @@ use super::value::{
     Affinity, ClusterId, DEFAULT_AFFINITY_SECONDS, Distribution, Endpoint, Family, Port, Record, ServiceKey, Slice,
     TrafficPolicy, parse_protocol,
 };
+use super::weight::{self, MAX_WEIGHT};
 use crate::api::names::{LABEL_CLUSTER, SYSTEM_NAMESPACE};
 use crate::api::{AddressType, ImportType, Member, RecordEndpoint, RecordSlice, ServiceRecord, ServiceRecordSpec};
 
@@ -26,7 +27,7 @@ use crate::api::{AddressType, ImportType, Member, RecordEndpoint, RecordSlice, S
 pub const MAX_PORTS: usize = 256;
 /// Slices that a record may have.
 pub const MAX_SLICES: usize = 256;
-/// Endpoints that a record may have; with all fields set they still fit into an object of 1.5 MiB, etcd's limit.
+/// Endpoints that a record may have; with long names it has room for fewer ([`MAX_WEIGHT`]).
 pub const MAX_ENDPOINTS: usize = 5_000;
 /// Addresses that an endpoint may have.
 pub const MAX_ADDRESSES: usize = 8;
@@ -224,6 +225,7 @@ fn check_sizes(spec: &ServiceRecordSpec) -> Result<(), Refusal> {
         ("ports", spec.ports.len(), MAX_PORTS),
         ("slices", spec.slices.len(), MAX_SLICES),
         ("endpoints", endpoints, MAX_ENDPOINTS),
+        ("bytes", weight::of(spec), MAX_WEIGHT),
     ];
     match sizes.into_iter().find(|(_, count, limit)| count > limit) {
         Some((what, count, limit)) => Err(Refusal::TooLarge { what, count, limit }),

@@ -282,7 +282,28 @@ fn row_79_a_record_holds_as_many_endpoints_as_others_take() {
     let Outcome { record, valid, .. } = case.outcome();
     let sizes: Vec<_> = record.unwrap().slices.iter().map(|slice| slice.endpoints.len()).collect();
     assert_eq!(sizes, [1000; 5]);
-    assert_eq!(valid.message, "3 endpoints are too many and not exported");
+    let why = "a record has 5000 at most, and 1000000 bytes";
+    assert_eq!(valid.message, format!("3 endpoints are too many and not exported: {why}"));
+}
+
+#[test]
+fn a_record_holds_as_many_bytes_as_the_broker_takes() {
+    let mut case = Case::new(json!({}));
+    let many = (0..2_000_u16).map(|n| Endpoint {
+        hostname: Some("h".repeat(63).into()),
+        zone: Some("z".repeat(63).into()),
+        node: Some(["n".repeat(63), "n".repeat(63), "n".repeat(63), "n".repeat(61)].join(".").into()),
+        ..endpoint(&format!("10.1.2{}.2{:02}", n / 50, n % 50))
+    });
+    case.slices = vec![Slice { endpoints: many.collect(), ..slice(&["http 8080/TCP"], &[]) }];
+    case.export.annotations = [("note".to_owned(), "x".repeat(50_000))].into();
+    let Outcome { record, valid, left_out } = case.outcome();
+    let sizes: Vec<_> = record.unwrap().slices.iter().map(|slice| slice.endpoints.len()).collect();
+    // 260 for the port and 50 010 for the annotation leave 949 730. A slice takes 324 of it, each of the first 500 endpoints
+    // 502 and each of the others 503.
+    assert_eq!(sizes, [1000, 887]);
+    let why = "113 endpoints are too many and not exported: a record has 5000 at most, and 1000000 bytes";
+    assert_eq!((valid.message.as_str(), left_out.as_str()), (why, why));
 }
 
 #[test]

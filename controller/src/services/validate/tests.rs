@@ -292,6 +292,11 @@ fn limits_hold() {
         "TooLarge: 5001 endpoints, more than 5000"
     );
     assert_eq!(refusal(json!({ "spec": { "slices": vec![many(0); 257] } })), "TooLarge: 257 slices, more than 256");
+    let heavy = json!({ "addresses": ["10.52.0.1"], "nodeName": "n".repeat(253) });
+    let heavy = json!({ "addressType": "IPv4", "endpoints": vec![heavy; 900] });
+    // 11 for the label, and thrice 64 for the slice and 900 times 112 + 9 + 253.
+    let record = json!({ "spec": { "ports": [], "slices": vec![heavy; 3] } });
+    assert_eq!(refusal(record), "TooLarge: 1010003 bytes, more than 1000000");
     let ports: Vec<_> = (1..=257).map(|n| json!({ "name": format!("p{n}"), "protocol": "TCP", "port": n })).collect();
     assert_eq!(refusal(json!({ "spec": { "ports": ports } })), "TooLarge: 257 ports, more than 256");
 }

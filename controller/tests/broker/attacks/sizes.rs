@@ -1,14 +1,15 @@
-//! Members as large as their kind allows. A policy that costs more than an API server spends refuses whatever it is asked:
+//! Members and records as large as their kind allows, and larger ones. A policy that costs more than an API server spends refuses whatever it is asked:
 //! then who is large could join nobody, or keep others out.
 
-use controller::api::{Gateway, Member, VirtualCidr};
+use controller::api::{Gateway, Member, RecordPort, ServiceRecord, VirtualCidr};
 use data_encoding::BASE64;
-use kube::api::DeleteParams;
+use kube::api::{DeleteParams, Patch, PatchParams, PostParams};
 use kube::config::{KubeConfigOptions, Kubeconfig};
 use kube::{Api, Client, Config};
+use serde_json::json;
 
 use super::{Attack, NOTICED, assert_refused, key};
-use crate::support::{BROKER, apply, broker, member, refusal, until_refused};
+use crate::support::{BROKER, apply, broker, member, record, refusal, until_refused};
 
 /// As many prefixes, gateways and endpoints as a Member may have, each as long as can be; `which` tells two apart.
 fn largest(cluster: &str, number: u8, which: u8) -> Member {
@@ -148,4 +149,119 @@ async fn the_largest_member_grows_beside_one_with_as_many_virtual_prefixes_aroun
     for (api, id) in [(&victims, &attack.victim_id), (&members, &attack.mallory_id)] {
         api.delete(id, &DeleteParams::default()).await.unwrap();
     }
+}
+
+/// A record of mallory with so many endpoints, whose nodes have names of so many characters, and with so many ports.
+fn large(attack: &Attack, endpoints: usize, node: usize, ports: u16) -> ServiceRecord {
+    let mut large = record(&attack.mallory_id, "default", "web", "10.175.1.9");
+    let port = |number: u16| RecordPort {
+        name: format!("p{number}"),
+        protocol: "TCP".to_owned(),
+        app_protocol: Some("a".repeat(100)),
+        port: number,
+    };
+    let slice = &mut large.spec.slices[0];
+    slice.ports = (1..=ports).map(port).collect();
+    slice.endpoints[0].node_name = Some("n".repeat(node));
+    let endpoint = slice.endpoints[0].clone();
+    let mut left = endpoints;
+    large.spec.slices = std::iter::from_fn(|| {
+        let count = left.min(1000);
+        left -= count;
+        (count > 0).then(|| {
+            let mut slice = large.spec.slices[0].clone();
+            slice.endpoints = vec![endpoint.clone(); count];
+            slice
+        })
+    })
+    .collect();
+    large
+}
+
+/// One Member's records fill the controllers of all, and etcd, if one of them may weigh what it likes.
+#[tokio::test]
+async fn a_record_weighs_so_much_and_no_more() {
+    let attack = Attack::begin("weight", 175).await;
+    let records = attack.records(&attack.mallory);
+    // 5000 endpoints of 112 + 10 + 77 and five slices of 64 + 358 are 997 110, and the port of the service is 260.
+    let legal = large(&attack, 5000, 77, 1);
+    apply(&records, &legal).await.unwrap();
+    // 5000 more.
+    assert_refused(
+        refusal(apply(&records, &large(&attack, 5000, 78, 1)).await),
+        "at most 1000000 bytes, and this one 1002370",
+    );
+    // What is in ports counts for each slice: 11 of 64 + 256 * 358 or so.
+    let mut ports = large(&attack, 1, 1, 256);
+    ports.spec.slices = vec![ports.spec.slices[0].clone(); 11];
+    assert_refused(refusal(apply(&records, &ports).await), "at most 1000000 bytes");
+    // The costliest to be counted: as many as a request has room for.
+    let mut crowd = large(&attack, 30_000, 1, 1);
+    assert_refused(refusal(apply(&records, &crowd).await), "at most 5000 endpoints");
+    crowd.spec.slices.truncate(5);
+    for endpoint in crowd.spec.slices.iter_mut().flat_map(|slice| &mut slice.endpoints) {
+        endpoint.addresses = vec!["1".to_owned(); 8];
+    }
+    assert_refused(refusal(apply(&records, &crowd).await), "at most 1000000 bytes");
+}
+
+#[tokio::test]
+async fn labels_and_annotations_of_a_record_have_so_many_bytes_and_no_more() {
+    let attack = Attack::begin("pairs", 173).await;
+    let records = attack.records(&attack.mallory);
+    let make = |change: &dyn Fn(&mut ServiceRecord)| {
+        let mut bad = record(&attack.mallory_id, "default", "web", "10.173.1.9");
+        change(&mut bad);
+        bad
+    };
+    let pairs = |count: usize, bytes: usize| (0..count).map(|i| (format!("k{i:02}"), "x".repeat(bytes))).collect();
+    // One annotation is enough to fill an object.
+    let one = make(&|it| it.spec.exported_annotations = pairs(1, 1_400_000));
+    assert_refused(refusal(apply(&records, &one).await), "spec.exportedAnnotations.k00: Too long");
+    let many = make(&|it| it.spec.exported_annotations = pairs(64, 1100));
+    assert_refused(refusal(apply(&records, &many).await), "at most 64 KiB of exportedAnnotations");
+    let label = make(&|it| it.spec.exported_labels = pairs(1, 64));
+    assert_refused(refusal(apply(&records, &label).await), "spec.exportedLabels.k00: Too long");
+    let key = make(&|it| it.spec.exported_labels = [("k".repeat(1_000_000), String::new())].into());
+    assert_refused(refusal(records.create(&PostParams::default(), &key).await), "at most 1000000 bytes");
+    // As much as an export may have.
+    let full = make(&|it| {
+        it.spec.exported_annotations = pairs(64, 1021);
+        it.spec.exported_labels = (0..64).map(|i| (format!("{}/k{i:02}", "d".repeat(253)), "x".repeat(63))).collect();
+    });
+    apply(&records, &full).await.unwrap();
+    apply(&records, &full).await.unwrap();
+}
+
+/// What says which fields are whose takes room as well, and its owner writes it.
+#[tokio::test]
+async fn the_field_managers_of_a_record_are_so_many_and_no_more() {
+    let attack = Attack::begin("managers", 174).await;
+    let records = attack.records(&attack.mallory);
+    let mut own = record(&attack.mallory_id, "default", "web", "10.174.1.9");
+    let managed = |fields: serde_json::Value| {
+        let entry = json!({
+            "manager": "mallory", "operation": "Update", "apiVersion": "linkspan.dev/v1alpha1",
+            "time": "2026-07-01T08:00:00Z", "fieldsType": "FieldsV1", "fieldsV1": fields,
+        });
+        serde_json::from_value(json!([entry])).unwrap()
+    };
+    let refused = "metadata.managedFields of a ServiceRecord has at most";
+    for fields in [
+        json!({ "f:spec": { format!("f:{}", "x".repeat(1_000_000)): {} } }),
+        json!({ "f:spec": { "f:exportedLabels": { format!("f:{}", "x".repeat(1_000_000)): {} } } }),
+        json!({ "f:spec": { "f:a": { "f:b": { format!("f:{}", "x".repeat(1_000_000)): {} } } } }),
+    ] {
+        own.metadata.managed_fields = Some(managed(fields));
+        assert_refused(refusal(records.create(&PostParams::default(), &own).await), refused);
+    }
+    own.metadata.managed_fields = None;
+    let mut tries = Vec::new();
+    for manager in 0..12 {
+        let params = PatchParams::apply(&format!("mallory-{manager}")).force();
+        let name = own.metadata.name.clone().unwrap();
+        tries.push(records.patch(&name, &params, &Patch::Apply(&own)).await);
+    }
+    assert!(tries[..10].iter().all(Result::is_ok), "{tries:?}");
+    assert_refused(refusal(tries.pop().unwrap()), refused);
 }
