@@ -6,7 +6,9 @@ use k8s_openapi::api::core::v1::Service;
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 use kube::Resource;
 use kube::api::ObjectMeta;
+use serde_json::{Value, json};
 
+use super::import::Extras;
 use crate::api::{ServiceExport, ServiceImport, ServiceRecord};
 use crate::events::News;
 
@@ -27,12 +29,42 @@ pub enum Action {
     DeleteSlice(ObjectRef),
     /// Writes a ServiceImport, without its status.
     ApplyImport(Box<ServiceImport>),
+    /// Takes out of a ServiceImport what others have put where Linkspan says nothing: server-side apply leaves it there.
+    TrimImport(Box<Trim>),
     /// Writes the status of a ServiceImport.
     ApplyImportStatus(Box<ServiceImport>),
     /// Removes a ServiceImport.
     DeleteImport(ObjectRef),
     /// Writes our conditions of a ServiceExport, and then tells what is new in them.
     ApplyExportStatus(Box<ServiceExport>, Vec<News>),
+}
+
+/// What is taken out of an object, of this very version of it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Trim {
+    /// The object.
+    pub object: ObjectRef,
+    /// Its version.
+    pub version: Option<String>,
+    /// What is too much.
+    pub extras: Extras,
+}
+
+impl Trim {
+    /// Takes `extras` out of the object with this metadata.
+    pub fn new(metadata: &ObjectMeta, extras: Extras) -> Self {
+        Self { object: ObjectRef::of(metadata), version: metadata.resource_version.clone(), extras }
+    }
+
+    /// As a JSON merge patch.
+    pub fn patch(&self) -> Value {
+        let none = |keys: &[String]| keys.iter().map(|key| (key.clone(), Value::Null)).collect::<Value>();
+        let Self { version, extras, .. } = self;
+        json!({
+            "metadata": { "resourceVersion": version, "annotations": none(&extras.annotations) },
+            "spec": none(&extras.spec),
+        })
+    }
 }
 
 /// A write that failed.
@@ -86,6 +118,10 @@ impl fmt::Display for Action {
             Self::ApplyImport(import) => {
                 let kind = import.spec.kind;
                 write!(f, "apply ServiceImport {} {kind:?} [{}]", named(&**import), import.spec.ips.join(","))
+            }
+            Self::TrimImport(trim) => {
+                let Extras { spec, annotations } = &trim.extras;
+                write!(f, "take {} out of ServiceImport {}", [&spec[..], annotations].concat().join(","), trim.object)
             }
             Self::ApplyImportStatus(import) => write!(f, "set status of ServiceImport {}", named(&**import)),
             Self::DeleteImport(import) => write!(f, "delete ServiceImport {import}"),

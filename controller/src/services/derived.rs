@@ -13,7 +13,7 @@ use sha2::{Digest as _, Sha256};
 
 use super::merge::Merged;
 use super::record::LocalService;
-use super::value::{Affinity, Distribution, Port, ServiceKey, TrafficPolicy};
+use super::value::{Affinity, Distribution, Family, Port, ServiceKey, TrafficPolicy};
 use crate::api::names::{LABEL_MANAGED_BY, LABEL_SERVICE_NAME, MANAGED_BY};
 
 /// How many characters of the hash are in the name (mcs-api's own controllers).
@@ -62,14 +62,16 @@ impl DerivedService {
         }
     }
 
-    /// Its object. `ips` are asked for, primary family first, when it is made anew; without any, it gets new ones.
-    pub fn to_object(&self, ips: &[IpAddr]) -> Service {
+    /// Its object. `ips` are asked for, primary family first, when it is made anew; without any, it gets new ones. Of
+    /// `families` beyond those it gets new ones in any case; without any, of all that the cluster has when it is made.
+    pub fn to_object(&self, ips: &[IpAddr], families: &[Family]) -> Service {
         let texts = || ips.iter().map(IpAddr::to_string).collect::<Vec<_>>();
         let (session_affinity, session_affinity_config) = affinity_fields(self.affinity);
         let spec = ServiceSpec {
             type_: Some("ClusterIP".to_owned()),
             cluster_ip: texts().into_iter().next(),
             cluster_ips: (!ips.is_empty()).then(texts),
+            ip_families: (!families.is_empty()).then(|| families.iter().map(Family::to_string).collect()),
             ip_family_policy: Some("PreferDualStack".to_owned()),
             ports: Some(self.ports.iter().map(to_service_port).collect()),
             session_affinity: Some(session_affinity),
@@ -171,7 +173,7 @@ mod tests {
         };
         let derived = DerivedService::new(&merge(&[Export::new(&record, None)]).unwrap());
         let ips = ["10.43.0.7".parse().unwrap(), "fd43::7".parse().unwrap()];
-        assert_eq!(DerivedService::of(&derived.to_object(&ips)), Some((derived, ips.to_vec())));
+        assert_eq!(DerivedService::of(&derived.to_object(&ips, &[])), Some((derived, ips.to_vec())));
     }
 
     #[test]

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 
 use kube::api::ObjectMeta;
+use serde_json::{Map, Value};
 
 use super::conditions::{Truth, Verdict};
 use super::derived::{DerivedService, affinity_fields, derived_name, hash};
@@ -61,6 +62,8 @@ pub struct Import {
     pub import: DesiredImport,
     /// The derived Service, when the service has a virtual IP here.
     pub derived: Option<DerivedService>,
+    /// Families of the service of which the derived Service that is there has no address.
+    pub missing: Vec<Family>,
     /// The EndpointSlices.
     pub slices: Vec<ImportedSlice>,
 }
@@ -82,6 +85,33 @@ pub struct DesiredImport {
     pub ready: Verdict,
 }
 
+/// How a ServiceImport comes to say what it shall.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Mending {
+    /// It does.
+    None,
+    /// It is applied.
+    Apply,
+    /// It says all that, and more, which whoever applies it cannot take out: others own it, too.
+    Trim(Extras),
+}
+
+/// What a ServiceImport says and ours does not.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Extras {
+    /// Fields of its spec.
+    pub spec: Vec<String>,
+    /// Keys of annotations that are Linkspan's to set.
+    pub annotations: Vec<String>,
+}
+
+impl Extras {
+    /// Whether there is nothing.
+    pub fn is_empty(&self) -> bool {
+        self.spec.is_empty() && self.annotations.is_empty()
+    }
+}
+
 /// Makes the import of `merged` out of its `records`, in any order.
 ///
 /// `observed` are the EndpointSlices that there are.
@@ -91,23 +121,23 @@ pub fn import(merged: &Merged, records: &[&Record], local: Local<'_>, observed: 
     let has_vip = merged.kind == ImportType::ClusterSetIP && !families.is_empty();
     let derived = (has_vip && local.derived != Derived::Foreign).then(|| DerivedService::new(here));
     let ips = if derived.is_some() { pick_ips(&families, local.derived) } else { Vec::new() };
+    let missing = if derived.is_some() { without(&families, &ips) } else { Vec::new() };
     let ready = ready(merged, local, &families, &ips);
     let slices = if families.is_empty() || (has_vip && derived.is_none()) {
         Vec::new()
     } else {
         slices::slices(here, &families, local.cluster, &usable(merged, records, local, &families), observed)
     };
-    // A family has to be told even where it is of no use.
-    let told = if families.is_empty() { &merged.families } else { &families };
+    let told = told_families(merged, &families, &ips);
     let import = DesiredImport {
         service: merged.service.clone(),
         labels: labels(merged),
         annotations: annotations(merged, derived.is_some()),
-        spec: spec(merged, told, &ips),
+        spec: spec(merged, &told, &ips),
         clusters: merged.clusters.iter().map(|cluster| ClusterStatus { cluster: cluster.to_string() }).collect(),
         ready,
     };
-    Import { import, derived, slices }
+    Import { import, derived, missing, slices }
 }
 
 /// `merged` as this cluster's API server takes it. The ServiceImport tells what was merged all the same.
@@ -119,11 +149,27 @@ fn as_served(merged: &Merged, server: ServerVersion) -> Cow<'_, Merged> {
     Cow::Owned(Merged { traffic_distribution, ..merged.clone() })
 }
 
-/// The address of each family, in their order; all of them or none.
+/// The address of each family that has one, in their order. A new Service has all of them at once; one that is older than
+/// a family of its cluster gets that one's later.
 fn pick_ips(families: &[Family], derived: Derived<'_>) -> Vec<IpAddr> {
     let Derived::Ours(ips) = derived else { return Vec::new() };
     let pick = |family: &Family| ips.iter().copied().find(|ip| Family::of(ip) == *family);
-    families.iter().map(pick).collect::<Option<_>>().unwrap_or_default()
+    families.iter().filter_map(pick).collect()
+}
+
+/// Those of `families` that none of `ips` is of.
+fn without(families: &[Family], ips: &[IpAddr]) -> Vec<Family> {
+    families.iter().copied().filter(|family| ips.iter().all(|ip| Family::of(ip) != *family)).collect()
+}
+
+/// The families that the import tells: those of its addresses, else those that it shall have, else those of the service. A
+/// family has to be told even where it is of no use.
+fn told_families(merged: &Merged, families: &[Family], ips: &[IpAddr]) -> Vec<Family> {
+    match (ips.is_empty(), families.is_empty()) {
+        (false, _) => ips.iter().map(Family::of).collect(),
+        (true, false) => families.to_vec(),
+        (true, true) => merged.families.clone(),
+    }
 }
 
 fn ready(merged: &Merged, local: Local<'_>, families: &[Family], ips: &[IpAddr]) -> Verdict {
@@ -133,17 +179,25 @@ fn ready(merged: &Merged, local: Local<'_>, families: &[Family], ips: &[IpAddr])
         let message = format!("The service has {service} only, the cluster {cluster} only.");
         return Verdict::new(READY, Truth::False, "IPFamilyNotSupported", message);
     }
-    if merged.kind == ImportType::Headless || !ips.is_empty() {
+    let name = derived_name(&merged.service);
+    if merged.kind == ImportType::Headless {
         return Verdict::new(READY, Truth::True, "Ready", local.failure.unwrap_or_default());
     }
-    let name = derived_name(&merged.service);
+    if !ips.is_empty() {
+        let missing = without(families, ips);
+        let partly = || match missing.is_empty() {
+            true => String::new(),
+            false => format!("Service {name} has no address of {} yet.", list(&missing)),
+        };
+        return Verdict::new(READY, Truth::True, "Ready", local.failure.map_or_else(partly, str::to_owned));
+    }
     let message = match local.derived {
         Derived::Foreign => format!("Service {name} exists and was not made by Linkspan."),
         Derived::Absent => match local.failure {
             Some(failure) => failure.to_owned(),
             None => format!("Service {name} has yet to be made."),
         },
-        Derived::Ours(_) => format!("Service {name} has no address of each of {}.", list(families)),
+        Derived::Ours(_) => format!("Service {name} has no address of {}.", list(families)),
     };
     Verdict::new(READY, Truth::False, "Pending", message)
 }
@@ -229,20 +283,54 @@ impl DesiredImport {
         }
     }
 
-    /// Whether `object` says all of it, and nothing that it no longer says.
-    pub fn is_told_by(&self, object: &ServiceImport) -> bool {
-        let holds = |pairs: &Option<BTreeMap<String, String>>, wanted: &BTreeMap<String, String>| {
-            wanted.iter().all(|(key, value)| pairs.as_ref().and_then(|pairs| pairs.get(key)) == Some(value))
+    /// What has to be done for `object` to say all of it, and nothing that it does not say.
+    pub fn mending(&self, object: &ServiceImport) -> Mending {
+        let extras = self.extras(object);
+        let is_set = (object.spec == self.spec || self.is_set_in(&object.spec))
+            && holds(object.metadata.labels.as_ref(), &self.labels)
+            && holds(object.metadata.annotations.as_ref(), &self.annotations)
+            // With it go labels and annotations that are not exported any more: only applying takes out those.
+            && !self.is_stale(ANNOTATION_EXPORTED, object);
+        match (is_set, extras.is_empty()) {
+            (false, _) => Mending::Apply,
+            (true, true) => Mending::None,
+            (true, false) => Mending::Trim(extras),
+        }
+    }
+
+    /// Whether `spec` has every field that it sets.
+    fn is_set_in(&self, spec: &ServiceImportSpec) -> bool {
+        let there = fields(spec);
+        fields(&self.spec).iter().all(|(field, value)| there.get(field) == Some(value))
+    }
+
+    /// What `object` says and it leaves unset.
+    fn extras(&self, object: &ServiceImport) -> Extras {
+        let spec = if object.spec == self.spec {
+            Vec::new()
+        } else {
+            let ours = fields(&self.spec);
+            fields(&object.spec).into_iter().map(|(field, _)| field).filter(|field| !ours.contains_key(field)).collect()
         };
-        let annotations = object.metadata.annotations.as_ref();
-        let stale = |key: &str| {
-            !self.annotations.contains_key(key) && annotations.is_some_and(|annotations| annotations.contains_key(key))
-        };
-        object.spec == self.spec
-            && holds(&object.metadata.labels, &self.labels)
-            && holds(&object.metadata.annotations, &self.annotations)
-            && !stale(ANNOTATION_EXPORTED)
-            && !stale(ANNOTATION_DERIVED_SERVICE)
+        let annotations = [ANNOTATION_DERIVED_SERVICE].into_iter().filter(|key| self.is_stale(key, object));
+        Extras { spec, annotations: annotations.map(str::to_owned).collect() }
+    }
+
+    /// Whether `object` has an annotation that is Linkspan's to set, and it has not.
+    fn is_stale(&self, key: &str, object: &ServiceImport) -> bool {
+        let there = object.metadata.annotations.as_ref();
+        !self.annotations.contains_key(key) && there.is_some_and(|there| there.contains_key(key))
+    }
+
+    /// The condition `Ready` of `object`, which cannot be written where it is `refused`: it is as good as the addresses that
+    /// it has.
+    pub fn ready_as(&self, object: &ServiceImport, refused: Option<&str>) -> Verdict {
+        let Verdict { kind, status, .. } = self.ready;
+        let Some(refused) = refused.filter(|_| status == Truth::True) else { return self.ready.clone() };
+        if object.spec.ips.is_empty() && !self.spec.ips.is_empty() {
+            return Verdict::new(kind, Truth::False, "Pending", refused);
+        }
+        Verdict { message: refused.to_owned(), ..self.ready.clone() }
     }
 
     /// Its status, with what the condition becomes.
@@ -255,6 +343,18 @@ impl DesiredImport {
             clusters: self.clusters.clone(),
             conditions,
         }
+    }
+}
+
+fn holds(pairs: Option<&BTreeMap<String, String>>, wanted: &BTreeMap<String, String>) -> bool {
+    wanted.iter().all(|(key, value)| pairs.and_then(|pairs| pairs.get(key)) == Some(value))
+}
+
+/// The fields that a spec sets, as the API server has them.
+fn fields(spec: &ServiceImportSpec) -> Map<String, Value> {
+    match serde_json::to_value(spec) {
+        Ok(Value::Object(fields)) => fields,
+        _ => Map::new(),
     }
 }
 

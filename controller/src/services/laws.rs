@@ -135,6 +135,13 @@ impl World {
                 }
                 self.put(Object::Import(import));
             }
+            Action::TrimImport(trim) => {
+                let known = self.objects.get(&(Kind::Import, trim.object.namespace.clone(), trim.object.name.clone()));
+                let Some(Object::Import(known)) = known else { return };
+                let mut import = serde_json::to_value(known).unwrap();
+                trim.extras.spec.iter().for_each(|field| drop(import["spec"].as_object_mut().unwrap().remove(field)));
+                self.put(Object::Import(serde_json::from_value(import).unwrap()));
+            }
             Action::ApplyImportStatus(status) => {
                 let place = (Kind::Import, "shop".to_owned(), status.metadata.name.clone().unwrap());
                 let Some(Object::Import(import)) = self.objects.get_mut(&place) else { return };

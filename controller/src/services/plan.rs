@@ -1,5 +1,7 @@
 //! The pure decision for one service: from what the API server holds to what is to be written.
 
+mod imports;
+
 use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -7,12 +9,12 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use k8s_openapi::jiff::Timestamp;
 use kube::api::ObjectMeta;
 
+use self::imports::plan_import;
 use super::action::{Action, Failure, ObjectRef};
 use super::conditions::{Truth, Verdict, are_told, conditions};
-use super::derived::{DerivedService, derived_name};
+use super::derived::DerivedService;
 use super::events::news;
-use super::import::{Derived, DesiredImport, Import, Local, import};
-use super::merge::{Conflict, Export, Merged, merge};
+use super::merge::{Conflict, Export, merge};
 use super::reach::Exporter;
 use super::record::{LocalExport, LocalService, Outcome, Site, record};
 use super::slices::ImportedSlice;
@@ -241,82 +243,9 @@ fn plan_record(observed: &Observed<'_>, own: Option<&Record>, actions: &mut Vec<
     }
 }
 
-fn plan_import(
-    observed: &Observed<'_>,
-    merged: &Merged,
-    records: &[&Record],
-    now: Timestamp,
-    actions: &mut Vec<Action>,
-) {
-    let name = derived_name(observed.key);
-    let derived = observed.derived.iter().copied().find(|derived| derived.object.name == name);
-    let kept = ips_to_keep(observed);
-    let local = Local {
-        cluster: observed.site.cluster,
-        families: observed.families,
-        derived: match derived {
-            Some(derived) => Derived::Ours(&derived.ips),
-            None if observed.derived_name_taken => Derived::Foreign,
-            // It is lost, and asked for again: its addresses stay told.
-            None if !kept.is_empty() => Derived::Ours(&kept),
-            None => Derived::Absent,
-        },
-        reachability: observed.reachability,
-        server: observed.server,
-        failure: failure(observed, |action| matches!(action, Action::ApplyDerived(_) | Action::ApplySlice(_))),
-    };
-    let slices: Vec<_> = observed.slices.iter().map(|slice| &slice.content).collect();
-    let Import { import: desired, derived: service, slices } = import(merged, records, local, &slices);
-    if let Some(service) = &service
-        && derived.is_none_or(|derived| derived.content != *service)
-    {
-        let ips = if derived.is_none() { &kept[..] } else { &[] };
-        actions.push(Action::ApplyDerived(Box::new(service.to_object(ips))));
-    }
-    let stands = |slice: &&ImportedSlice| observed.slices.iter().any(|seen| seen.content.says_the_same(slice));
-    let missing = slices.iter().filter(|slice| !stands(slice));
-    actions.extend(missing.map(|slice| Action::ApplySlice(Box::new(slice.to_object()))));
-    plan_import_object(observed, &desired, now, actions);
-    let wanted: BTreeSet<_> = slices.iter().map(|slice| slice.name.as_str()).collect();
-    delete_slices(observed, |name| !wanted.contains(name), actions);
-    delete_derived(observed, |object| service.is_none() || object != name, actions);
-}
-
-fn plan_import_object(observed: &Observed<'_>, desired: &DesiredImport, now: Timestamp, actions: &mut Vec<Action>) {
-    let Some(import) = observed.import.filter(|import| desired.is_told_by(import)) else {
-        // Its status follows when its generation is known.
-        actions.push(Action::ApplyImport(Box::new(desired.to_object())));
-        return;
-    };
-    let told = import.status.clone().unwrap_or_default();
-    let ready = std::slice::from_ref(&desired.ready);
-    let wanted = desired.status(conditions(&told.conditions, ready, import.metadata.generation, now));
-    let same = told.endpoint_slice_objects == wanted.endpoint_slice_objects
-        && told.clusters == wanted.clusters
-        && are_told(&told.conditions, &wanted.conditions);
-    if !same {
-        let metadata = name_of(observed.key);
-        let status = Some(wanted);
-        actions.push(Action::ApplyImportStatus(Box::new(ServiceImport {
-            metadata,
-            spec: desired.spec.clone(),
-            status,
-        })));
-    }
-}
-
 /// Why the first write of those that `of` is true for failed the last time.
 fn failure<'a>(observed: &Observed<'a>, of: impl Fn(&Action) -> bool) -> Option<&'a str> {
     observed.failures.iter().filter(|failure| of(&failure.action)).find_map(|failure| failure.told.as_deref())
-}
-
-/// The addresses that a lost derived Service had, primary family first: the import still tells them, but for one of a
-/// family that its exports do not have. The API server gives another one of that.
-fn ips_to_keep(observed: &Observed<'_>) -> Vec<std::net::IpAddr> {
-    let told = observed.import.into_iter().flat_map(|import| &import.spec.ips);
-    let told: Vec<std::net::IpAddr> = told.filter_map(|text| text.parse().ok()).collect();
-    let of = |family: &Family| told.iter().copied().find(|ip| Family::of(ip) == *family);
-    observed.families.iter().filter_map(of).collect()
 }
 
 /// The import, unless it is somebody else's.

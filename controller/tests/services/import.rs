@@ -101,6 +101,45 @@ async fn row_23_a_deleted_import_comes_back_with_its_addresses_and_an_edited_one
     until("the edit is undone", async || (shop.import().await?.spec == before.spec).then_some(())).await;
 }
 
+/// By kubectl, or because another implementation of the API has been here before.
+#[tokio::test]
+async fn row_23_fields_that_others_have_set_go_and_the_status_stays_true() {
+    let shop = Shop::open("row-23-others").await;
+    shop.service(json!({ "clusterIP": "None" })).await;
+    let theirs = json!({
+        "apiVersion": "multicluster.x-k8s.io/v1beta1", "kind": "ServiceImport",
+        "metadata": {
+            "name": "web", "annotations": { "multicluster.kubernetes.io/derived-service": "theirs", "their": "own" }
+        },
+        "spec": {
+            "type": "Headless", "ports": [], "ips": ["10.43.9.9"], "trafficDistribution": "PreferClose",
+            "sessionAffinity": "ClientIP", "sessionAffinityConfig": { "clientIP": { "timeoutSeconds": 7 } }
+        }
+    });
+    let (imports, by_others) = (shop.api::<ServiceImport>(), PatchParams::apply("others"));
+    imports.patch("web", &by_others, &Patch::Apply(theirs)).await.unwrap();
+    shop.export().await;
+    let ours_only = async || {
+        let import = shop.import().await?;
+        let spec = &import.spec;
+        let rest = (&spec.session_affinity, &spec.session_affinity_config, &spec.traffic_distribution);
+        (rest == (&None, &None, &None) && spec.ips.is_empty() && spec.ports.len() == 1).then_some(import)
+    };
+    let import = until("only what is ours is left", ours_only).await;
+    assert_eq!(import.metadata.annotations.unwrap().into_iter().collect::<Vec<_>>(), [("their".into(), "own".into())]);
+    shop.imported_from(&["c1"]).await;
+
+    let edit = Patch::Merge(json!({ "spec": { "trafficDistribution": "PreferClose" } }));
+    let kubectl = PatchParams { field_manager: Some("kubectl-edit".into()), ..PatchParams::default() };
+    imports.patch("web", &kubectl, &edit).await.unwrap();
+    until("the edit is undone", ours_only).await;
+    shop.remote("c2", NEW, json!({ "type": "Headless" })).await;
+    shop.imported_from(&["c1", "c2"]).await;
+    let before = shop.quiet().await;
+    settle().await;
+    assert_eq!(shop.versions().await, before);
+}
+
 /// Foreground deletion and finalizers do so.
 #[tokio::test]
 async fn row_23_what_stays_for_a_while_after_its_deletion_comes_back_when_it_has_gone() {

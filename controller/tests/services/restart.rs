@@ -5,13 +5,15 @@ use controller::cluster::lease::Holding;
 use controller::cluster::services::ServicesConfig;
 use controller::services::{ClusterId, Family};
 use futures::future::join_all;
+use k8s_openapi::api::core::v1::Service;
 use kube::Client;
+use kube::api::DeleteParams;
 use serde_json::json;
 use testbed::ApiServer;
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 
-use super::support::{Candidate, SYSTEM, Shop, client, prepare, settle, start_loop, until};
+use super::support::{Candidate, SYSTEM, Shop, client, condition, prepare, settle, start_loop, until};
 
 fn config() -> ServicesConfig {
     ServicesConfig { families: vec![Family::V4], ..ServicesConfig::new(ClusterId::new("c1").unwrap()) }
@@ -153,4 +155,56 @@ async fn row_82_both_replicas_crash_under_load_and_what_changed_meanwhile_is_don
     for replica in replicas {
         replica.crash().await;
     }
+}
+
+/// An older cluster gets its second family (ServiceCIDR `kubernetes`, from one prefix to two).
+#[tokio::test(flavor = "multi_thread")]
+async fn row_61_and_62_a_cluster_that_gets_a_second_family_keeps_its_addresses_and_adds_others() {
+    let mut server =
+        tokio::task::spawn_blocking(|| ApiServer::options().service_cidrs("10.43.0.0/16").start().unwrap())
+            .await
+            .unwrap();
+    let client = client(server.kubeconfig()).await;
+    prepare(&client).await;
+    // Its Member tells of both families already.
+    let (task, stop) = start_loop(&client, ServicesConfig::new(ClusterId::new("c1").unwrap()));
+    let shop = Shop::open_on(client.clone(), "shop").await;
+    shop.remote("c2", "2020-01-01T00:00:00Z", json!({ "ipFamilies": ["IPv4", "IPv6"] })).await;
+    let before = shop.imported_from(&["c2"]).await.spec;
+    assert_eq!((before.ips.len(), before.ip_families), (1, vec!["IPv4".to_owned()]));
+    assert!(before.ips[0].starts_with("10.43."), "{:?}", before.ips);
+
+    let server = tokio::task::spawn_blocking(move || {
+        server.set_service_cidrs("10.43.0.0/16,fd43::/112");
+        server.restart().unwrap();
+        server
+    })
+    .await
+    .unwrap();
+    let dual = async || {
+        let import = shop.import().await?;
+        let ready = condition(&import.status?.conditions, "Ready")?.message.is_empty();
+        (ready && import.spec.ips.len() == 2).then_some(import.spec)
+    };
+    let after = until("it has an address of each family", dual).await;
+    assert_eq!((&after.ips[0], after.ip_families), (&before.ips[0], vec!["IPv4".to_owned(), "IPv6".to_owned()]));
+    assert!(after.ips[1].starts_with("fd43:"), "{:?}", after.ips);
+
+    // They are its own, whatever changes.
+    let (ports, two) = (json!([{ "name": "http", "protocol": "TCP", "port": 81 }]), json!(["IPv4", "IPv6"]));
+    shop.remote("c2", "2020-01-01T00:00:00Z", json!({ "ipFamilies": two, "ports": ports })).await;
+    let derived = until("the port follows", async || {
+        shop.derived().await.filter(|derived| derived.spec.as_ref().unwrap().ports.as_ref().unwrap()[0].port == 81)
+    })
+    .await;
+    assert_eq!(derived.spec.unwrap().cluster_ips.unwrap(), after.ips);
+    let (name, uid) = (derived.metadata.name.unwrap(), derived.metadata.uid);
+    shop.api::<Service>().delete(&name, &DeleteParams::default()).await.unwrap();
+    let again =
+        until("the derived Service is back", async || shop.derived().await.filter(|again| again.metadata.uid != uid))
+            .await;
+    assert_eq!(again.spec.unwrap().cluster_ips.unwrap(), after.ips);
+    drop(stop);
+    task.await.unwrap();
+    drop(server);
 }

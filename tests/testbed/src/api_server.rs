@@ -224,6 +224,11 @@ impl ApiServer {
         self.control_plane.start_api_server()
     }
 
+    /// Other Service CIDRs, from the next start on: a cluster with one family may get a second one.
+    pub fn set_service_cidrs(&mut self, cidrs: &str) {
+        self.control_plane.shape.service_cidrs = cidrs.to_owned();
+    }
+
     /// The last lines of each program's log, to be printed when a test fails.
     pub fn last_words(&self, lines: usize) -> String {
         let processes = &self.control_plane.processes;

@@ -19,7 +19,7 @@ use crate::api::names::{FIELD_MANAGER, REPORTER};
 use crate::api::{ServiceImport, ServiceRecord};
 use crate::broker::describe;
 use crate::events::{News, Teller};
-use crate::services::action::{Action, Failure, ObjectRef};
+use crate::services::action::{Action, Failure, ObjectRef, Trim};
 use crate::services::index::{Kind, Object};
 
 /// How long one write may take.
@@ -114,6 +114,7 @@ async fn write(writer: &Writer, action: &Action) -> Result<Written, Error> {
         Action::ApplyDerived(service) => put_derived(client, writer.owned(&**service)).await,
         Action::ApplySlice(slice) => put(client, &writer.owned(&**slice), Object::Slice).await,
         Action::ApplyImport(import) => put(client, &writer.owned(&**import), Object::Import).await,
+        Action::TrimImport(trim) => trim_import(client, trim).await,
         Action::ApplyImportStatus(import) => put_status(client, &**import, Object::Import).await,
         Action::ApplyExportStatus(export, _) => put_status(client, &**export, Object::Export).await,
         Action::DeleteRecord(object) => delete::<ServiceRecord>(client, object, Kind::Record).await,
@@ -125,9 +126,9 @@ async fn write(writer: &Writer, action: &Action) -> Result<Written, Error> {
 
 /// The addresses of a lost derived Service are asked for again, for a while: the API server frees them a moment after
 /// the Service is gone. When somebody else has them, new ones are taken. Whatever else is wrong, they are kept for the next
-/// try.
+/// try; and so are those of one that is there and asks for one of another family, too.
 async fn put_derived(client: &Client, mut service: Service) -> Result<Written, Error> {
-    let asks = service.spec.as_ref().is_some_and(|spec| spec.cluster_ips.is_some());
+    let asks = service.spec.as_ref().is_some_and(|spec| spec.cluster_ips.is_some() && spec.ip_families.is_none());
     let mut tries = TRIES_FOR_ADDRESS;
     loop {
         match put(client, &service, Object::Service).await {
@@ -166,6 +167,13 @@ where
     let api = api::<K>(client, object.namespace().as_deref());
     let now = api.patch(&object.name_any(), &params(), &Patch::Apply(object)).await?;
     Ok(Written::Now(keep(Box::new(without_managed_fields(now)))))
+}
+
+async fn trim_import(client: &Client, trim: &Trim) -> Result<Written, Error> {
+    let imports = api::<ServiceImport>(client, Some(&trim.object.namespace));
+    let how = PatchParams { field_manager: Some(FIELD_MANAGER.to_owned()), ..PatchParams::default() };
+    let now = imports.patch(&trim.object.name, &how, &Patch::Merge(trim.patch())).await?;
+    Ok(Written::Now(Object::Import(Box::new(without_managed_fields(now)))))
 }
 
 async fn put_status<K>(client: &Client, object: &K, keep: fn(Box<K>) -> Object) -> Result<Written, Error>
@@ -212,10 +220,11 @@ fn is_vain(error: &Error) -> bool {
     let Error::Api(status) = error else { return false };
     let terminating = || status.message.contains("because it is being terminated");
     let other_uid = || status.message.contains("UID in precondition");
+    let other_version = || status.message.contains("the object has been modified");
     match status.code {
         404 => true,
         403 => terminating(),
-        409 => terminating() || other_uid(),
+        409 => terminating() || other_uid() || other_version(),
         _ => false,
     }
 }

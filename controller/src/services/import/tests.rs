@@ -84,16 +84,32 @@ fn row_26_an_import_is_pending_until_its_address_is_there_and_ready_then() {
 }
 
 #[test]
-fn row_61_addresses_are_told_all_at_once_and_in_the_order_of_families() {
+fn row_61_addresses_are_told_in_the_order_of_families_with_those_that_have_one() {
     let mut case = Case::new(vec![dual("c1")]);
     case.families = vec![Family::V4, Family::V6];
-    assert_eq!(case.import().import.spec.ips, Vec::<String>::new());
-    case.ips = Some(vec!["10.43.0.9".parse().unwrap(), "fd43::9".parse().unwrap()]);
-    let spec = case.import().import.spec;
+    // The cluster had one family when the derived Service was made.
+    let partly = case.import();
+    assert_eq!((partly.import.spec.ip_families, partly.import.spec.ips), (texts(&["IPv4"]), texts(&["10.43.0.9"])));
+    let name = derived_name(&ServiceKey::new("shop", "web"));
     assert_eq!(
-        (spec.ip_families, spec.ips),
-        (vec!["IPv6".to_owned(), "IPv4".to_owned()], vec!["fd43::9".to_owned(), "10.43.0.9".to_owned()])
+        (partly.import.ready.status, partly.import.ready.message),
+        (Truth::True, format!("Service {name} has no address of IPv6 yet."))
     );
+    assert_eq!(partly.missing, [Family::V6]);
+    case.ips = Some(vec!["10.43.0.9".parse().unwrap(), "fd43::9".parse().unwrap()]);
+    let Import { import, missing, .. } = case.import();
+    assert_eq!(
+        (import.spec.ip_families, import.spec.ips),
+        (texts(&["IPv6", "IPv4"]), texts(&["fd43::9", "10.43.0.9"]))
+    );
+    assert_eq!((import.ready.message.as_str(), missing), ("", vec![]));
+    case.ips = None;
+    let Import { import, .. } = case.import();
+    assert_eq!((import.spec.ip_families, import.spec.ips), (texts(&["IPv6", "IPv4"]), texts(&[])));
+}
+
+fn texts(texts: &[&str]) -> Vec<String> {
+    texts.iter().map(|text| (*text).to_owned()).collect()
 }
 
 #[test]
@@ -157,11 +173,11 @@ fn row_59_an_exported_key_that_is_gone_is_noticed() {
     one.exported_labels = [("a".to_owned(), "1".to_owned()), ("b".to_owned(), "2".to_owned())].into();
     let mut case = Case::new(vec![one]);
     let object = case.import().import.to_object();
-    assert!(case.import().import.is_told_by(&object));
+    assert_eq!(case.import().import.mending(&object), Mending::None);
     case.records[0].exported_labels.remove("b");
-    assert!(!case.import().import.is_told_by(&object));
+    assert_eq!(case.import().import.mending(&object), Mending::Apply);
     case.records[0].exported_labels.clear();
-    assert!(!case.import().import.is_told_by(&object));
+    assert_eq!(case.import().import.mending(&object), Mending::Apply);
 }
 
 #[test]
@@ -169,9 +185,42 @@ fn row_23_a_changed_import_is_noticed_and_labels_of_others_are_not() {
     let import = Case::new(vec![with_endpoint("c1", 0, "10.1.0.1")]).import().import;
     let mut object = import.to_object();
     object.metadata.labels.as_mut().unwrap().insert("someone".into(), "else".into());
-    assert!(import.is_told_by(&object));
+    assert_eq!(import.mending(&object), Mending::None);
     object.spec.ports.clear();
-    assert!(!import.is_told_by(&object));
+    assert_eq!(import.mending(&object), Mending::Apply);
+}
+
+#[test]
+fn row_23_what_others_have_put_where_nothing_is_said_is_taken_out() {
+    let import = Case::new(vec![with_endpoint("c1", 0, "10.1.0.1")]).import().import;
+    let mut object = import.to_object();
+    object.spec.traffic_distribution = Some("PreferClose".into());
+    let extras = Extras { spec: vec!["trafficDistribution".into()], annotations: Vec::new() };
+    assert_eq!(import.mending(&object), Mending::Trim(extras.clone()));
+    object.metadata.resource_version = Some("7".into());
+    assert_eq!(
+        super::super::action::Trim::new(&object.metadata, extras).patch(),
+        serde_json::json!({
+            "metadata": { "resourceVersion": "7", "annotations": {} },
+            "spec": { "trafficDistribution": null }
+        })
+    );
+    // What is wrong is set first.
+    object.spec.ports.clear();
+    assert_eq!(import.mending(&object), Mending::Apply);
+
+    let headless = Record { kind: ImportType::Headless, ..with_endpoint("c1", 0, "10.1.0.1") };
+    let import = Case::new(vec![headless]).import().import;
+    let mut object = import.to_object();
+    object.spec.session_affinity = Some("None".into());
+    object.spec.ips = vec!["10.9.9.9".into()];
+    object.metadata.annotations =
+        Some([("multicluster.kubernetes.io/derived-service".to_owned(), "theirs".to_owned())].into());
+    let extras = Extras {
+        spec: vec!["ips".into(), "sessionAffinity".into()],
+        annotations: vec!["multicluster.kubernetes.io/derived-service".into()],
+    };
+    assert_eq!(import.mending(&object), Mending::Trim(extras));
 }
 
 #[test]
@@ -239,7 +288,7 @@ fn row_45_an_older_api_server_is_asked_for_what_it_takes_and_the_import_tells_wh
     let mut case = Case::new(vec![one]);
     let mut served = |minor| {
         case.server = ServerVersion::new(1, minor);
-        let Import { import, derived, slices } = case.import();
+        let Import { import, derived, slices, .. } = case.import();
         assert_eq!(import.spec.traffic_distribution.as_deref(), Some("PreferSameNode"));
         (derived.unwrap().traffic_distribution, slices[0].hints)
     };

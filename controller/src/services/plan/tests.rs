@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use super::super::derived::derived_name;
 use super::super::testing::{ports, record, slice};
 use super::super::validate::{MemberNetworks, Policy};
 use super::super::value::ClusterId;
@@ -22,6 +23,7 @@ struct Case {
     membership: Membership,
     taken: bool,
     families: Vec<Family>,
+    derived: Vec<SeenDerived>,
     failures: Vec<Failure>,
 }
 
@@ -46,6 +48,7 @@ impl Case {
             membership: Membership::Joined,
             taken: false,
             families: vec![Family::V4],
+            derived: Vec::new(),
             failures: Vec::new(),
         }
     }
@@ -79,7 +82,7 @@ impl Case {
             members: &self.members,
             views: &self.views,
             import: self.import.as_ref(),
-            derived: Vec::new(),
+            derived: self.derived.iter().collect(),
             derived_name_taken: self.taken,
             slices: Vec::new(),
             reachability: &BTreeMap::new(),
@@ -211,13 +214,8 @@ fn a_write_that_fails_is_told_on_the_import_and_on_the_export() {
         }))
         .unwrap(),
     ));
-    let mut import = imported();
+    let mut import = whole_import();
     import.spec.ips.clear();
-    import.spec.session_affinity = Some("None".into());
-    import.spec.internal_traffic_policy = Some("Cluster".into());
-    import.spec.ip_families = vec!["IPv4".into()];
-    let derived = derived_name(&ServiceKey::new("shop", "web"));
-    import.metadata.annotations = Some([("multicluster.kubernetes.io/derived-service".into(), derived)].into());
     case.import = Some(import);
     let failed = |action: &Action| matches!(action, Action::ApplyRecord(_) | Action::ApplyDerived(_));
     let failed: Vec<_> = case.actions().into_iter().filter(failed).collect();
@@ -238,6 +236,99 @@ fn a_write_that_fails_is_told_on_the_import_and_on_the_export() {
     // That only the world has moved on is nothing to tell.
     case.failures.iter_mut().for_each(|failure| failure.told = None);
     assert!(!format!("{:?}", case.actions()).contains(": no"));
+}
+
+/// The import that a [`Case`] with an address comes to, without its status.
+fn whole_import() -> ServiceImport {
+    let mut import = imported();
+    import.spec.session_affinity = Some("None".into());
+    import.spec.internal_traffic_policy = Some("Cluster".into());
+    import.spec.ip_families = vec!["IPv4".into()];
+    let derived = derived_name(&ServiceKey::new("shop", "web"));
+    import.metadata.annotations = Some([("multicluster.kubernetes.io/derived-service".into(), derived)].into());
+    import
+}
+
+/// The derived Service of a [`Case`], with these addresses.
+fn derived(ips: &[&str]) -> SeenDerived {
+    let Ok(record) = seen_web().content else { panic!() };
+    let merged = merge(&[Export::new(&record, None)]).unwrap();
+    let name = derived_name(&ServiceKey::new("shop", "web"));
+    SeenDerived {
+        object: ObjectRef { namespace: "shop".into(), name, uid: "u".into() },
+        content: DerivedService::new(&merged),
+        ips: ips.iter().map(|ip| ip.parse().unwrap()).collect(),
+    }
+}
+
+fn seen_web() -> SeenRecord {
+    Case::new().records.remove(0)
+}
+
+#[test]
+fn row_62_a_derived_service_gets_an_address_of_a_family_that_its_cluster_has_got_since() {
+    let mut case = Case { families: vec![Family::V4, Family::V6], ..Case::new() };
+    let Ok(record) = &mut case.records[0].content else { panic!() };
+    record.families = vec![Family::V6, Family::V4];
+    let applied = |case: &Case| {
+        let services = case.actions().into_iter().filter_map(|action| match action {
+            Action::ApplyDerived(service) => service.spec,
+            _ => None,
+        });
+        services.map(|spec| (spec.ip_families, spec.cluster_ip, spec.cluster_ips)).collect::<Vec<_>>()
+    };
+    case.derived = vec![derived(&["10.43.0.9"])];
+    let text = |text: &str| text.to_owned();
+    assert_eq!(
+        applied(&case),
+        [(Some(vec![text("IPv4"), text("IPv6")]), Some(text("10.43.0.9")), Some(vec![text("10.43.0.9")]))],
+        "the old family first, whatever the order of the exports"
+    );
+    case.derived = vec![derived(&["10.43.0.9", "fd43::9"])];
+    assert_eq!(applied(&case), []);
+    // Where no export needs it, nothing is asked for.
+    case.derived = vec![derived(&["10.43.0.9"])];
+    case.records = vec![seen_web()];
+    assert_eq!(applied(&case), []);
+    // Another change leaves the addresses to the API server.
+    case.derived[0].content.ports.clear();
+    assert_eq!(applied(&case), [(None, None, None)]);
+}
+
+#[test]
+fn row_23_a_field_of_others_goes_and_keeps_no_status_from_being_told() {
+    let mut import = whole_import();
+    import.spec.traffic_distribution = Some("PreferClose".into());
+    let mut case = Case { import: Some(import), derived: vec![derived(&["10.43.0.9"])], ..Case::new() };
+    assert_eq!(
+        case.plan()[1..],
+        ["take trafficDistribution out of ServiceImport shop/web", "set status of ServiceImport shop/web"]
+    );
+    case.import = Some(whole_import());
+    assert_eq!(case.plan()[1..], ["set status of ServiceImport shop/web"]);
+}
+
+#[test]
+fn row_26_an_import_that_cannot_be_written_has_a_status_that_says_so() {
+    let mut import = whole_import();
+    import.spec.ips.clear();
+    let mut case = Case { import: Some(import), derived: vec![derived(&["10.43.0.9"])], ..Case::new() };
+    assert_eq!(case.plan()[1..], ["apply ServiceImport shop/web ClusterSetIP [10.43.0.9]"], "its status follows");
+    let action = case.actions().remove(1);
+    case.failures = vec![Failure { action, told: Some("a policy denies it".into()) }];
+    let status = |case: &Case| match case.actions().pop() {
+        Some(Action::ApplyImportStatus(import)) => import.status.unwrap(),
+        other => panic!("{other:?}"),
+    };
+    let told = status(&case);
+    assert_eq!(told.clusters[0].cluster, "c2");
+    assert_eq!((&*told.conditions[0].status, &*told.conditions[0].reason), ("False", "Pending"), "it has no address");
+    assert_eq!(told.conditions[0].message, "a policy denies it");
+    let mut import = whole_import();
+    import.spec.internal_traffic_policy = Some("Local".into());
+    case.import = Some(import);
+    let told = status(&case);
+    assert_eq!((&*told.conditions[0].status, &*told.conditions[0].message), ("True", "a policy denies it"));
 }
 
 fn condition() -> Condition {
