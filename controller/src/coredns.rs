@@ -20,6 +20,8 @@ pub const KEY_OVERRIDE: &str = "linkspan.override";
 
 const BEGIN: &str = "# linkspan begin: kept by linkspan-controller, goes with it; edit outside of it";
 const END: &str = "# linkspan end";
+/// How the server of ours begins.
+const SERVER: &str = "clusterset.local:53 {";
 
 /// What there is.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -65,6 +67,9 @@ impl fmt::Display for Action {
             Self::ApplyCustom { .. } => write!(f, "forward clusterset.local in ConfigMap coredns-custom"),
             Self::ClearCustom => write!(f, "stop forwarding clusterset.local in ConfigMap coredns-custom"),
             Self::DeleteCustom => write!(f, "delete ConfigMap coredns-custom"),
+            Self::ReplaceCorefile(text) if text.contains(BEGIN) && !text.contains(&format!("{BEGIN}\n{SERVER}")) => {
+                write!(f, "end search lists in the Corefile of ConfigMap coredns")
+            }
             Self::ReplaceCorefile(text) if text.contains(BEGIN) => {
                 write!(f, "forward clusterset.local in the Corefile of ConfigMap coredns")
             }
@@ -87,12 +92,33 @@ pub enum CorefileError {
          in the DNS server that the cluster has"
     )]
     NoCorefile,
+    /// A second server for the same zone would keep CoreDNS from reading its configuration, and from starting.
+    #[error(
+        "{place} has a server for clusterset.local already, and CoreDNS takes no second one: remove it, and Linkspan puts \
+         its own there; Submariner's goes with `subctl uninstall`"
+    )]
+    Taken {
+        /// Where it is.
+        place: String,
+        /// Takes out what is there of ours.
+        removal: Vec<Action>,
+    },
+}
+
+impl CorefileError {
+    /// What is to be written all the same.
+    pub fn removal(&self) -> &[Action] {
+        match self {
+            Self::Taken { removal, .. } => removal,
+            Self::Torn | Self::NoCorefile => &[],
+        }
+    }
 }
 
 /// Decides. An empty plan means that all is as it should be.
 ///
 /// # Errors
-/// [`CorefileError`]; nothing is to be written then.
+/// [`CorefileError`]; nothing but [`CorefileError::removal`] is to be written then.
 pub fn plan(observed: &Observed) -> Result<Vec<Action>, CorefileError> {
     let wanted = !observed.forward_to.is_empty();
     let corefile = match (&observed.corefile, wanted) {
@@ -102,12 +128,26 @@ pub fn plan(observed: &Observed) -> Result<Vec<Action>, CorefileError> {
     };
     let bare = without(corefile)?;
     let imports = Imports::of(&bare);
+    if wanted && let Some(place) = taken(observed, &bare, imports) {
+        let removal = plan(&Observed { forward_to: Vec::new(), ..observed.clone() })?;
+        return Err(CorefileError::Taken { place, removal });
+    }
     let mut actions = plan_custom(observed, wanted && imports.server, imports);
-    let text = if wanted && !imports.server { with(&bare, &observed.forward_to) } else { bare };
+    let text = if wanted { with(&bare, imports, &observed.forward_to) } else { bare };
     if text != corefile {
         actions.push(Action::ReplaceCorefile(text));
     }
     Ok(actions)
+}
+
+/// Where somebody else's server for `clusterset.local` is. `bare` is the Corefile without our regions.
+fn taken(observed: &Observed, bare: &str, imports: Imports) -> Option<String> {
+    if has_server(bare) {
+        return Some("the Corefile of ConfigMap coredns".to_owned());
+    }
+    let keys = observed.custom.iter().flat_map(|custom| &custom.data).filter(|_| imports.server);
+    let mut servers = keys.filter(|(key, _)| key.ends_with(".server") && *key != KEY_SERVER);
+    servers.find(|(_, text)| has_server(text)).map(|(key, _)| format!("key {key} of ConfigMap coredns-custom"))
 }
 
 fn plan_custom(observed: &Observed, wanted: bool, imports: Imports) -> Vec<Action> {
@@ -142,7 +182,7 @@ fn server(forward_to: &[IpAddr]) -> String {
     addresses.sort();
     // No cache beyond the answers' own few seconds, and fresh order for each client. The Service is the health check.
     format!(
-        "clusterset.local:53 {{\n    errors\n    cache 5\n    loadbalance\n    forward . {} {{\n        max_fails 0\n    }}\n}}\n",
+        "{SERVER}\n    errors\n    cache 5\n    loadbalance\n    forward . {} {{\n        max_fails 0\n    }}\n}}\n",
         addresses.join(" ")
     )
 }
@@ -159,18 +199,36 @@ fn search_lists(indent: &str) -> String {
     lines.iter().map(|line| format!("{indent}{line}\n")).collect()
 }
 
-/// The Corefile with our regions. `bare` has none.
-fn with(bare: &str, forward_to: &[IpAddr]) -> String {
-    let mut text = format!("{BEGIN}\n{}{END}\n", server(forward_to));
+/// The Corefile with what it does not import of ours, in regions. `bare` has none.
+fn with(bare: &str, imports: Imports, forward_to: &[IpAddr]) -> String {
+    let mut text = String::new();
+    if !imports.server {
+        text.push_str(&format!("{BEGIN}\n{}{END}\n", server(forward_to)));
+    }
     let root = Line::all(bare).find(|line| line.opens_root());
     let cut = root.map_or(0, |line| line.end);
     text.push_str(&bare[..cut]);
     // A file that ends within the opening line is no Corefile; it is left as it is.
-    if cut > 0 && bare[..cut].ends_with('\n') {
+    if cut > 0 && bare[..cut].ends_with('\n') && !(imports.server && imports.in_root) {
         text.push_str(&format!("    {BEGIN}\n{}    {END}\n", search_lists("    ")));
     }
     text.push_str(&bare[cut..]);
     text
+}
+
+/// Whether `text` has a server for `clusterset.local` at the port of DNS.
+fn has_server(text: &str) -> bool {
+    Line::all(text).flat_map(|line| line.outside()).any(is_ours_to_serve)
+}
+
+/// Whether one of the zones, separated by commas, that a server is for is `clusterset.local`.
+fn is_ours_to_serve(zones: &str) -> bool {
+    let is_it = |zone: &str| {
+        let zone = zone.trim_matches('"').to_ascii_lowercase();
+        let zone = zone.strip_prefix("dns://").unwrap_or(&zone);
+        matches!(zone.strip_suffix(":53").unwrap_or(zone), "clusterset.local" | "clusterset.local.")
+    };
+    zones.split(',').any(is_it)
 }
 
 /// The Corefile without our regions.
@@ -233,6 +291,20 @@ impl<'a> Line<'a> {
             depth += words.iter().filter(|word| **word == "{").count();
             depth = depth.saturating_sub(words.iter().filter(|word| **word == "}").count());
             Self { words, depth: before, end }
+        })
+    }
+
+    /// Its words outside of all blocks: what servers are for, unless they import something.
+    fn outside(self) -> impl Iterator<Item = &'a str> {
+        let mut depth = self.depth;
+        let is_import = depth == 0 && self.words.first() == Some(&"import");
+        self.words.into_iter().filter(move |word| {
+            match *word {
+                "{" => depth += 1,
+                "}" => depth = depth.saturating_sub(1),
+                _ => return depth == 0 && !is_import,
+            }
+            false
         })
     }
 
@@ -366,8 +438,103 @@ import /etc/coredns/custom/*.server
         let [Action::ApplyCustom { data, .. }, Action::ReplaceCorefile(bare)] = actions.as_slice() else {
             panic!("{actions:?}")
         };
-        assert_eq!(*bare, format!("{KUBEADM}import /etc/coredns/custom/*.server\n"));
+        assert!(!bare.contains("clusterset.local:53"), "{bare}");
         assert!(!data.contains_key(KEY_OVERRIDE), "nothing imports it");
+    }
+
+    #[test]
+    fn search_lists_end_in_the_corefile_where_it_imports_servers_alone() {
+        let text = ".:53 {\n    errors\n}\nimport custom/*.server\n";
+        let actions = plan(&observed(text, None)).unwrap();
+        let [Action::ApplyCustom { data, .. }, replace @ Action::ReplaceCorefile(ended)] = actions.as_slice() else {
+            panic!("{actions:?}")
+        };
+        assert_eq!(data.keys().collect::<Vec<_>>(), [KEY_SERVER]);
+        let expected = format!(
+            ".:53 {{\n    {BEGIN}\n    template ANY ANY {{\n        match \"(?i)^([^.]+[.]){{2,}}svc[.]clusterset[.]local[.][^.]\"\n        rcode NXDOMAIN\n        fallthrough\n    }}\n    {END}\n    errors\n}}\nimport custom/*.server\n"
+        );
+        assert_eq!(*ended, expected);
+        assert_eq!(replace.to_string(), "end search lists in the Corefile of ConfigMap coredns");
+        let made = Some(Custom { data: data.clone(), made_by_us: true });
+        assert_eq!(plan(&observed(ended, made.clone())), Ok(Vec::new()));
+        let leave = Observed { forward_to: Vec::new(), ..observed(ended, made) };
+        assert_eq!(plan(&leave), Ok(vec![Action::DeleteCustom, Action::ReplaceCorefile(text.to_owned())]));
+    }
+
+    /// As Submariner's operator writes it.
+    const LIGHTHOUSE: &str = "\
+#lighthouse-start AUTO-GENERATED SECTION. DO NOT EDIT
+clusterset.local:53 {
+    forward . 10.43.5.5
+}
+#lighthouse-end
+";
+
+    fn taken_in(observed: &Observed) -> (String, Vec<Action>) {
+        match plan(observed) {
+            Err(CorefileError::Taken { place, removal }) => (place, removal),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn nothing_is_put_beside_a_server_of_others_for_the_same_zone() {
+        let (place, removal) = taken_in(&observed(&format!("{LIGHTHOUSE}{KUBEADM}"), None));
+        assert_eq!((place.as_str(), removal), ("the Corefile of ConfigMap coredns", vec![]));
+        let (place, removal) = taken_in(&observed(K3S, custom(&[("lighthouse.server", LIGHTHOUSE)], false)));
+        assert_eq!((place.as_str(), removal), ("key lighthouse.server of ConfigMap coredns-custom", vec![]));
+        // Who does not forward does not mind.
+        let leave = Observed { forward_to: Vec::new(), ..observed(LIGHTHOUSE, None) };
+        assert_eq!(plan(&leave), Ok(Vec::new()));
+        // What nobody imports is no server.
+        let kept = custom(&[("lighthouse.server", LIGHTHOUSE)], false);
+        assert!(matches!(plan(&observed(KUBEADM, kept)).unwrap()[..], [Action::ReplaceCorefile(_)]));
+    }
+
+    #[test]
+    fn what_is_ours_goes_when_a_server_of_others_comes_so_that_coredns_can_start() {
+        let first = plan(&observed(KUBEADM, None)).unwrap();
+        let [Action::ReplaceCorefile(text)] = first.as_slice() else { panic!("{first:?}") };
+        let (_, removal) = taken_in(&observed(&format!("{LIGHTHOUSE}{text}"), None));
+        assert_eq!(removal, [Action::ReplaceCorefile(format!("{LIGHTHOUSE}{KUBEADM}"))]);
+
+        let keys = custom(&[(KEY_SERVER, "x"), (KEY_OVERRIDE, "y"), ("lighthouse.server", LIGHTHOUSE)], true);
+        assert_eq!(taken_in(&observed(K3S, keys)).1, [Action::ClearCustom]);
+        let error = plan(&observed(&format!("{LIGHTHOUSE}{text}"), None)).unwrap_err();
+        assert_eq!(error.removal().len(), 1);
+        assert_eq!(
+            error.to_string(),
+            "the Corefile of ConfigMap coredns has a server for clusterset.local already, and CoreDNS takes no second one: \
+             remove it, and Linkspan puts its own there; Submariner's goes with `subctl uninstall`"
+        );
+    }
+
+    #[test]
+    fn servers_for_the_zone_are_known_however_they_are_written() {
+        for text in [
+            "clusterset.local {\n}\n",
+            "dns://clusterset.local:53 {\n}\n",
+            "Clusterset.Local. {\n}\n",
+            "a.example clusterset.local:53 {\n}\n",
+            "a.example,clusterset.local {\n}\n",
+            "a.example:53,\nclusterset.local:53 {\n}\n",
+            ". {\n    errors\n}\nclusterset.local { # x\n}\n",
+            "a.example { errors }\n\"clusterset.local\" { errors }\n",
+        ] {
+            assert!(has_server(text), "{text}");
+        }
+        for text in [
+            "# clusterset.local:53 {\n",
+            "clusterset.local:5353 {\n}\n",
+            "tls://clusterset.local {\n}\n",
+            "svc.clusterset.local {\n}\n",
+            "xclusterset.local {\n}\n",
+            ". {\n    kubernetes clusterset.local {\n    }\n    forward clusterset.local 10.0.0.1\n}\n",
+            ". { forward clusterset.local 10.0.0.1 }\n",
+            "import clusterset.local\n",
+        ] {
+            assert!(!has_server(text), "{text}");
+        }
     }
 
     #[test]
@@ -392,9 +559,12 @@ import /etc/coredns/custom/*.server
         #[test]
         fn regions_come_out_as_they_went_in(lines in proptest::collection::vec("( {0,4}[a-z.:/*]{0,8}| \\{|\\}|\\.:53 \\{|# x|\r)", 0..20), end in "(\n|)") {
             let text = format!("{}{end}", lines.join("\n"));
-            let with_regions = with(&text, &["10.43.0.77".parse().unwrap()]);
-            prop_assert_eq!(without(&with_regions).unwrap(), text);
-            prop_assert_eq!(with(&without(&with_regions).unwrap(), &["10.43.0.77".parse().unwrap()]), with_regions);
+            for (server, in_root) in [(false, false), (true, false), (true, true)] {
+                let with = |text: &str| with(text, Imports { server, in_root }, &["10.43.0.77".parse().unwrap()]);
+                let with_regions = with(&text);
+                prop_assert_eq!(without(&with_regions).unwrap(), &*text);
+                prop_assert_eq!(with(&without(&with_regions).unwrap()), with_regions);
+            }
         }
     }
 }

@@ -110,6 +110,13 @@ async fn a_stolen_token_of_the_controller_changes_no_other_name_in_the_corefile(
     let Action::ReplaceCorefile(bare) = planned(&edited, false) else { panic!("no Corefile") };
     assert_eq!(bare, KUBEADM.replace("/etc/resolv.conf", "10.0.0.53"));
     thief.replace("Corefile", &bare, false).await.unwrap();
+
+    // Where servers are imported, search lists alone are ended there.
+    let Action::ReplaceCorefile(both) = planned(&bare, true) else { panic!("no Corefile") };
+    let searches = &both[both.find(".:53 {").unwrap()..];
+    assert_eq!(searches.matches("# linkspan begin").count(), 1);
+    thief.replace("Corefile", searches, false).await.unwrap();
+    thief.replace("Corefile", &bare, false).await.unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -6,12 +6,13 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 use anyhow::Context as _;
-use controller::api::names::{FIELD_MANAGER, LABEL_MANAGED_BY, MANAGED_BY, SECRET_BROKER, SYSTEM_NAMESPACE};
+use controller::api::names::{FIELD_MANAGER, LABEL_MANAGED_BY, MANAGED_BY, REPORTER, SECRET_BROKER, SYSTEM_NAMESPACE};
 use controller::cluster::watching::named;
-use controller::coredns::{Action, Custom, KEY_OVERRIDE, KEY_SERVER, Observed, plan};
+use controller::coredns::{Action, CorefileError, Custom, KEY_OVERRIDE, KEY_SERVER, Observed, plan};
+use controller::events::{News as Told, Teller, Weight};
 use futures::TryStreamExt as _;
 use futures::stream::{BoxStream, SelectAll};
-use k8s_openapi::api::core::v1::{ConfigMap, Namespace, Secret, Service};
+use k8s_openapi::api::core::v1::{ConfigMap, Namespace, ObjectReference, Secret, Service};
 use kube::api::{DeleteParams, ObjectMeta, Patch, PatchParams, PostParams, Preconditions};
 use kube::core::PartialObjectMeta;
 use kube::runtime::watcher::{self, Event};
@@ -25,6 +26,8 @@ const NAMESPACE: &str = "kube-system";
 const COREDNS: &str = "coredns";
 /// ConfigMap whose keys K3s imports.
 const CUSTOM: &str = "coredns-custom";
+/// Reason of Events about cluster DNS that somebody has to do something about; `linkspan diagnose` calls it the same.
+const NOT_WIRED: &str = "CoreDnsNotWired";
 /// Service of `linkspan dns`.
 const DNS: &str = "linkspan-dns";
 
@@ -38,6 +41,7 @@ const LAST_RETRY: Duration = Duration::from_secs(60);
 /// credential for its broker, and nobody removes Linkspan. Who does so takes the right to write away as well, a moment later.
 pub(super) async fn follow(client: Client) -> Infallible {
     let mut watched = Watched::start(&client);
+    let events = Teller::new(client.clone(), REPORTER, None);
     let configs: Api<ConfigMap> = Api::namespaced(client, NAMESPACE);
     let mut told = String::new();
     let mut failures = 0u32;
@@ -49,6 +53,9 @@ pub(super) async fn follow(client: Client) -> Infallible {
         let text = error.as_ref().map(|error| format!("{error:#}")).unwrap_or_default();
         if !text.is_empty() && text != told {
             tracing::warn!("cluster DNS does not forward clusterset.local as it should: {text}");
+            if error.as_ref().is_some_and(|error| error.is::<CorefileError>()) {
+                events.tell(&corefile(), &[Told::new(Weight::Warning, NOT_WIRED, "Forward", &text)]).await;
+            }
         }
         told = text;
         failures = if error.is_some() { failures + 1 } else { 0 };
@@ -57,6 +64,17 @@ pub(super) async fn follow(client: Client) -> Infallible {
             () = watched.changed() => {}
             () = tokio::time::sleep(retry), if failures > 0 => {}
         }
+    }
+}
+
+/// The ConfigMap that people look at.
+fn corefile() -> ObjectReference {
+    ObjectReference {
+        api_version: Some("v1".to_owned()),
+        kind: Some("ConfigMap".to_owned()),
+        namespace: Some(NAMESPACE.to_owned()),
+        name: Some(COREDNS.to_owned()),
+        ..ObjectReference::default()
     }
 }
 
@@ -154,10 +172,12 @@ struct Objects {
 }
 
 async fn pass(configs: &Api<ConfigMap>, observed: &Observed, objects: &Objects) -> anyhow::Result<()> {
-    for action in plan(observed)? {
-        objects.apply(configs, &action).await.with_context(|| format!("failed to {action}"))?;
+    let planned = plan(observed);
+    for action in planned.as_ref().map_or_else(CorefileError::removal, Vec::as_slice) {
+        objects.apply(configs, action).await.with_context(|| format!("failed to {action}"))?;
         tracing::info!("{action}");
     }
+    planned?;
     Ok(())
 }
 

@@ -14,6 +14,21 @@ fn cluster_dns_that_does_not_forward_is_told() {
 }
 
 #[test]
+fn a_server_of_others_for_the_same_zone_is_told() {
+    let mut picture = healthy();
+    let Part::Seen(configs) = &mut paris(&mut picture).configs else { panic!() };
+    let data = configs.get_mut("kube-system/coredns-custom").unwrap().data.as_mut().unwrap();
+    data.insert("lighthouse.server".to_owned(), "clusterset.local:53 {\n    forward . 10.43.5.5\n}\n".to_owned());
+    assert_eq!(told(&picture), [is(Check::Dns, "paris", "cluster-dns", State::Failed, "CoreDnsNotWired")]);
+    let evidence = found(&picture, "paris", "CoreDnsNotWired").evidence;
+    assert!(
+        evidence
+            .starts_with("key lighthouse.server of ConfigMap coredns-custom has a server for clusterset.local already"),
+        "{evidence}"
+    );
+}
+
+#[test]
 fn a_wrong_answer_of_cluster_dns_is_told_with_the_right_one() {
     let mut picture = healthy();
     alter(paris(&mut picture), "paris-2", |node| {
