@@ -224,7 +224,8 @@ mod tests {
         let plan = |rome_since| {
             let mut members = Store::default();
             for (name, created, spec) in [("paris", at(100), &before), ("rome", rome_since, &rome)] {
-                members.put(name.to_owned(), Seen { cluster: name.to_owned(), created, spec: Ok(spec.clone()) });
+                let seen = Seen { cluster: name.to_owned(), created, version: None, spec: Ok(spec.clone()) };
+                members.put(name.to_owned(), seen);
             }
             published(&member(&own(), "broker", &local, &members, true)).gateways.clone()
         };
