@@ -316,7 +316,7 @@ mod tests {
         let whole: Vec<&str> = endpoints.iter().map(String::as_str).filter(|text| !text.contains(' ')).collect();
         let joined = whole.join(" ");
         let hosts = joined.split(' ').filter_map(|text| Some(&text[..text.rfind(':').filter(|at| *at > 0)?]));
-        hosts.filter_map(|host| host.replace('[', "").replace(']', "").parse().ok()).collect()
+        hosts.filter_map(|host| host.replace(['[', ']'], "").parse().ok()).collect()
     }
 
     proptest! {
