@@ -121,3 +121,25 @@ fn service_cidrs(client: &Client) -> BoxStream<'static, Input> {
     };
     events.map(input).boxed()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_list_ends_with_its_end_and_watches_nothing() {
+        let listed = stream::iter(["a", "b"]).map(|name| Input::Broken(name, String::new()));
+        let end = stream::iter([Input::BrokerRecordsAgain("paris".to_owned())]);
+        // Whoever asked for more would wait for ever.
+        let mut list = until_listed(listed.chain(end).chain(stream::pending()).boxed()).boxed();
+        let mut seen = Vec::new();
+        while let Some(input) = list.next().await {
+            seen.push(match input {
+                Input::Broken(name, _) => name.to_owned(),
+                Input::BrokerRecordsAgain(cluster) => format!("end of {cluster}"),
+                other => format!("{other:?}"),
+            });
+        }
+        assert_eq!(seen, ["a", "b", "end of paris"]);
+    }
+}
