@@ -112,6 +112,12 @@ impl Shell {
         }
     }
 
+    /// Takes in what a watch has shown.
+    pub(super) fn take(&mut self, input: Input, now: Now) {
+        self.world.note_pulse(&input, now.monotonic);
+        self.world.take(input, now.wall);
+    }
+
     /// Does all that is to be done now.
     async fn step(&mut self) {
         self.tend(now()).await;

@@ -22,7 +22,7 @@ use super::secrets::{ANNOTATION_USED, Known, REFUSED, Useless, Wish, wish};
 use super::session::{BeatError, Session, TIMEOUT};
 use super::status::{Contact, WorkCounts};
 use super::watch::{self, Inputs};
-use super::world::{Input, Key, World};
+use super::world::{Key, World};
 use super::{connect, describe, properties};
 use crate::api::names::{FIELD_MANAGER, REPORTER, SECRET_BROKER, SECRET_JOIN};
 use crate::events::Teller;
@@ -377,12 +377,6 @@ impl Shell {
             Ok(Err(error)) => tracing::warn!("failed to renew the credential, trying again: {}", describe(&error)),
             Err(_) => tracing::warn!("failed to renew the credential, trying again: the broker did not answer"),
         }
-    }
-
-    /// Takes in what a watch has shown.
-    pub fn take(&mut self, input: Input, now: Now) {
-        self.world.note_pulse(&input, now.monotonic);
-        self.world.take(input, now.wall);
     }
 
     /// Takes in all inputs that are there by now.
