@@ -13,7 +13,9 @@
 //! takes what its owner leaves.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
+use k8s_openapi::api::authentication::v1::{TokenRequest, TokenRequestSpec};
 use k8s_openapi::api::core::v1::{ConfigMap, ServiceAccount};
 use k8s_openapi::api::rbac::v1::{PolicyRule, Role, RoleBinding, RoleRef, Subject};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference};
@@ -135,4 +137,11 @@ pub(super) fn binding(cluster: &ClusterId, name: String, role: &str, account: &S
         role_ref: RoleRef { api_group: RBAC.to_owned(), kind: "Role".to_owned(), name: role.to_owned() },
         subjects: Some(vec![subject]),
     }
+}
+
+/// A request for a token that lives so long.
+pub(super) fn token_request(lifetime: Duration) -> TokenRequest {
+    let seconds = i64::try_from(lifetime.as_secs()).unwrap_or(i64::MAX);
+    let spec = TokenRequestSpec { expiration_seconds: Some(seconds), ..TokenRequestSpec::default() };
+    TokenRequest { spec, ..TokenRequest::default() }
 }

@@ -47,13 +47,14 @@ pub(super) fn connect(broker: &BrokerAddress, token: &Secret) -> Result<Client, 
 /// Longest wait for the addresses of a name.
 const LOOKUP: Duration = Duration::from_secs(2);
 
-/// The addresses at which the API server of a URL is called: the one in it, or those that its name has now. None where that
-/// cannot be told.
-pub(super) async fn addresses(server: &str) -> BTreeSet<IpAddr> {
-    let Some(host) = host(server) else { return BTreeSet::new() };
-    if let Ok(address) = host.parse() {
-        return BTreeSet::from([address]);
-    }
+/// The address in the URL of an API server; none where it has a name.
+pub(super) fn address(server: &str) -> Option<IpAddr> {
+    host(server)?.parse().ok()
+}
+
+/// The addresses that the name in the URL of an API server has now. None where that cannot be told, or there is no name.
+pub(super) async fn looked_up(server: &str) -> BTreeSet<IpAddr> {
+    let Some(host) = host(server).filter(|_| address(server).is_none()) else { return BTreeSet::new() };
     match tokio::time::timeout(LOOKUP, tokio::net::lookup_host((host.as_str(), 0))).await {
         Ok(Ok(found)) => found.map(|at| at.ip()).collect(),
         _ => BTreeSet::new(),
@@ -84,16 +85,15 @@ mod tests {
 
     #[tokio::test]
     async fn a_broker_has_the_address_in_its_url_or_those_of_its_name() {
-        for (server, address) in [
-            ("https://192.168.7.11:6443", "192.168.7.11"),
-            ("https://[2001:db8::7]:6443/k8s", "2001:db8::7"),
-            ("https://localhost:6443", "127.0.0.1"),
-        ] {
-            let known = addresses(server).await;
-            assert!(known.contains(&address.parse().unwrap()), "{server}: {known:?}");
+        let known = |server| address(server).map(|address| address.to_string());
+        assert_eq!(known("https://192.168.7.11:6443").as_deref(), Some("192.168.7.11"));
+        assert_eq!(known("https://[2001:db8::7]:6443/k8s").as_deref(), Some("2001:db8::7"));
+        for nameless in ["https://broker.example:6443", "", "::"] {
+            assert_eq!(known(nameless), None, "{nameless}");
         }
-        for unknown in ["https://broker.invalid:6443", "", "::"] {
-            assert_eq!(addresses(unknown).await, BTreeSet::new(), "{unknown}");
+        assert!(looked_up("https://localhost:6443").await.contains(&"127.0.0.1".parse().unwrap()));
+        for nowhere in ["https://broker.invalid:6443", "https://192.168.7.11:6443", "", "::"] {
+            assert_eq!(looked_up(nowhere).await, BTreeSet::new(), "{nowhere}");
         }
     }
 

@@ -241,7 +241,7 @@ struct Issue<'a> {
 impl Issue<'_> {
     async fn credential(self, client: &Client, nonce: Option<&str>) -> Result<Credential, kube::Error> {
         let accounts: Api<ServiceAccount> = Api::namespaced(client.clone(), &self.broker.namespace);
-        let mut request = token::request(self.lifetime);
+        let mut request = account::token_request(self.lifetime);
         let nonce = nonce.map(|nonce| (ANNOTATION_NONCE.to_owned(), nonce.to_owned()));
         request.metadata.annotations = nonce.map(|nonce| [nonce].into());
         let name = account::member(self.cluster);

@@ -165,6 +165,7 @@ impl Shell {
             Ok(session) => {
                 self.world.reset_remote(now.wall);
                 self.session = Some(session);
+                self.connection.called_at(connect::address(&server).into_iter().collect());
                 self.connection.joined = Joined::Yes { server, expires };
                 // A renewed credential changes nothing about who holds the ID.
                 self.connection.hold = if renewed { hold } else { Hold::Unknown };
@@ -310,7 +311,7 @@ impl Shell {
                 self.connection.joined = Joined::Yes { server, expires };
                 self.connection.unreachable = None;
                 self.connection.hold = hold;
-                self.connection.called_at(connect::addresses(&session.credential.broker.server).await);
+                self.connection.called_at(connect::looked_up(&session.credential.broker.server).await);
                 self.contact.answered(now.wall);
                 self.refused = None;
                 if was_failing {

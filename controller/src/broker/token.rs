@@ -3,7 +3,7 @@
 use std::fmt::Debug;
 use std::time::Duration;
 
-use k8s_openapi::api::authentication::v1::{TokenRequest, TokenRequestSpec};
+use k8s_openapi::api::authentication::v1::TokenRequest;
 use k8s_openapi::api::coordination::v1::Lease;
 use k8s_openapi::api::core::v1::{ConfigMap, ObjectReference, ServiceAccount};
 use k8s_openapi::api::rbac::v1::{Role, RoleBinding};
@@ -141,7 +141,7 @@ pub async fn create(client: &Client, wanted: &Wanted, now: Timestamp) -> Result<
     let cluster = &wanted.cluster;
     let apis = Apis::new(client, &wanted.broker.namespace, DryRun::None);
     apis.prepare(wanted, later(now, wanted.lifetime)).await?;
-    let lifetime = request(wanted.lifetime);
+    let lifetime = account::token_request(wanted.lifetime);
     let token = apis.accounts.create_token_request(&account::join(cluster), &PostParams::default(), &lifetime).await;
     let (token, expires) = issued(failed("make the join token", token)?);
     Ok(JoinToken { broker: wanted.broker.clone(), cluster: cluster.clone(), expires, token })
@@ -253,16 +253,9 @@ fn failed<T>(action: &str, result: Result<T, kube::Error>) -> Result<T, TokenErr
 }
 
 /// `time` and so much more.
-pub(super) fn later(time: Timestamp, span: Duration) -> Timestamp {
+fn later(time: Timestamp, span: Duration) -> Timestamp {
     let span = SignedDuration::try_from(span).unwrap_or(SignedDuration::MAX);
     time.checked_add(span).unwrap_or(Timestamp::MAX)
-}
-
-/// A request for a token that lives so long.
-pub(super) fn request(lifetime: Duration) -> TokenRequest {
-    let seconds = i64::try_from(lifetime.as_secs()).unwrap_or(i64::MAX);
-    let spec = TokenRequestSpec { expiration_seconds: Some(seconds), ..TokenRequestSpec::default() };
-    TokenRequest { spec, ..TokenRequest::default() }
 }
 
 /// The token that an API server has made, and when it expires. One that says nothing is of no use to anybody.

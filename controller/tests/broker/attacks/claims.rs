@@ -160,6 +160,10 @@ async fn who_joins_with_virtual_prefixes_around_anothers_does_not_hold_up_the_ol
     let named = format!("a prefix that was added overlaps one of cluster {}", attack.mallory_id);
     let taken = grown(|spec| spec.virtual_cidrs.push(block("100.120.1.0/24")));
     assert_refused(refusal(apply(&victims, &taken).await), &named);
+    // Blocks from outside the pool keep others from choosing theirs.
+    for (api, id) in [(&victims, &attack.victim_id), (&members, &attack.mallory_id)] {
+        api.delete(id, &DeleteParams::default()).await.unwrap();
+    }
 }
 
 #[tokio::test]

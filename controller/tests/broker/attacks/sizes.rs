@@ -1,11 +1,11 @@
-//! Members and records as large as their kind allows, and larger ones. A policy that costs more than an API server spends refuses whatever it is asked:
-//! then who is large could join nobody, or keep others out.
+//! Members and records as large as their kind allows, and larger ones. A policy that costs more than an API server spends
+//! refuses whatever it is asked: then who is large could join nobody, or keep others out.
 
 use controller::api::{Gateway, Member, RecordPort, ServiceRecord, VirtualCidr};
 use data_encoding::BASE64;
 use kube::api::{DeleteParams, Patch, PatchParams, PostParams};
 use kube::config::{KubeConfigOptions, Kubeconfig};
-use kube::{Api, Client, Config};
+use kube::{Api, Client, Config, ResourceExt as _};
 use serde_json::json;
 
 use super::{Attack, NOTICED, assert_refused, key};
@@ -203,6 +203,8 @@ async fn a_record_weighs_so_much_and_no_more() {
         endpoint.addresses = vec!["1".to_owned(); 8];
     }
     assert_refused(refusal(apply(&records, &crowd).await), "at most 1000000 bytes");
+    // All clusters of this broker would read it.
+    records.delete(&legal.name_any(), &DeleteParams::default()).await.unwrap();
 }
 
 #[tokio::test]
@@ -231,6 +233,7 @@ async fn labels_and_annotations_of_a_record_have_so_many_bytes_and_no_more() {
     });
     apply(&records, &full).await.unwrap();
     apply(&records, &full).await.unwrap();
+    records.delete(&full.name_any(), &DeleteParams::default()).await.unwrap();
 }
 
 /// What says which fields are whose takes room as well, and its owner writes it.
