@@ -153,7 +153,7 @@ async fn the_largest_member_grows_beside_one_with_as_many_virtual_prefixes_aroun
 
 /// A record of mallory with so many endpoints, whose nodes have names of so many characters, and with so many ports.
 fn large(attack: &Attack, endpoints: usize, node: usize, ports: u16) -> ServiceRecord {
-    let mut large = record(&attack.mallory_id, "default", "web", "10.175.1.9");
+    let mut large = record(&attack.mallory_id, "default", "web", "10.180.1.9");
     let port = |number: u16| RecordPort {
         name: format!("p{number}"),
         protocol: "TCP".to_owned(),
@@ -181,7 +181,7 @@ fn large(attack: &Attack, endpoints: usize, node: usize, ports: u16) -> ServiceR
 /// One Member's records fill the controllers of all, and etcd, if one of them may weigh what it likes.
 #[tokio::test]
 async fn a_record_weighs_so_much_and_no_more() {
-    let attack = Attack::begin("weight", 175).await;
+    let attack = Attack::begin("weight", 180).await;
     let records = attack.records(&attack.mallory);
     // 5000 endpoints of 112 + 10 + 77 and five slices of 64 + 358 are 997 110, and the port of the service is 260.
     let legal = large(&attack, 5000, 77, 1);
@@ -209,10 +209,10 @@ async fn a_record_weighs_so_much_and_no_more() {
 
 #[tokio::test]
 async fn labels_and_annotations_of_a_record_have_so_many_bytes_and_no_more() {
-    let attack = Attack::begin("pairs", 173).await;
+    let attack = Attack::begin("pairs", 181).await;
     let records = attack.records(&attack.mallory);
     let make = |change: &dyn Fn(&mut ServiceRecord)| {
-        let mut bad = record(&attack.mallory_id, "default", "web", "10.173.1.9");
+        let mut bad = record(&attack.mallory_id, "default", "web", "10.181.1.9");
         change(&mut bad);
         bad
     };
@@ -239,9 +239,9 @@ async fn labels_and_annotations_of_a_record_have_so_many_bytes_and_no_more() {
 /// What says which fields are whose takes room as well, and its owner writes it.
 #[tokio::test]
 async fn the_field_managers_of_a_record_are_so_many_and_no_more() {
-    let attack = Attack::begin("managers", 174).await;
+    let attack = Attack::begin("managers", 182).await;
     let records = attack.records(&attack.mallory);
-    let mut own = record(&attack.mallory_id, "default", "web", "10.174.1.9");
+    let mut own = record(&attack.mallory_id, "default", "web", "10.182.1.9");
     let managed = |fields: serde_json::Value| {
         let entry = json!({
             "manager": "mallory", "operation": "Update", "apiVersion": "linkspan.dev/v1alpha1",
