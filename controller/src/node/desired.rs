@@ -48,7 +48,7 @@ pub struct Desired {
 pub struct Node {
     /// Unique in the cluster.
     pub name: String,
-    /// Where the other nodes reach it (its `InternalIP`).
+    /// Where the other nodes reach it; for the node itself, what it sends from. Its `InternalIP` unless told otherwise.
     pub address: IpAddr,
     /// Its pods. Empty when unknown: the main table of the gateway then decides the way to them.
     pub pod_cidrs: Vec<IpNet>,

@@ -7,12 +7,14 @@ pub mod nft;
 pub mod state;
 
 mod action;
+mod address;
 mod desired;
 mod kernel;
 mod plan;
 mod target;
 
 pub use action::{Action, LinkSettings, Obstacle, Plan};
+pub use address::{ANNOTATION_NODE_ADDRESS, reached_at};
 pub use desired::{Desired, DesiredError, MAX_LINK_NAME, Node, TunnelLink, Vxlan};
 pub use kernel::{
     ApplyError, Arriving, Counting, Failure, Interest, Kernel, KernelError, Lookup, NftError, ObserveError, Report,

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
 
-use controller::node::Lookup;
+use controller::node::{Lookup, reached_at};
 use controller::node::filter::{Packet, Passage};
 use ipnet::IpNet;
 use kube::ResourceExt as _;
@@ -188,8 +188,7 @@ impl ClusterPicture {
 
     /// Where the other nodes reach a node.
     pub fn node_address(&self, node: &str) -> Option<IpAddr> {
-        let addresses = self.node(node)?.status.as_ref()?.addresses.as_ref()?;
-        addresses.iter().filter(|at| at.type_ == "InternalIP").find_map(|at| at.address.parse().ok())
+        reached_at(self.node(node)?)
     }
 
     /// The prefix of a node's pods, of one family.

@@ -6,6 +6,7 @@ use std::net::{IpAddr, SocketAddr};
 
 use controller::api::Member;
 use controller::members::Selector;
+use controller::node::reached_at;
 use ipnet::IpNet;
 use k8s_openapi::api::core::v1::Node;
 use serde::{Deserialize, Serialize};
@@ -39,6 +40,8 @@ pub struct NodeFacts {
     pub uid: String,
     /// Its `InternalIP` addresses, as the Node lists them.
     pub internal: Vec<IpAddr>,
+    /// Where the other nodes reach it; for the node itself, what it sends from.
+    pub reached_at: Option<IpAddr>,
     /// Its `ExternalIP` addresses.
     pub external: Vec<IpAddr>,
     /// The prefixes of its pods.
@@ -72,6 +75,7 @@ impl NodeFacts {
         Self {
             uid: node.metadata.uid.clone().unwrap_or_default(),
             internal: of_kind("InternalIP"),
+            reached_at: reached_at(node).filter(|address| values::unicast(&address.to_string()).is_ok()),
             external: of_kind("ExternalIP"),
             pod_cidrs: pods.into_iter().flatten().filter_map(|cidr| values::routed_prefix(&cidr).ok()).collect(),
             labelled: gateways.matches(labels),
@@ -83,7 +87,15 @@ impl NodeFacts {
 
     /// Under which address the other nodes of the cluster reach it.
     pub fn address(&self) -> Option<IpAddr> {
-        self.internal.first().copied()
+        self.reached_at.or(self.internal.first().copied())
+    }
+
+    /// Takes what the node itself sends from, for its own facts. An address that it does not hold, because a router translates
+    /// it, is of use to the others alone.
+    pub fn settle(&mut self, is_held: impl Fn(IpAddr) -> bool) {
+        if let Some(told) = self.reached_at.filter(|told| !is_held(*told)) {
+            self.reached_at = self.internal.iter().find(|address| address.is_ipv4() == told.is_ipv4()).copied();
+        }
     }
 
     /// Where its gateway may be called, best first: what people say, else what is reachable from outside, else its own
@@ -141,6 +153,24 @@ mod tests {
         }));
         let told: Vec<String> = facts.called_at(51820).iter().map(ToString::to_string).collect();
         assert_eq!(told, ["203.0.113.9:4500", "[2001:db8::9]:51820"]);
+    }
+
+    #[test]
+    fn a_node_sends_from_an_address_that_it_holds() {
+        let facts = |internal: &[&str]| {
+            let addresses: Vec<_> =
+                internal.iter().map(|at| serde_json::json!({ "type": "InternalIP", "address": at })).collect();
+            let annotations = serde_json::json!({ "linkspan.dev/node-address": "198.51.100.7" });
+            node(serde_json::json!({ "metadata": { "annotations": annotations }, "status": { "addresses": addresses } }))
+        };
+        let sends_from = |internal: &[&str], held: bool| {
+            let mut facts = facts(internal);
+            facts.settle(|_| held);
+            facts.address().map(|address| address.to_string()).expect("it has one")
+        };
+        assert_eq!(sends_from(&["10.0.0.2"], true), "198.51.100.7");
+        assert_eq!(sends_from(&["fd07::2", "10.0.0.2"], false), "10.0.0.2");
+        assert_eq!(sends_from(&["fd07::2"], false), "fd07::2");
     }
 
     #[test]

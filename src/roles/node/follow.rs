@@ -1,6 +1,7 @@
 //! Keeps the site in step with the API server and with paths.
 
 use std::collections::BTreeMap;
+use std::net::{IpAddr, UdpSocket};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -67,6 +68,11 @@ async fn settle(watched: &mut Watched, contact: &mut Contact) {
     let _ = tokio::time::timeout(SETTLE, more).await;
 }
 
+/// Whether this node can send from `address`.
+fn is_held(address: IpAddr) -> bool {
+    UdpSocket::bind((address, 0)).is_ok()
+}
+
 struct Planner {
     context: Context,
     shared: Shared,
@@ -95,8 +101,11 @@ impl Planner {
         }
     }
 
-    async fn plan(&mut self, facts: Facts) -> anyhow::Result<()> {
+    async fn plan(&mut self, mut facts: Facts) -> anyhow::Result<()> {
         let node = self.context.options.node.clone();
+        if let Some(own) = facts.nodes.get_mut(&node) {
+            own.settle(is_held);
+        }
         // Told before the plan: a gateway is published and elected even while the plan still lacks something.
         self.shared.facts.send_if_modified(|known| {
             let news = known.as_ref() != Some(&facts);

@@ -109,7 +109,8 @@ pub fn plan(facts: &Facts, settings: &Settings, node: &str, paths: &Paths) -> Re
     let own = facts.nodes.get(node).ok_or_else(|| Missing::Node(node.to_owned()))?;
     let address = own.address().ok_or_else(|| Missing::Address(node.to_owned()))?;
     let members: Vec<Member> = facts.members.values().cloned().collect();
-    let underlay: Vec<IpAddr> = facts.nodes.values().flat_map(|node| node.internal.iter().copied()).collect();
+    let underlay = |node: &NodeFacts| node.internal.iter().copied().chain(node.reached_at).collect::<Vec<_>>();
+    let underlay: Vec<IpAddr> = facts.nodes.values().flat_map(underlay).collect();
     let verdicts = judge(&cluster, &members, &underlay);
     let claim = match verdicts.get(&settings.cluster) {
         None => return Err(Missing::Member(settings.cluster.clone())),
