@@ -10,6 +10,8 @@ cargo=("${CARGO:-cargo}" test --workspace --locked)
 AGAIN_AT_MOST=3
 # Kubernetes and kubectl are Go: a third of what they compute is garbage collection, unless they may keep more of it.
 export GOGC=400 GOMEMLIMIT=600MiB
+# Programs that wait for most of their time run so many tests at once; others as many as there are processors.
+WAITING=$'(kubectl|controller/(broker|services))$' AT_ONCE=3
 # Programs that run for minutes: they begin first.
 LONG=$'\t(kubectl|lab|interop|controller/(broker|services)|tests/testbed/cluster)$'
 
@@ -49,6 +51,7 @@ one() {
   IFS=$'\t' read -r program folder name <<<"$1"
   log=$(mktemp "$told/log.XXXXXX") || return 255
   say "$name ..."
+  [[ ! $name =~ $WAITING ]] || export RUST_TEST_THREADS=$AT_ONCE
   run "$program" "$folder" --skip whole_clusters:: >"$log"
   status=$?
   {
@@ -91,7 +94,7 @@ IFS=$'\t' read -r program folder _ <<<"$whole_clusters"
 (($#)) && exec "$program" "$@"
 
 told=$(mktemp -d) || exit
-export told
+export told WAITING AT_ONCE
 export -f say run note one
 # In a process group of their own, to be ended as one.
 set -m

@@ -20,7 +20,8 @@ pub fn reached_at(node: &Node) -> Option<IpAddr> {
     let told = |annotation: &str| annotations?.get(annotation)?.trim().parse().ok().filter(is_unicast);
     let all: Vec<(&str, IpAddr)> = addresses(node).collect();
     let first = all.iter().find(|(kind, _)| *kind == "InternalIP").map(|(_, address)| *address)?;
-    let is_its_own = |address: &IpAddr| all.iter().any(|(_, own)| own == address) && address.is_ipv4() == first.is_ipv4();
+    let is_its_own =
+        |address: &IpAddr| all.iter().any(|(_, own)| own == address) && address.is_ipv4() == first.is_ipv4();
     let flannel = || FLANNEL_ADDRESS.into_iter().filter_map(told).find(is_its_own);
     told(ANNOTATION_NODE_ADDRESS).or_else(flannel).or(Some(first))
 }

@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
 
-use controller::node::{Lookup, reached_at};
 use controller::node::filter::{Packet, Passage};
+use controller::node::{Lookup, reached_at};
 use ipnet::IpNet;
 use kube::ResourceExt as _;
 

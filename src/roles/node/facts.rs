@@ -161,7 +161,9 @@ mod tests {
             let addresses: Vec<_> =
                 internal.iter().map(|at| serde_json::json!({ "type": "InternalIP", "address": at })).collect();
             let annotations = serde_json::json!({ "linkspan.dev/node-address": "198.51.100.7" });
-            node(serde_json::json!({ "metadata": { "annotations": annotations }, "status": { "addresses": addresses } }))
+            node(
+                serde_json::json!({ "metadata": { "annotations": annotations }, "status": { "addresses": addresses } }),
+            )
         };
         let sends_from = |internal: &[&str], held: bool| {
             let mut facts = facts(internal);
