@@ -8,7 +8,7 @@ use kube::ResourceExt as _;
 
 use super::action::Action;
 use super::records::{self, Fault};
-use super::seen::{Seen, Unread};
+use super::seen::{Seen, Unread, shorten};
 use super::store::Store;
 use super::tally::Excess;
 use crate::api::names::{LABEL_CLUSTER, LABEL_MANAGED_BY, LABEL_NAMESPACE, MANAGED_BY};
@@ -236,8 +236,4 @@ fn fault(
         }
         _ => Some(Fault::Whole("NoMember", "its cluster is not a Member".to_owned())),
     }
-}
-
-fn shorten(text: &str) -> String {
-    text.chars().take(120).collect()
 }

@@ -52,7 +52,7 @@ pub use credential::{Credential, InvalidCredential};
 pub use join_token::{BrokerAddress, InvalidJoinToken, JoinToken};
 pub use leave::{LeaveError, Leaver, Left, ask_to_leave, ask_to_leave_without_broker, leave};
 pub use properties::cluster_id;
-pub use remove::{DryRun, FORGOTTEN, has_account};
+pub use remove::{DryRun, FORGOTTEN, forget};
 pub use run::run;
 pub use secret::Secret;
 pub use secrets::{ANNOTATION_USED, TOKEN_KEY};

@@ -28,9 +28,11 @@ pub enum DryRun {
     Server,
 }
 
-/// Whether one of these objects is an account, whose credential is believed for a time ([`FORGOTTEN`]).
-pub fn has_account(deleted: &[ObjectReference]) -> bool {
-    deleted.iter().any(|object| object.kind.as_deref() == Some("ServiceAccount"))
+/// Waits until no API server takes the credentials of what was deleted ([`FORGOTTEN`]); not at all where no account was.
+pub async fn forget(deleted: &[ObjectReference], dry_run: DryRun) {
+    if dry_run == DryRun::None && deleted.iter().any(|object| object.kind.as_deref() == Some("ServiceAccount")) {
+        tokio::time::sleep(FORGOTTEN).await;
+    }
 }
 
 /// An object of this kind, by its name.

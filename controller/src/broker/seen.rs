@@ -31,8 +31,10 @@ pub enum Unread {
     Dropped,
 }
 
-/// Longest explanation of what cannot be read: it quotes what another cluster wrote.
-const LONGEST: usize = 120;
+/// The beginning of what another cluster wrote, or of an explanation that quotes it.
+pub fn shorten(text: &str) -> String {
+    text.chars().take(120).collect()
+}
 
 /// A spec in the form in which the API server gives it back.
 pub trait Normal: DeserializeOwned + Serialize {
@@ -60,7 +62,7 @@ impl<T: Normal> Seen<T> {
         let cluster = object.labels().get(LABEL_CLUSTER).cloned().unwrap_or_default();
         let created = object.creation_timestamp().map(|time| time.0);
         let version = object.resource_version();
-        let illegible = |error: serde_json::Error| Unread::Illegible(error.to_string().chars().take(LONGEST).collect());
+        let illegible = |error: serde_json::Error| Unread::Illegible(shorten(&error.to_string()));
         let spec = serde_json::from_value::<Body<T>>(object.data).map_err(illegible);
         let spec = spec.map(|mut body| {
             body.spec.normalize();

@@ -15,7 +15,7 @@ use serde::de::DeserializeOwned;
 
 use super::account::{self, ANNOTATION_EXPIRES, MEMBER_ROLE};
 use super::join_token::{BrokerAddress, JoinToken};
-use super::remove::{DryRun, FORGOTTEN, has_account, reference, remove, remove_records};
+use super::remove::{DryRun, forget, reference, remove, remove_records};
 use super::secret::Secret;
 use super::{describe, lease, policies};
 use crate::api::Member;
@@ -133,7 +133,7 @@ pub struct Prepared {
 ///
 /// `client` is an administrator's client of the broker. Where a cluster of that ID has been joined, it takes until its
 /// next heartbeat (10 s) to see that it is alive, and as long as a heartbeat counts (40 s) to see that it is not: no clock
-/// but the own one is believed. Where there was an earlier token or credential, it takes [`FORGOTTEN`] until there is a new one.
+/// but the own one is believed. Where there was an earlier token or credential, it takes [`FORGOTTEN`](super::FORGOTTEN) until there is a new one.
 ///
 /// # Errors
 /// A cluster of that ID is alive; the broker is not set up, or not protected; its API server refused.
@@ -177,7 +177,7 @@ pub async fn list(client: &Client, namespace: &str, now: Timestamp) -> Result<Ve
 }
 
 /// Ends the join token of a cluster. Who has joined with it stays joined. Tells what was deleted, or would be. After
-/// [`FORGOTTEN`], a copy of it is of no use even where a new one is made.
+/// [`FORGOTTEN`](super::FORGOTTEN), a copy of it is of no use even where a new one is made.
 ///
 /// # Errors
 /// The broker is not set up, or its API server refused.
@@ -193,7 +193,7 @@ pub async fn revoke(
 }
 
 /// Removes a Member that is lost: its objects, its credential and its join token. Other clusters forget it at once. Tells
-/// what was deleted, or would be. After [`FORGOTTEN`], its credential is of no use even where the cluster joins again.
+/// what was deleted, or would be. After [`FORGOTTEN`](super::FORGOTTEN), its credential is of no use even where the cluster joins again.
 ///
 /// # Errors
 /// The broker is not set up, or its API server refused; what was removed by then stays so.
@@ -312,9 +312,7 @@ impl Apis {
         let mut deleted = self.remove_accounts(cluster).await?;
         let lease = remove(&self.leases, &account::member(cluster), self.dry_run).await;
         deleted.extend(failed("release the cluster's Lease", lease)?);
-        if self.dry_run == DryRun::None && has_account(&deleted) {
-            tokio::time::sleep(FORGOTTEN).await;
-        }
+        forget(&deleted, self.dry_run).await;
         let mut created = self.create_member(cluster).await?;
         created.extend(self.create_join(cluster, expires).await?);
         Ok(Prepared { deleted, created, expires })

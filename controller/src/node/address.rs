@@ -32,8 +32,13 @@ fn addresses(node: &Node) -> impl Iterator<Item = (&str, IpAddr)> {
     parsed.filter(|(_, address)| is_unicast(address))
 }
 
+/// Whether it is one that another node can call.
 fn is_unicast(address: &IpAddr) -> bool {
-    !address.is_loopback() && !address.is_unspecified() && !address.is_multicast()
+    let is_local = match address {
+        IpAddr::V4(v4) => v4.is_link_local() || v4.is_broadcast(),
+        IpAddr::V6(v6) => v6.is_unicast_link_local(),
+    };
+    !address.is_loopback() && !address.is_unspecified() && !address.is_multicast() && !is_local
 }
 
 #[cfg(test)]
@@ -67,7 +72,7 @@ mod tests {
         let said = json!({ "linkspan.dev/node-address": " 203.0.113.9", v4: "198.51.100.7" });
         assert_eq!(at(&said, &all), "203.0.113.9");
         assert_eq!(at(&said, &[external]), "", "no node yet");
-        for nonsense in ["berlin-1", "127.0.0.1", "0.0.0.0", ""] {
+        for nonsense in ["berlin-1", "127.0.0.1", "0.0.0.0", "169.254.0.9", ""] {
             let said = json!({ "linkspan.dev/node-address": nonsense, v4: "198.51.100.7" });
             assert_eq!(at(&said, &all), "198.51.100.7", "{nonsense}");
         }

@@ -19,14 +19,18 @@ fn config() -> ServicesConfig {
     ServicesConfig { families: vec![Family::V4], ..ServicesConfig::new(ClusterId::new("c1").unwrap()) }
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn row_27_62_and_82_a_restart_keeps_addresses_and_leaves_no_orphans() {
-    let mut server =
-        tokio::task::spawn_blocking(|| ApiServer::options().service_cidrs("10.43.0.0/16").start().unwrap())
-            .await
-            .unwrap();
+/// An API server of one family, prepared.
+async fn single_stack() -> (ApiServer, Client) {
+    let start = || ApiServer::options().service_cidrs("10.43.0.0/16").start().unwrap();
+    let server = tokio::task::spawn_blocking(start).await.unwrap();
     let client = client(server.kubeconfig()).await;
     prepare(&client).await;
+    (server, client)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn row_27_62_and_82_a_restart_keeps_addresses_and_leaves_no_orphans() {
+    let (mut server, client) = single_stack().await;
     let (task, stop) = start_loop(&client, config());
     let kept = Shop::open_on(client.clone(), "kept").await;
     kept.open_for_sale().await;
@@ -160,12 +164,7 @@ async fn row_82_both_replicas_crash_under_load_and_what_changed_meanwhile_is_don
 /// An older cluster gets its second family (ServiceCIDR `kubernetes`, from one prefix to two).
 #[tokio::test(flavor = "multi_thread")]
 async fn row_61_and_62_a_cluster_that_gets_a_second_family_keeps_its_addresses_and_adds_others() {
-    let mut server =
-        tokio::task::spawn_blocking(|| ApiServer::options().service_cidrs("10.43.0.0/16").start().unwrap())
-            .await
-            .unwrap();
-    let client = client(server.kubeconfig()).await;
-    prepare(&client).await;
+    let (mut server, client) = single_stack().await;
     // Its Member tells of both families already.
     let (task, stop) = start_loop(&client, ServicesConfig::new(ClusterId::new("c1").unwrap()));
     let shop = Shop::open_on(client.clone(), "shop").await;

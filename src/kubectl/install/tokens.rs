@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use anyhow::bail;
 use controller::broker::token::{self, Replace, TokenError, TokenInfo, TokenState, Wanted};
-use controller::broker::{BrokerAddress, JoinToken};
+use controller::broker::{BrokerAddress, JoinToken, forget};
 use controller::members::ClusterId;
 use k8s_openapi::api::core::v1::ObjectReference;
 use k8s_openapi::jiff::Timestamp;
@@ -184,10 +184,8 @@ pub async fn remove_member(steps: &mut Steps, namespace: &str, cluster: &Cluster
 /// What is gone is for programs, and for people who ask; who asks what would go has nothing else to look at. When it is told,
 /// no API server takes the credential any more.
 async fn tell_removed(steps: &mut Steps, removed: &[ObjectReference], said: &str) -> anyhow::Result<()> {
-    if steps.dry_run == DryRun::None && controller::broker::has_account(removed) {
-        steps.progress.now("waiting until the broker has forgotten the credential");
-        tokio::time::sleep(controller::broker::FORGOTTEN).await;
-    }
+    steps.progress.now("waiting until the broker has forgotten the credential");
+    forget(removed, steps.dry_run.into()).await;
     if steps.format != Format::Table || steps.dry_run != DryRun::None {
         steps.tell_all(removed, Outcome::Deleted)?;
     }

@@ -58,12 +58,16 @@ pub fn is_listening(to: Place<'_>) -> bool {
     listed.is_ok_and(|text| !text.trim().is_empty())
 }
 
+/// What `iperf3 -J` prints, unless that is an error.
+pub fn report(said: &str) -> Result<Value, String> {
+    let said: Value = serde_json::from_str(said).map_err(|error| format!("iperf3 said nothing: {error}"))?;
+    said["error"].as_str().map_or(Ok(()), |error| Err(error.to_owned()))?;
+    Ok(said)
+}
+
 /// Gbit/s in the last interval that `iperf3 -J` tells of. A stream that stands still then has not survived.
 fn last_second(said: &str) -> Result<f64, String> {
-    let said: Value = serde_json::from_str(said).map_err(|error| format!("iperf3 said nothing: {error}"))?;
-    if let Some(error) = said["error"].as_str() {
-        return Err(error.to_owned());
-    }
+    let said = report(said)?;
     let last = said["intervals"].as_array().and_then(|all| all.last());
     let rate = last.and_then(|last| last["sum"]["bits_per_second"].as_f64()).unwrap_or_default() / 1e9;
     if rate > 0.0 { Ok(rate) } else { Err("nothing was sent in the last second".to_owned()) }

@@ -41,11 +41,7 @@ fn measure(from: Place<'_>, to: Place<'_>) -> Result<Row> {
 
 /// Reads what `iperf3 -J` prints. A stream that carried nothing has failed.
 fn read(said: &str) -> Result<String, String> {
-    let said: serde_json::Value =
-        serde_json::from_str(said).map_err(|error| format!("iperf3 said nothing: {error}"))?;
-    if let Some(error) = said["error"].as_str() {
-        return Err(error.to_owned());
-    }
+    let said = load::report(said)?;
     let rate = said["end"]["sum_received"]["bits_per_second"].as_f64().unwrap_or_default();
     let again = said["end"]["sum_sent"]["retransmits"].as_u64().unwrap_or_default();
     if rate > 0.0 {

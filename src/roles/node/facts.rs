@@ -75,7 +75,7 @@ impl NodeFacts {
         Self {
             uid: node.metadata.uid.clone().unwrap_or_default(),
             internal: of_kind("InternalIP"),
-            reached_at: reached_at(node).filter(|address| values::unicast(&address.to_string()).is_ok()),
+            reached_at: reached_at(node),
             external: of_kind("ExternalIP"),
             pod_cidrs: pods.into_iter().flatten().filter_map(|cidr| values::routed_prefix(&cidr).ok()).collect(),
             labelled: gateways.matches(labels),
